@@ -1,0 +1,1 @@
+"""Adapt a frozen CLIP from a few images."""

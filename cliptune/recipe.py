@@ -1,0 +1,116 @@
+"""What training needs to know besides the adapter: stages, optimisers, and what was configured."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Literal, Protocol
+
+from torch import Tensor
+
+if TYPE_CHECKING:
+    from cliptune.adapter import Adapter, Outputs
+    from cliptune.batch import Batch
+
+
+class Objective(Protocol):
+    """A loss: `(outputs, batch, progress) → (loss, parts)`; `progress` in [0, 1) is epoch / epochs.
+
+    `needs` names what `Outputs` must hold beyond the adapter's own answer; `"reference"` asks for the frozen
+    CLIP's answer to the same batch.
+    """
+
+    needs: frozenset[str]
+
+    def __call__(self, out: Outputs, batch: Batch, progress: float) -> tuple[Tensor, dict[str, Tensor]]: ...
+
+
+@dataclass(frozen=True)
+class OptimiserConfig:
+    """How learnables move.
+
+    Args:
+        name: "sgd" or "adamw".
+        lr: peak learning rate, > 0.
+        momentum: of SGD, without Nesterov and without dampening.
+        weight_decay: added to the gradient (SGD) or decoupled (AdamW); acts on learnables only.
+        schedule: "cosine" or "constant".
+        per: whether the rate changes once per "epoch" (the CoOp family) or once per "step".
+        warmup_epochs: first epochs that do not follow the schedule.
+        warmup_lr: rate of a "constant" warm-up, and of epoch 0 of a "linear" one.
+        warmup: "constant", or "linear" (lr · e / warmup_epochs).
+        min_lr: where the cosine ends.
+    """
+
+    lr: float
+    name: Literal["sgd", "adamw"] = "sgd"
+    momentum: float = 0.9
+    weight_decay: float = 5e-4
+    betas: tuple[float, float] = (0.9, 0.999)
+    eps: float = 1e-8
+    schedule: Literal["cosine", "constant"] = "cosine"
+    per: Literal["epoch", "step"] = "epoch"
+    warmup_epochs: int = 1
+    warmup_lr: float = 1e-5
+    warmup: Literal["constant", "linear"] = "constant"
+    min_lr: float = 0.0
+
+    def __post_init__(self) -> None:
+        if self.name not in ("sgd", "adamw"):
+            raise ValueError(f"OptimiserConfig: name must be 'sgd' or 'adamw', got {self.name!r}.")
+        if not self.lr > 0:
+            raise ValueError(f"OptimiserConfig: lr must be above 0, got {self.lr}. Give a positive learning rate.")
+
+
+@dataclass
+class Stage:
+    """One pass of training: what is minimised, for how long, how.
+
+    Args:
+        objective: the loss; None for a stage that only observes.
+        epochs: passes over the training images.
+        batch_size: images per optimiser step, over all devices and accumulation steps.
+        optimiser: None for a stage that only observes (no learnable moves by gradient; heads count or fit).
+        name: shown in progress and metrics.
+        augment: random crop and flip (the train transform); False uses the test transform.
+        observe: splits shown to `head.observe` in a stage that only observes, in this order; absent ones are skipped.
+        sampler: adds images to a batch (hard negatives); None for plain shuffling.
+        after_epoch: called as `hook(adapter, epoch, epochs)` when an epoch ends. A hook that keeps state
+            between epochs has `state_dict()` and `load_state_dict()`.
+    """
+
+    objective: Objective | None
+    epochs: int
+    batch_size: int
+    optimiser: OptimiserConfig | None
+    name: str = "train"
+    augment: bool = True
+    observe: tuple[str, ...] = ("train",)
+    sampler: Any | None = None
+    after_epoch: Sequence[Callable[[Adapter, int, int], None]] = ()
+
+    def __post_init__(self) -> None:
+        if self.epochs < 1 or self.batch_size < 1:
+            raise ValueError(
+                f"Stage {self.name!r}: epochs and batch_size must be at least 1, "
+                f"got {self.epochs} and {self.batch_size}."
+            )
+
+
+@dataclass
+class Recipe:
+    """An adapter and the stages that train it.
+
+    Args:
+        adapter: frozen CLIP, texts, prompt, head.
+        stages: run in order; empty for methods that learn nothing.
+        method: the name it was built from, add-ons joined by "+".
+        config: the resolved options of the method.
+        flags: honest flags for `result.json` (extra images, unlabelled test classes seen, external models).
+    """
+
+    adapter: Adapter
+    stages: list[Stage]
+    method: str = ""
+    config: dict[str, Any] = field(default_factory=dict)
+    flags: Mapping[str, Any] = field(default_factory=dict)
