@@ -106,7 +106,7 @@ class Tokenizer:
                 if not truncate:
                     shown = text if len(text) <= 80 else text[:77] + "..."
                     raise ValueError(
-                        f"Tokenizer: a text may have at most {context_length} tokens including start and end, "
+                        f"Tokenizer: a text may have at most {context_length} tokens with start and end, "
                         f"but text {row}, {shown!r}, has {len(ids)}. Shorten it or pass truncate=True."
                     )
                 ids = [*ids[: context_length - 1], self.eot]
