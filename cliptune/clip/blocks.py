@@ -1,0 +1,114 @@
+"""The transformer block that both towers are made of."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Callable
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+Tap = Callable[[Tensor], None]
+
+
+class QuickGELU(nn.Module):
+    """u · sigmoid(1.702 u), the activation OpenAI's CLIP was trained with."""
+
+    def forward(self, u: Tensor) -> Tensor:
+        return u * torch.sigmoid(1.702 * u)
+
+
+ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {"quick_gelu": QuickGELU, "gelu": nn.GELU}
+
+
+class Attention(nn.Module):
+    """Multi-head attention whose queries and keys may be different rows.
+
+    Args:
+        width: d, divisible by `heads`.
+        heads: number of heads.
+
+    `tap`, when set, receives the attention weights (..., heads, Q, S) and makes the block use the plain softmax;
+    when None the fused kernel runs and no weights exist.
+    """
+
+    def __init__(self, width: int, heads: int) -> None:
+        super().__init__()
+        self.width, self.heads = width, heads
+        self.in_proj_weight = nn.Parameter(torch.empty(3 * width, width))
+        self.in_proj_bias = nn.Parameter(torch.zeros(3 * width))
+        self.out_proj = nn.Linear(width, width)
+        nn.init.normal_(self.in_proj_weight, std=width**-0.5)
+        self.tap: Tap | None = None
+
+    def qkv(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """(..., T, d) → query, key, value, each (..., T, d)."""
+        q, k, v = F.linear(x, self.in_proj_weight, self.in_proj_bias).chunk(3, dim=-1)
+        return q, k, v
+
+    def query(self, x: Tensor) -> Tensor:
+        d = self.width
+        return F.linear(x, self.in_proj_weight[:d], self.in_proj_bias[:d])
+
+    def key_value(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """(..., S, d) → key, value, for rows that are only looked at."""
+        d = self.width
+        k, v = F.linear(x, self.in_proj_weight[d:], self.in_proj_bias[d:]).chunk(2, dim=-1)
+        return k, v
+
+    def split(self, x: Tensor) -> Tensor:
+        """(..., T, d) → (..., heads, T, d / heads)."""
+        return x.unflatten(-1, (self.heads, -1)).transpose(-3, -2)
+
+    def attend(self, q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None = None) -> Tensor:
+        """Queries (..., Q, d) over keys and values (..., S, d) → (..., Q, d), before the output projection.
+
+        Args:
+            mask: (Q, S) added to the scores, −inf where a query may not look; None for no mask.
+        """
+        q, k, v = self.split(q), self.split(k), self.split(v)
+        if self.tap is None:
+            out = F.scaled_dot_product_attention(q, k, v, attn_mask=mask)
+        else:
+            scores = q @ k.mT * q.shape[-1] ** -0.5
+            weights = (scores if mask is None else scores + mask).softmax(dim=-1)
+            self.tap(weights)
+            out = weights @ v
+        return out.transpose(-3, -2).flatten(-2)
+
+
+class Block(nn.Module):
+    """x + Attn(LN1 x), then + MLP(LN2 ·), in the layout of OpenAI's checkpoints."""
+
+    def __init__(self, width: int, heads: int, activation: str) -> None:
+        super().__init__()
+        self.attn = Attention(width, heads)
+        self.ln_1 = nn.LayerNorm(width)
+        self.mlp = nn.Sequential(
+            OrderedDict(
+                c_fc=nn.Linear(width, 4 * width),
+                gelu=ACTIVATIONS[activation](),
+                c_proj=nn.Linear(4 * width, width),
+            )
+        )
+        self.ln_2 = nn.LayerNorm(width)
+
+    def finish(self, x: Tensor, attended: Tensor, attn_bias: Tensor | None, mlp_bias: Tensor | None) -> Tensor:
+        """The rest of the block, once the rows x (..., T, d) have attended: residuals, MLP, biases of the ports."""
+        x = x + self.attn.out_proj(attended)
+        if attn_bias is not None:
+            x = x + attn_bias
+        x = x + self.mlp(self.ln_2(x))
+        return x if mlp_bias is None else x + mlp_bias
+
+
+class Transformer(nn.Module):
+    """A stack of blocks; the towers walk it themselves, because each knows which rows it still needs."""
+
+    def __init__(self, width: int, layers: int, heads: int, activation: str) -> None:
+        super().__init__()
+        self.resblocks = nn.ModuleList([Block(width, heads, activation) for _ in range(layers)])
+
+    def __len__(self) -> int:
+        return len(self.resblocks)

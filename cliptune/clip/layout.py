@@ -1,0 +1,58 @@
+"""Names for token positions, so that nobody counts tokens from the end."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from cliptune.clip.ports import TowerPorts
+
+IMAGE_GROUPS = ("cls", "patch", "prompt")
+TEXT_GROUPS = ("sos", "prompt", "class", "eot")
+
+
+@dataclass(frozen=True)
+class TokenLayout:
+    """Which group each row of a tower belongs to.
+
+    Args:
+        names: group names; the value g in `group` means `names[g]`.
+        group: (..., T) int64.
+    """
+
+    names: tuple[str, ...]
+    group: Tensor
+
+    def mask(self, name: str) -> Tensor:
+        """(..., T) bool, true on the rows of that group. Raises: ValueError for a name the tower does not have."""
+        if name not in self.names:
+            raise ValueError(f"TokenLayout: {name!r} is not a token group of this tower ({', '.join(self.names)}).")
+        return self.group == self.names.index(name)
+
+    def positions(self, name: str) -> Tensor:
+        """Positions of the group in a layout of one sequence, (n,) int64."""
+        return self.mask(name).nonzero().squeeze(-1)
+
+    def __getitem__(self, rows: slice) -> TokenLayout:
+        return TokenLayout(self.names, self.group[..., rows])
+
+
+def image_layout(patches: int, prompts: int, device: torch.device | None = None) -> TokenLayout:
+    """[cls, patches, prompts] of an image tower."""
+    counts = torch.tensor([1, patches, prompts], device=device)
+    return TokenLayout(IMAGE_GROUPS, torch.repeat_interleave(torch.arange(3, device=device), counts))
+
+
+def bias_rows(ports: TowerPorts, layer: int, site: str, layout: TokenLayout) -> Tensor | None:
+    """The biases of one site, laid out over rows: (*lead, T or 1, d), or None if there are none."""
+    found: Mapping[str, Tensor] = {k[2]: v for k, v in ports.bias.items() if k[:2] == (layer, site)}
+    total: Tensor | None = None
+    for name, value in found.items():
+        rows = value.unsqueeze(-2)
+        if name != "all":
+            rows = rows * layout.mask(name).unsqueeze(-1).to(value.dtype)
+        total = rows if total is None else total + rows
+    return total

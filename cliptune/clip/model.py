@@ -1,0 +1,236 @@
+"""The one frozen CLIP: two towers, a scale, and sizes read from tensors."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from cliptune.clip.image import VisionTransformer
+from cliptune.clip.ports import EMPTY, TowerPorts
+from cliptune.clip.resnet import ModifiedResNet
+from cliptune.clip.text import TextTower
+from cliptune.clip.tokens import TokenBatch
+
+MEAN = (0.48145466, 0.4578275, 0.40821073)
+STD = (0.26862954, 0.26130258, 0.27577711)
+# Width of a head in every transformer of CLIP; the checkpoints do not store it.
+HEAD_WIDTH = 64
+
+Tokenizer = Callable[..., Tensor]
+
+
+@dataclass(frozen=True)
+class CLIPConfig:
+    """Sizes of a CLIP.
+
+    Args:
+        embed: D, joint embedding size.
+        resolution: R, image side in pixels.
+        image_width: d of a ViT, or channels after the stem of a ResNet.
+        image_layers: blocks of a ViT, or bottlenecks of the four stages of a ResNet.
+        patch: side of a ViT's patch in pixels; 0 for a ResNet.
+        context, vocab, text_width, text_layers: of the text tower.
+        activation: "quick_gelu" or "gelu".
+        head_width: width of a head; None stands for 64, or the whole width where that does not divide.
+    """
+
+    embed: int
+    resolution: int
+    image_width: int
+    image_layers: int | tuple[int, ...]
+    patch: int
+    context: int
+    vocab: int
+    text_width: int
+    text_layers: int
+    activation: str = "quick_gelu"
+    head_width: int = HEAD_WIDTH
+
+    def heads(self, width: int) -> int:
+        if width % self.head_width:
+            raise ValueError(
+                f"CLIPConfig: a width of {width} is not a multiple of the head width {self.head_width}. "
+                "Give the head width that this checkpoint was trained with."
+            )
+        return width // self.head_width
+
+    @classmethod
+    def from_state_dict(cls, tensors: Mapping[str, Tensor], activation: str = "quick_gelu", **known: Any) -> CLIPConfig:
+        """Read the sizes from tensors in OpenAI's layout (`visual.*`, `transformer.*`, …).
+
+        Raises: ValueError naming the first tensor that is missing.
+        """
+        shape = lambda key: tuple(_need(tensors, key).shape)  # noqa: E731
+        context, text_width = shape("positional_embedding")
+        if "visual.proj" in tensors or "visual.class_embedding" in tensors:
+            image_width, _, patch, _ = shape("visual.conv1.weight")
+            cells = shape("visual.positional_embedding")[0] - 1
+            image_layers: int | tuple[int, ...] = _count(tensors, "visual.transformer.resblocks.")
+        else:
+            image_width, patch = shape("visual.layer1.0.conv1.weight")[0], 0
+            cells = shape("visual.attnpool.positional_embedding")[0] - 1
+            image_layers = tuple(_count(tensors, f"visual.layer{s}.") for s in (1, 2, 3, 4))
+        side = round(cells**0.5)
+        config = cls(
+            embed=shape("text_projection")[1],
+            resolution=side * (patch or 32),
+            image_width=image_width,
+            image_layers=image_layers,
+            patch=patch,
+            context=context,
+            vocab=shape("token_embedding.weight")[0],
+            text_width=text_width,
+            text_layers=_count(tensors, "transformer.resblocks."),
+            activation=activation,
+        )
+        return replace(config, **known)
+
+
+class CLIP(nn.Module):
+    """A frozen CLIP, open at ports.
+
+    Attributes:
+        image, text: the towers. logit_scale: scalar, log of the scale.
+        tokenizer: `tokenizer(texts, context_length=…) → ids (K, context)`.
+        name: of the backbone; origin: where the weights come from.
+        mean, std: per-channel normalisation of images in [0, 1].
+    """
+
+    def __init__(self, config: CLIPConfig, tokenizer: Tokenizer | None = None, name: str = "clip") -> None:
+        super().__init__()
+        self.config, self.tokenizer, self.name = config, tokenizer, name
+        self.origin: dict[str, Any] = {}
+        c = config
+        self.image: VisionTransformer | ModifiedResNet
+        if c.patch:
+            if not isinstance(c.image_layers, int):
+                raise ValueError(f"CLIPConfig: a ViT has one number of image layers, got {c.image_layers}.")
+            self.image = VisionTransformer(
+                c.resolution, c.patch, c.image_width, c.image_layers, c.heads(c.image_width), c.embed, c.activation
+            )
+        else:
+            if isinstance(c.image_layers, int):
+                raise ValueError("CLIPConfig: a ResNet has a tuple of image layers, one count per stage.")
+            # The attention pool is 32 times as wide as the stem and has heads of 64.
+            self.image = ModifiedResNet(
+                c.resolution, c.image_width, c.image_layers, c.image_width * 32 // HEAD_WIDTH, c.embed
+            )
+        self.text = TextTower(
+            c.context, c.vocab, c.text_width, c.text_layers, c.heads(c.text_width), c.embed, c.activation
+        )
+        self.logit_scale = nn.Parameter(torch.tensor(100.0).log())
+        self.mean, self.std = MEAN, STD
+        self.freeze()
+
+    @classmethod
+    def from_state_dict(
+        cls,
+        tensors: Mapping[str, Tensor],
+        activation: str = "quick_gelu",
+        name: str = "clip",
+        tokenizer: Tokenizer | None = None,
+        dtype: torch.dtype = torch.float32,
+        **known: Any,
+    ) -> CLIP:
+        """Build from tensors in OpenAI's layout. Raises: ValueError naming missing, spare or misshapen tensors."""
+        config = CLIPConfig.from_state_dict(tensors, activation, **known)
+        with torch.device("meta"):
+            clip = cls(config, tokenizer, name)
+        ours = {our_key(key): value for key, value in tensors.items() if key not in _NOT_WEIGHTS}
+        expected = clip.state_dict()
+        missing, spare = sorted(set(expected) - set(ours)), sorted(set(ours) - set(expected))
+        if missing or spare:
+            raise ValueError(
+                f"CLIP {name!r}: the weights do not fit the layout that their sizes imply: "
+                f"missing {_few(missing)}; unexpected {_few(spare)}. Is the file a complete CLIP checkpoint?"
+            )
+        for key, value in ours.items():
+            if value.shape != expected[key].shape:
+                raise ValueError(
+                    f"CLIP {name!r}: tensor {key} must have shape {tuple(expected[key].shape)}, "
+                    f"got {tuple(value.shape)}. Is the file damaged, or from another architecture?"
+                )
+        cast = {k: v.to(dtype) if v.is_floating_point() else v for k, v in ours.items()}
+        clip.load_state_dict(cast, assign=True)
+        return clip.freeze()
+
+    def freeze(self) -> CLIP:
+        """No parameter learns, and BatchNorm stays in evaluation mode for good."""
+        self.requires_grad_(False)
+        super().train(False)
+        return self
+
+    def train(self, mode: bool = True) -> CLIP:
+        """The frozen CLIP is always in evaluation mode, whatever contains it."""
+        return super().train(False)
+
+    @property
+    def scale(self) -> Tensor:
+        """s = exp(logit_scale), float32 scalar."""
+        return self.logit_scale.float().exp()
+
+    @property
+    def dtype(self) -> torch.dtype:
+        return self.text.text_projection.dtype
+
+    @property
+    def device(self) -> torch.device:
+        return self.text.text_projection.device
+
+    def normalise(self, images: Tensor) -> Tensor:
+        """(..., 3, h, w) in [0, 1] → normalised with the statistics CLIP was trained with."""
+        mean, std = (torch.tensor(v, device=images.device, dtype=images.dtype)[:, None, None] for v in (self.mean, self.std))
+        return (images - mean) / std
+
+    def encode_image(self, views: Tensor, ports: TowerPorts = EMPTY) -> Tensor:
+        """Normalised views (B, V, 3, R, R) → (B, V, D) float32, not unit-norm."""
+        return self.image(views, ports).float()
+
+    def encode_text(self, texts: TokenBatch, ports: TowerPorts = EMPTY) -> Tensor:
+        """K texts → (I, K, D) float32, not unit-norm; I = 1 unless the ports depend on the image."""
+        return self.text(texts, ports).float()
+
+    def tokenize(self, texts: Sequence[str]) -> TokenBatch:
+        """Texts without prompt places. Raises: ValueError for a text longer than the context."""
+        if self.tokenizer is None:
+            raise ValueError(f"CLIP {self.name!r} was built without a tokenizer; pass `tokenizer=` to encode texts.")
+        ids = self.tokenizer(list(texts), context_length=self.text.context)
+        return TokenBatch.plain(ids.to(self.device))
+
+
+_NOT_WEIGHTS = {"input_resolution", "context_length", "vocab_size"}
+
+
+def our_key(key: str) -> str:
+    """Name of an OpenAI tensor here: `visual.*` is `image.*`, the rest `text.*`, but for the scale."""
+    if key == "logit_scale":
+        return key
+    return "image." + key.removeprefix("visual.") if key.startswith("visual.") else "text." + key
+
+
+def openai_key(key: str) -> str:
+    """The inverse of `our_key`."""
+    if key == "logit_scale":
+        return key
+    return "visual." + key.removeprefix("image.") if key.startswith("image.") else key.removeprefix("text.")
+
+
+def _need(tensors: Mapping[str, Tensor], key: str) -> Tensor:
+    if key not in tensors:
+        raise ValueError(
+            f"CLIPConfig: tensor {key!r} is missing, so this is not a CLIP in OpenAI's layout "
+            f"(found {len(tensors)} tensors, such as {_few(sorted(tensors))})."
+        )
+    return tensors[key]
+
+
+def _count(tensors: Mapping[str, Tensor], prefix: str) -> int:
+    return len({key.removeprefix(prefix).split(".")[0] for key in tensors if key.startswith(prefix)})
+
+
+def _few(names: Sequence[str]) -> str:
+    return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "") if names else "none"

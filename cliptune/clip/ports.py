@@ -1,0 +1,173 @@
+"""The named places at which the frozen CLIP is open. Methods enter here and nowhere else.
+
+| port | shape | meaning |
+|---|---|---|
+| `pixels` | images (B, 3, h, w) in [0, 1], batch → (B, V, 3, R, R), normalised | the views of an image |
+| `tokens[layer]` | (*lead, n, d) | at that block's input, drop the prompt rows left by the block before, put these in |
+| `bias[layer, site, group]` | (*lead, d) | added to the residual stream there |
+| `features` | (B, V, D) → (B, V, D') | after the image tower, before unit norm |
+| `condition` | (text ports, unit image features (B, V, D)) → text ports | text that depends on the image |
+
+`lead` broadcasts to the tower's batch: (B, V) for images, (I, K) for texts, with I = 1 or B. So (n, d) is shared by
+all, (K, n, d) is class-specific, (B, 1, n, d) is per instance; no flag tells them apart.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+BiasKey = tuple[int, str, str]
+SITES = ("attn_out", "mlp_out")
+
+PixelPort = Callable[[Tensor, Any], Tensor]
+FeaturePort = Callable[[Tensor], Tensor]
+
+
+@dataclass(frozen=True)
+class TowerPorts:
+    """What enters one tower; a layer that is absent lets the prompt rows of the block before flow on.
+
+    Args:
+        tokens: layer → (*lead, n, d).
+        bias: (layer, site, group) → (*lead, d); site "attn_out" or "mlp_out"; group "all" or a token name
+            (image: "cls", "patch", "prompt"; text: "sos", "prompt", "class", "eot").
+    """
+
+    tokens: Mapping[int, Tensor] = field(default_factory=dict)
+    bias: Mapping[BiasKey, Tensor] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if self.tokens and min(self.tokens) != 0:
+            raise ValueError(
+                f"TowerPorts: prompt tokens must start at layer 0, got layers {sorted(self.tokens)}. "
+                "Deeper layers replace the rows that layer 0 put in."
+            )
+        for layer, site, group in self.bias:
+            if site not in SITES:
+                raise ValueError(
+                    f"TowerPorts: a bias site must be one of {', '.join(SITES)}, "
+                    f"got {site!r} (layer {layer}, group {group!r})."
+                )
+
+    @property
+    def empty(self) -> bool:
+        return not self.tokens and not self.bias
+
+    def leaves(self) -> Iterator[tuple[tuple[str, Any], Tensor]]:
+        yield from ((("tokens", layer), value) for layer, value in self.tokens.items())
+        yield from ((("bias", key), value) for key, value in self.bias.items())
+
+    def map(self, fn: Callable[[Tensor], Tensor]) -> TowerPorts:
+        return TowerPorts({k: fn(v) for k, v in self.tokens.items()}, {k: fn(v) for k, v in self.bias.items()})
+
+    def check(self, who: str, layers: int, width: int) -> None:
+        """Raise a sentence if a leaf does not fit a tower of `layers` blocks and that width."""
+        for (kind, key), value in self.leaves():
+            layer = key if kind == "tokens" else key[0]
+            if not 0 <= layer < layers:
+                raise ValueError(
+                    f"{who}: prompts may enter blocks 0 to {layers - 1}, got block {layer}. "
+                    f"Use a depth of at most {layers} for this backbone."
+                )
+            if value.shape[-1] != width:
+                raise ValueError(
+                    f"{who}: {kind}[{key}] must have width {width}, got shape {tuple(value.shape)}. "
+                    "Build the prompt for this backbone."
+                )
+
+
+EMPTY = TowerPorts()
+Condition = Callable[[TowerPorts, Tensor], TowerPorts]
+
+
+@dataclass(frozen=True)
+class Ports:
+    """Everything a prompt puts into CLIP. Empty ports are the frozen CLIP exactly.
+
+    Args:
+        image, text: what enters the towers.
+        pixels: None stands for one view, normalised with the tower's mean and standard deviation.
+        features: None stands for the identity.
+        condition: late rule for text that depends on the image; None if it does not.
+    """
+
+    image: TowerPorts = EMPTY
+    text: TowerPorts = EMPTY
+    pixels: PixelPort | None = None
+    features: FeaturePort | None = None
+    condition: Condition | None = None
+
+    def text_given(self, image_features: Tensor) -> TowerPorts:
+        """The text ports once the unit image features (B, V, D) are known."""
+        return self.text if self.condition is None else self.condition(self.text, image_features)
+
+
+def compose(a: Ports, b: Ports) -> Ports:
+    """Join two sets of ports. Raises: ValueError if both write one leaf."""
+    return Ports(
+        image=_joined("image", a.image, b.image),
+        text=_joined("text", a.text, b.text),
+        pixels=_only("pixels", a.pixels, b.pixels),
+        features=_only("features", a.features, b.features),
+        condition=_only("condition", a.condition, b.condition),
+    )
+
+
+def mix(a: Ports, b: Ports, weight: float) -> Ports:
+    """Interpolate leaf by leaf: weight · b + (1 − weight) · a; conditions are called first, then mixed.
+
+    Acts on what enters the tower, never on factors or maps. `pixels` and `features` cannot be interpolated and must
+    be the same object in both.
+    """
+    for name in ("pixels", "features"):
+        if getattr(a, name) is not getattr(b, name):
+            raise ValueError(
+                f"mix: the two prompts have different `{name}` ports, which cannot be interpolated. "
+                "Give both the same one."
+            )
+    condition: Condition | None = None
+    if a.condition is not None or b.condition is not None:
+
+        def condition(_: TowerPorts, image_features: Tensor) -> TowerPorts:
+            return _mixed("text", a.text_given(image_features), b.text_given(image_features), weight)
+
+    return replace(
+        a,
+        image=_mixed("image", a.image, b.image, weight),
+        text=_mixed("text", a.text, b.text, weight),
+        condition=condition,
+    )
+
+
+def _joined(tower: str, a: TowerPorts, b: TowerPorts) -> TowerPorts:
+    for kind in ("tokens", "bias"):
+        both = set(getattr(a, kind)) & set(getattr(b, kind))
+        if both:
+            raise ValueError(
+                f"compose: two prompts both write {tower}.{kind}{sorted(both)}. "
+                "Give one of them other layers, or use a wrapper that mixes prompts."
+            )
+    return TowerPorts({**a.tokens, **b.tokens}, {**a.bias, **b.bias})
+
+
+def _only(name: str, a: Any, b: Any) -> Any:
+    if a is not None and b is not None:
+        raise ValueError(f"compose: two prompts both set the `{name}` port. Only one may.")
+    return a if a is not None else b
+
+
+def _mixed(tower: str, a: TowerPorts, b: TowerPorts, weight: float) -> TowerPorts:
+    if set(a.tokens) != set(b.tokens) or set(a.bias) != set(b.bias):
+        raise ValueError(
+            f"mix: the two prompts enter the {tower} tower at different places "
+            f"({sorted(a.tokens)} and {sorted(b.tokens)}). Mix prompts of one kind and depth."
+        )
+    return TowerPorts(
+        {k: torch.lerp(v, b.tokens[k], weight) for k, v in a.tokens.items()},
+        {k: torch.lerp(v, b.bias[k], weight) for k, v in a.bias.items()},
+    )
