@@ -1,0 +1,74 @@
+"""Small random CLIPs in which all sizes differ, so that a swapped axis or a hard-wired width fails at once."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from cliptune.clip import CLIP, CLIPConfig
+from cliptune.clip.tokenizer import default_tokenizer
+
+TINY = CLIPConfig(
+    embed=16,
+    resolution=32,
+    image_width=40,
+    image_layers=3,
+    patch=8,
+    context=77,
+    vocab=49408,
+    text_width=24,
+    text_layers=4,
+    head_width=8,
+)
+GOLDEN = Path(__file__).parent / "golden"
+
+
+def random_clip(config: CLIPConfig = TINY, seed: int = 0) -> CLIP:
+    """A CLIP whose every tensor is random, biases and norms included."""
+    torch.manual_seed(seed)
+    clip = CLIP(config, tokenizer=default_tokenizer(), name="tiny")
+    generator = torch.Generator().manual_seed(seed)
+    for name, value in clip.named_parameters():
+        noise = torch.randn(value.shape, generator=generator)
+        if name == "logit_scale":
+            continue
+        if value.ndim == 1:
+            value.data.copy_(0.1 * noise + (1.0 if name.endswith("weight") else 0.0))
+        elif "embedding" in name:
+            value.data.copy_(0.3 * noise)
+        else:
+            value.data.copy_(noise * value.shape[-1] ** -0.5)
+    return clip
+
+
+@pytest.fixture(scope="session")
+def tiny_clip() -> CLIP:
+    return random_clip()
+
+
+@pytest.fixture(scope="session")
+def tiny_resnet() -> CLIP:
+    config = CLIPConfig(
+        embed=16,
+        resolution=64,
+        image_width=8,
+        image_layers=(1, 2, 1, 1),
+        patch=0,
+        context=77,
+        vocab=49408,
+        text_width=24,
+        text_layers=2,
+        head_width=8,
+    )
+    return random_clip(config)
+
+
+@pytest.fixture
+def images() -> torch.Tensor:
+    """Three images of the tiny CLIP's size, (3, 3, 32, 32) in [0, 1]."""
+    return torch.rand(3, 3, 32, 32, generator=torch.Generator().manual_seed(5))
+
+
+CLASS_NAMES = ("golden retriever", "forest", "Boeing 737-800", "red panda", "lemon meringue pie")
