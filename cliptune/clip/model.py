@@ -35,7 +35,7 @@ class CLIPConfig:
         patch: side of a ViT's patch in pixels; 0 for a ResNet.
         context, vocab, text_width, text_layers: of the text tower.
         activation: "quick_gelu" or "gelu".
-        head_width: width of a head; None stands for 64, or the whole width where that does not divide.
+        head_width: width of a head. image_head_width: the same for the image tower, where it differs.
     """
 
     embed: int
@@ -49,17 +49,31 @@ class CLIPConfig:
     text_layers: int
     activation: str = "quick_gelu"
     head_width: int = HEAD_WIDTH
+    image_head_width: int | None = None
 
-    def heads(self, width: int) -> int:
-        if width % self.head_width:
+    @property
+    def text_heads(self) -> int:
+        return self._heads(self.text_width, self.head_width)
+
+    @property
+    def image_heads(self) -> int:
+        """Heads of a ViT's blocks, or of a ResNet's attention pool, which is 32 times as wide as the stem."""
+        width = self.image_width if self.patch else 32 * self.image_width
+        return self._heads(width, self.image_head_width or self.head_width)
+
+    @staticmethod
+    def _heads(width: int, head_width: int) -> int:
+        if width % head_width:
             raise ValueError(
-                f"CLIPConfig: a width of {width} is not a multiple of the head width {self.head_width}. "
+                f"CLIPConfig: a width of {width} is not a multiple of the head width {head_width}. "
                 "Give the head width that this checkpoint was trained with."
             )
-        return width // self.head_width
+        return width // head_width
 
     @classmethod
-    def from_state_dict(cls, tensors: Mapping[str, Tensor], activation: str = "quick_gelu", **known: Any) -> CLIPConfig:
+    def from_state_dict(
+        cls, tensors: Mapping[str, Tensor], activation: str = "quick_gelu", **known: Any
+    ) -> CLIPConfig:
         """Read the sizes from tensors in OpenAI's layout (`visual.*`, `transformer.*`, …).
 
         Raises: ValueError naming the first tensor that is missing.
@@ -110,17 +124,14 @@ class CLIP(nn.Module):
             if not isinstance(c.image_layers, int):
                 raise ValueError(f"CLIPConfig: a ViT has one number of image layers, got {c.image_layers}.")
             self.image = VisionTransformer(
-                c.resolution, c.patch, c.image_width, c.image_layers, c.heads(c.image_width), c.embed, c.activation
+                c.resolution, c.patch, c.image_width, c.image_layers, c.image_heads, c.embed, c.activation
             )
         else:
             if isinstance(c.image_layers, int):
                 raise ValueError("CLIPConfig: a ResNet has a tuple of image layers, one count per stage.")
-            # The attention pool is 32 times as wide as the stem and has heads of 64.
-            self.image = ModifiedResNet(
-                c.resolution, c.image_width, c.image_layers, c.image_width * 32 // HEAD_WIDTH, c.embed
-            )
+            self.image = ModifiedResNet(c.resolution, c.image_width, c.image_layers, c.image_heads, c.embed)
         self.text = TextTower(
-            c.context, c.vocab, c.text_width, c.text_layers, c.heads(c.text_width), c.embed, c.activation
+            c.context, c.vocab, c.text_width, c.text_layers, c.text_heads, c.embed, c.activation
         )
         self.logit_scale = nn.Parameter(torch.tensor(100.0).log())
         self.mean, self.std = MEAN, STD
@@ -183,7 +194,10 @@ class CLIP(nn.Module):
 
     def normalise(self, images: Tensor) -> Tensor:
         """(..., 3, h, w) in [0, 1] → normalised with the statistics CLIP was trained with."""
-        mean, std = (torch.tensor(v, device=images.device, dtype=images.dtype)[:, None, None] for v in (self.mean, self.std))
+        mean, std = (
+            torch.tensor(v, device=images.device, dtype=images.dtype)[:, None, None]
+            for v in (self.mean, self.std)
+        )
         return (images - mean) / std
 
     def encode_image(self, views: Tensor, ports: TowerPorts = EMPTY) -> Tensor:
@@ -197,7 +211,9 @@ class CLIP(nn.Module):
     def tokenize(self, texts: Sequence[str]) -> TokenBatch:
         """Texts without prompt places. Raises: ValueError for a text longer than the context."""
         if self.tokenizer is None:
-            raise ValueError(f"CLIP {self.name!r} was built without a tokenizer; pass `tokenizer=` to encode texts.")
+            raise ValueError(
+                f"CLIP {self.name!r} was built without a tokenizer; pass `tokenizer=` to encode texts."
+            )
         ids = self.tokenizer(list(texts), context_length=self.text.context)
         return TokenBatch.plain(ids.to(self.device))
 
@@ -233,4 +249,6 @@ def _count(tensors: Mapping[str, Tensor], prefix: str) -> int:
 
 
 def _few(names: Sequence[str]) -> str:
-    return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "") if names else "none"
+    return (
+        ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "") if names else "none"
+    )
