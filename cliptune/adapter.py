@@ -1,0 +1,256 @@
+"""The whole machine: frozen CLIP, texts, prompt, head."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from cliptune.batch import Batch
+from cliptune.clip.model import CLIP
+from cliptune.clip.ports import EMPTY
+from cliptune.heads import Head
+from cliptune.prompts import Prompt
+from cliptune.texts import ClassSet, Phrasing, TextBatch
+
+
+@dataclass
+class Outputs:
+    """An adapter's answer to a batch.
+
+    Args:
+        logits: (B, C).
+        similarity: (B, V, K), s · cosine.
+        image_features: (B, V, D) unit. text_features: (I, K, D) unit, I = 1 or B.
+        image_embedding: (B, V, D), before unit norm.
+        reference: the frozen CLIP's answer to the same batch, if it was asked for.
+    """
+
+    logits: Tensor
+    similarity: Tensor
+    image_features: Tensor
+    text_features: Tensor
+    image_embedding: Tensor
+    reference: Outputs | None = None
+
+
+class Adapter(nn.Module):
+    """A frozen CLIP with a prompt in front of it or inside it, and a head that counts the votes.
+
+    Args:
+        clip: frozen; never trained, never saved with the adapter.
+        classes: names in label order.
+        phrasing: how the classes are worded, with places for the prompt.
+        prompt: what is learned and where it enters.
+        head: similarity to logits.
+        reference_phrasing: wording of the frozen reference; None for the phrasing of the classes' own template.
+    """
+
+    def __init__(
+        self,
+        clip: CLIP,
+        classes: ClassSet,
+        phrasing: Phrasing,
+        prompt: Prompt,
+        head: Head,
+        reference_phrasing: Phrasing | None = None,
+    ) -> None:
+        super().__init__()
+        self.clip, self.prompt, self.head = clip, prompt, head
+        self.phrasing, self.reference_phrasing = phrasing, reference_phrasing
+        self.trained_classes = classes
+        self._set(classes, seen=True)
+
+    # -- classes are data -------------------------------------------------------------------------------------
+
+    def _set(self, classes: ClassSet, seen: bool) -> None:
+        if not seen:
+            for part, what in ((self.prompt, "prompt"), (self.head, "head")):
+                if part.class_specific:
+                    raise ValueError(
+                        f"Adapter: the {what} ({type(part).__name__}) holds values for its {len(self.trained_classes)} "
+                        f"training classes and cannot speak of other classes, such as {classes.names[0]!r}. "
+                        "Use a method with a unified prompt for new classes."
+                    )
+        self.classes, self.seen = classes, seen
+        self.texts: TextBatch = self.phrasing(self.clip, classes)
+        self._fixed: Tensor | None = None
+        self._reference: Tensor | None = None
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        return self.classes.names
+
+    def set_classes(
+        self, classes: Sequence[str] | ClassSet, *, template: str | None = None, seen: bool | None = None
+    ) -> Adapter:
+        """Ask about other classes from now on; nothing learned changes.
+
+        Args:
+            classes: names, in the order of the logits.
+            template: hand-written sentence with `{}` for methods that use one; None keeps the present one.
+            seen: are these the classes trained on? None decides by comparing the names.
+        Raises: ValueError if the prompt or the head is specific to its training classes.
+        """
+        given = ClassSet.of(classes)
+        if template is None and not isinstance(classes, ClassSet):
+            template = self.classes.template
+        given = given.with_template(template)
+        self._set(given, seen=given.names == self.trained_classes.names if seen is None else seen)
+        return self
+
+    def for_texts(self, classes: Sequence[str] | ClassSet, *, seen: bool | None = None) -> Adapter:
+        """Another adapter that shares the learnables and speaks of other classes."""
+        return copy.copy(self)._own_registers().set_classes(classes, seen=seen)
+
+    def _own_registers(self) -> Adapter:
+        # nn.Module keeps its children in dictionaries, which a shallow copy would share.
+        self._modules = dict(self._modules)
+        return self
+
+    # -- forward ----------------------------------------------------------------------------------------------
+
+    def forward(
+        self,
+        batch: Batch,
+        *,
+        text_features: Tensor | None = None,
+        image_embedding: Tensor | None = None,
+        needs: frozenset[str] = frozenset(),
+    ) -> Outputs:
+        """Answer a batch.
+
+        Args:
+            text_features: from `text_features()`, to encode the texts once per evaluation.
+            image_embedding: (B, V, D) computed before, allowed where `image_is_frozen`.
+            needs: "reference" adds the frozen CLIP's answer.
+        """
+        ports = self.prompt(seen=self.seen)  # once per step: both towers see one sample of the prompt
+        if image_embedding is None:
+            views = self._views(batch, ports.pixels)
+            image_embedding = self.clip.encode_image(views, ports.image)
+            if ports.features is not None:
+                image_embedding = ports.features(image_embedding)
+        image = F.normalize(image_embedding, dim=-1)
+        if text_features is None:
+            text = ports.text_given(image)
+            text_features = self._fixed_features() if text.empty else self._encode(self.texts, text)
+        similarity = self.clip.scale * image @ text_features.mT
+        logits = self.head(similarity, self.texts, image_embedding)
+        reference = self.reference(batch) if "reference" in needs else None
+        return Outputs(logits, similarity, image, text_features, image_embedding, reference)
+
+    def _views(self, batch: Batch, pixels: Any) -> Tensor:
+        return self.clip.normalise(batch.images)[:, None] if pixels is None else pixels(batch.images, batch)
+
+    def _encode(self, texts: TextBatch, ports: Any = EMPTY) -> Tensor:
+        return texts.reduce(F.normalize(self.clip.encode_text(texts, ports), dim=-1))
+
+    def _fixed_features(self) -> Tensor:
+        """Unit features of the unprompted texts, which no learnable reaches: encoded once per class set."""
+        if self._fixed is None or self._fixed.device != self.clip.device:
+            with torch.no_grad():
+                self._fixed = self._encode(self.texts)
+        return self._fixed
+
+    @torch.no_grad()
+    def text_features(self) -> Tensor | None:
+        """Unit features of the prompted texts (1, K, D), to be reused during an evaluation.
+
+        None where the texts depend on the image.
+        """
+        ports = self.prompt(seen=self.seen)
+        if ports.condition is not None:
+            return None
+        return self._fixed_features() if ports.text.empty else self._encode(self.texts, ports.text)
+
+    @torch.no_grad()
+    def reference(self, batch: Batch) -> Outputs:
+        """The zero-shot answer of the frozen CLIP to the same images."""
+        if self._reference is None:
+            from cliptune.texts import TemplatePhrasing
+
+            phrasing = self.reference_phrasing or TemplatePhrasing()
+            self._reference = self._encode(phrasing(self.clip, self.classes))
+        embedding = self.clip.encode_image(self._views(batch, None))
+        image = F.normalize(embedding, dim=-1)
+        similarity = self.clip.scale * image @ self._reference.mT
+        return Outputs(similarity.mean(dim=1), similarity, image, self._reference, embedding)
+
+    @torch.no_grad()
+    def logits(self, images: Tensor | Sequence[Any]) -> Tensor:
+        """Logits (B, C) of images, in evaluation mode.
+
+        Args:
+            images: (B, 3, h, w) in [0, 1], of any size, or PIL images; resized and centre-cropped as in testing.
+        """
+        from cliptune.images import as_batch
+
+        with self.evaluating():
+            return self(Batch.of(as_batch(images, self.clip.image.resolution).to(self.clip.device))).logits
+
+    @contextmanager
+    def evaluating(self) -> Any:
+        """Evaluation mode inside the block, the present mode after it."""
+        before = self.training
+        self.eval()
+        try:
+            yield self
+        finally:
+            self.train(before)
+
+    # -- what no learnable reaches ----------------------------------------------------------------------------
+
+    @property
+    def image_is_frozen(self) -> bool:
+        """True if no learnable reaches the image embedding, so that it may be computed once."""
+        with torch.no_grad():
+            ports = self.prompt(seen=self.seen)
+        return ports.image.empty and ports.pixels is None and ports.features is None
+
+    @property
+    def text_is_frozen(self) -> bool:
+        """True if no learnable reaches the text features."""
+        with torch.no_grad():
+            ports = self.prompt(seen=self.seen)
+        return ports.text.empty and ports.condition is None
+
+    # -- learnables -------------------------------------------------------------------------------------------
+
+    def trainable(self) -> dict[str, nn.Parameter]:
+        """Name → parameter that learns by gradient."""
+        return {name: p for name, p in self.named_parameters() if p.requires_grad}
+
+    def learnables(self) -> dict[str, Tensor]:
+        """Everything that a run has to keep, kilobytes: parameters and buffers of prompt and head, on the CPU."""
+        return {
+            f"{part}.{name}": value.detach().cpu().contiguous().clone()
+            for part in ("prompt", "head")
+            for name, value in getattr(self, part).state_dict().items()
+        }
+
+    def load_learnables(self, tensors: dict[str, Tensor]) -> Adapter:
+        """Put learnables back. Raises: ValueError naming missing, spare or misshapen ones; nothing changes then."""
+        own = self.learnables()
+        missing, spare = sorted(set(own) - set(tensors)), sorted(set(tensors) - set(own))
+        if missing or spare:
+            raise ValueError(
+                f"Adapter: these learnables are of another method or other options: missing {missing or 'none'}, "
+                f"unexpected {spare or 'none'}. Build the adapter with the options it was trained with."
+            )
+        for name, value in own.items():
+            if tensors[name].shape != value.shape:
+                raise ValueError(
+                    f"Adapter: {name} must have shape {tuple(value.shape)}, got {tuple(tensors[name].shape)}. "
+                    "The checkpoint was made for another backbone, class list or option."
+                )
+        for part in ("prompt", "head"):
+            state = {k.removeprefix(part + "."): v for k, v in tensors.items() if k.startswith(part + ".")}
+            getattr(self, part).load_state_dict(state)
+        return self

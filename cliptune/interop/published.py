@@ -1,0 +1,110 @@
+"""Released checkpoints → recipes, and adapters → released state dicts."""
+
+from __future__ import annotations
+
+import pickle
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from cliptune.adapter import Adapter
+from cliptune.clip.model import CLIP
+from cliptune.methods.registry import build, find
+from cliptune.recipe import Recipe
+from cliptune.texts import ClassSet
+
+# What a released checkpoint holds besides learnables: word embeddings of its class list, and the frozen CLIP.
+_CLASS_BUFFERS = ("token_prefix", "token_suffix", "token_midfix")
+_FROZEN = ("image_encoder.", "text_encoder.", "logit_scale", "dtype")
+
+
+def from_published(
+    method: str, tensors: Mapping[str, Tensor], clip: CLIP, class_names: Sequence[str] | ClassSet, **options: Any
+) -> Recipe:
+    """A recipe whose adapter holds the learnables of a released state dict.
+
+    Args:
+        method: "coop", "vpt", "ivlp" or "maple".
+        tensors: released state dict; a "module." or missing "prompt_learner." prefix is understood. The frozen CLIP
+            and the word embeddings of its class list, if they are in it, are left out: the latter must never be
+            restored for other classes.
+        clip: the backbone it was trained with.
+        class_names: names in label order.
+        options: of the method; those not given are read from the shapes.
+    Raises: ValueError naming what is missing, unexpected or misshapen.
+    """
+    module = _speaking(method)
+    given = {_full_name(key): value for key, value in tensors.items()}
+    if not given:
+        raise ValueError(f"from_published: the state dict for {method!r} is empty.")
+    try:
+        implied = module.published_options(given)
+    except KeyError as error:
+        raise ValueError(
+            f"from_published: {error} is missing, so this is not a released checkpoint of {method} "
+            f"(found {', '.join(sorted(given)[:5])})."
+        ) from error
+    recipe = build(method, clip, class_names, **{**implied, **options})
+    ours = {name: module.published_name(name) for name in recipe.adapter.learnables()}
+    spare = sorted(key for key in set(given) - set(ours.values()) if not _is_frozen(key))
+    missing = sorted(set(ours.values()) - set(given))
+    if missing or spare:
+        raise ValueError(
+            f"from_published: this is not a released checkpoint of {method} with these options: "
+            f"missing {missing or 'none'}, unexpected {spare or 'none'}."
+        )
+    recipe.adapter.load_learnables({name: given[theirs].float() for name, theirs in ours.items()})
+    return recipe
+
+
+def to_published(method: str, adapter: Adapter) -> dict[str, Tensor]:
+    """The learnables under the names of the released code, float32."""
+    module = _speaking(method)
+    return {module.published_name(name): value for name, value in adapter.learnables().items()}
+
+
+def read_published(path: str | Path) -> dict[str, Tensor]:
+    """State dict of a released checkpoint file (`model.pth.tar-5`), read without executing anything in it.
+
+    Raises: FileNotFoundError; ValueError if the file is not such a checkpoint.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise FileNotFoundError(f"read_published: there is no file {path}. Give the path of a released checkpoint.")
+    if path.suffix == ".safetensors":
+        from safetensors.torch import load_file
+
+        return load_file(path)
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError) as error:
+        raise ValueError(
+            f"read_published: {path.name} is not a checkpoint of tensors that can be read safely "
+            f"({str(error).splitlines()[0]}). Save its state dict again with torch.save or safetensors."
+        ) from error
+    state = content.get("state_dict", content) if isinstance(content, dict) else None
+    tensors = {k: v for k, v in state.items() if isinstance(v, Tensor)} if isinstance(state, dict) else {}
+    if not tensors:
+        raise ValueError(f"read_published: {path.name} holds no state dict of tensors.")
+    return tensors
+
+
+def _speaking(method: str) -> Any:
+    module = find(method)
+    if not hasattr(module, "published_name"):
+        raise ValueError(f"interop: {method!r} has no released checkpoint format that cliptune knows.")
+    return module
+
+
+def _full_name(key: str) -> str:
+    key = key.removeprefix("module.")
+    return key if key.startswith(("prompt_learner.", *_FROZEN)) else f"prompt_learner.{key}"
+
+
+def _is_frozen(key: str) -> bool:
+    if key.removeprefix("prompt_learner.") in _CLASS_BUFFERS:
+        return True
+    return key.startswith(_FROZEN) and not key.endswith((".VPT", ".VPT_shallow"))

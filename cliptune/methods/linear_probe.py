@@ -1,0 +1,37 @@
+"""Linear probe: logistic regression on frozen image embeddings.  (arXiv:2103.00020, Sec. 3.2)"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from cliptune.adapter import Adapter
+from cliptune.clip.model import CLIP
+from cliptune.heads import LinearHead
+from cliptune.prompts import NoPrompt
+from cliptune.recipe import Recipe, Stage
+from cliptune.texts import ClassSet, TemplatePhrasing
+
+PAPER = "2103.00020"
+ENTERS = "nowhere; a linear head on the image embedding"
+RECIPES: dict[str, dict[str, object]] = {"few_shot": {}}
+
+
+@dataclass(frozen=True)
+class Config:
+    """Options.
+
+    Args:
+        max_iter: iterations of L-BFGS.
+        c: inverse regularisation strength; None searches it on the validation images.
+    """
+
+    max_iter: int = 1000
+    c: float | None = None
+
+
+def build(clip: CLIP, classes: ClassSet, config: Config = Config()) -> Recipe:  # noqa: B008
+    head = LinearHead(len(classes), clip.image.embed, config.max_iter, config.c)
+    stage = Stage(
+        None, epochs=1, batch_size=100, optimiser=None, name="fit", augment=False, observe=("train", "val")
+    )
+    return Recipe(Adapter(clip, classes, TemplatePhrasing(), NoPrompt(), head), [stage])

@@ -1,0 +1,168 @@
+"""Finds methods and wrappers by their files, and builds recipes from names such as `coop` or `maple+dpc`."""
+
+from __future__ import annotations
+
+import importlib
+import pkgutil
+from collections.abc import Mapping, Sequence
+from dataclasses import MISSING, asdict, dataclass, fields, is_dataclass
+from difflib import get_close_matches
+from functools import cache
+from types import ModuleType
+from typing import Any
+
+import torch
+
+import cliptune.methods
+import cliptune.wrappers
+from cliptune.clip.model import CLIP
+from cliptune.recipe import Recipe
+from cliptune.texts import ClassSet
+
+
+@dataclass(frozen=True)
+class MethodInfo:
+    """What the listing says of a method.
+
+    Args:
+        name: of its module. summary: first line of its docstring. paper: arXiv id. enters: the ports it uses.
+        options: option → (type as written, default).
+        wrapper: true for an add-on that is joined to a host by "+".
+    """
+
+    name: str
+    summary: str
+    paper: str
+    enters: str
+    options: Mapping[str, tuple[str, Any]]
+    wrapper: bool
+
+
+@cache
+def _modules(package: ModuleType) -> dict[str, ModuleType]:
+    found = {}
+    for info in pkgutil.iter_modules(package.__path__):
+        module = importlib.import_module(f"{package.__name__}.{info.name}")
+        if hasattr(module, "build") and is_dataclass(getattr(module, "Config", None)):
+            found[info.name] = module
+    return found
+
+
+def names() -> tuple[str, ...]:
+    """Names of all methods, sorted."""
+    return tuple(sorted(_modules(cliptune.methods)))
+
+
+def add_ons() -> tuple[str, ...]:
+    """Names of all wrappers that "+" can join to a method, sorted."""
+    return tuple(sorted(_modules(cliptune.wrappers)))
+
+
+def describe(name: str) -> MethodInfo:
+    """What there is to say of one method or add-on."""
+    module = find(name)
+    options = {
+        f.name: (str(f.type), f.default if f.default is not MISSING else None) for f in fields(module.Config)
+    }
+    summary = (module.__doc__ or "").strip().splitlines()[0]
+    return MethodInfo(name, summary, module.PAPER, module.ENTERS, options, name in _modules(cliptune.wrappers))
+
+
+def build(
+    method: str, clip: CLIP, classes: Sequence[str] | ClassSet, *, seed: int = 1, **options: Any
+) -> Recipe:
+    """Build adapter and stages of a method.
+
+    Args:
+        method: a host, with add-ons joined by "+" in any order, such as "coop" or "maple+dpc".
+        clip: the frozen backbone.
+        classes: names in label order, or a `ClassSet` with the data set's template.
+        seed: of the random start of the learnables.
+        options: fields of the method's `Config`; `template` may also be given for the hand-written sentence.
+    Raises: ValueError for an unknown method or option, naming the nearest, or for a combination that cannot be.
+    """
+    parts = [part.strip() for part in method.split("+")]
+    hosts = [part for part in parts if _is_host(part)]
+    if len(hosts) != 1 or len(set(parts)) != len(parts):
+        raise ValueError(
+            f"build: {method!r} must name exactly one method and each add-on once. "
+            f"Methods: {', '.join(names())}. Add-ons: {', '.join(add_ons()) or 'none'}."
+        )
+    template = options.pop("template", None)
+    class_set = ClassSet.of(classes).with_template(template)
+    module = find(hosts[0])
+    wrappers = [find(name) for name in sorted(set(parts) - set(hosts))]
+    configs = _configs([module, *wrappers], options, method)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        recipe = module.build(clip, class_set, configs[0])
+        for wrapper, config in zip(wrappers, configs[1:], strict=True):
+            recipe = wrapper.build(recipe, config)
+    recipe.method = method
+    recipe.config = {
+        **{key: value for config in configs for key, value in asdict(config).items()},
+        **({} if template is None else {"template": template}),
+    }
+    # Learnables live where the towers do; the frozen weights are there already.
+    recipe.adapter.prompt.to(clip.device)
+    recipe.adapter.head.to(clip.device)
+    return recipe
+
+
+def published_options(method: str, protocol: str, shots: int | None = None) -> dict[str, Any]:
+    """Options of the published recipe of a method for a protocol ("few_shot", "base2new", "cross").
+
+    An option that depends on the number of shots takes the value of the nearest listed number below or equal.
+    Raises: ValueError if the method has no published recipe for that protocol.
+    """
+    recipes: dict[str, dict[str, Any]] = getattr(find(method.split("+")[0]), "RECIPES", {})
+    if protocol not in recipes:
+        raise ValueError(
+            f"{method}: no published recipe for {protocol!r} is known "
+            f"(known: {', '.join(recipes) or 'none'}). Give the options yourself."
+        )
+    return {
+        key: value if not isinstance(value, dict) else _by_shots(value, shots)
+        for key, value in recipes[protocol].items()
+    }
+
+
+def _by_shots(values: dict[int, Any], shots: int | None) -> Any:
+    below = [k for k in values if shots is None or k <= shots]
+    return values[max(below) if below else min(values)]
+
+
+def _is_host(name: str) -> bool:
+    if name in _modules(cliptune.wrappers):
+        return False
+    find(name)
+    return True
+
+
+def find(name: str) -> ModuleType:
+    """The module of a method or add-on. Raises: ValueError naming the nearest."""
+    known = {**_modules(cliptune.methods), **_modules(cliptune.wrappers)}
+    if name not in known:
+        near = get_close_matches(name, known, n=3, cutoff=0.4)
+        raise ValueError(
+            f"cliptune: there is no method {name!r}. "
+            + (f"Did you mean {' or '.join(near)}? " if near else "")
+            + f"Known: {', '.join(sorted(known))}."
+        )
+    return known[name]
+
+
+def _configs(modules: Sequence[ModuleType], options: dict[str, Any], method: str) -> list[Any]:
+    known = {f.name for module in modules for f in fields(module.Config)}
+    for key in options:
+        if key not in known:
+            near = get_close_matches(key, known, n=3, cutoff=0.4)
+            raise ValueError(
+                f"{method}: there is no option {key!r}. "
+                + (f"Did you mean {' or '.join(near)}? " if near else "")
+                + f"Options: {', '.join(sorted(known | {'template'}))}."
+            )
+    return [
+        module.Config(**{f.name: options[f.name] for f in fields(module.Config) if f.name in options})
+        for module in modules
+    ]

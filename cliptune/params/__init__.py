@@ -1,0 +1,5 @@
+"""What a learnable matrix is."""
+
+from cliptune.params.full_rank import FullRank, Parameterisation
+
+__all__ = ["FullRank", "Parameterisation"]

@@ -1,0 +1,7 @@
+"""Where learnable tensors enter CLIP: each prompt's forward gives ports."""
+
+from cliptune.prompts.base import Prompt, Together
+from cliptune.prompts.coupled import CoupledTokens
+from cliptune.prompts.tokens import DeepTokens, NoPrompt
+
+__all__ = ["CoupledTokens", "DeepTokens", "NoPrompt", "Prompt", "Together"]

@@ -1,0 +1,38 @@
+"""What a prompt is, and how several stand side by side."""
+
+from __future__ import annotations
+
+from functools import reduce
+
+from torch import nn
+
+from cliptune.clip.ports import Ports, compose
+
+
+class Prompt(nn.Module):
+    """What is learned and where it enters: forward gives the ports.
+
+    `class_specific`: true if it holds one matrix per class, so that it cannot speak of other classes.
+    """
+
+    class_specific = False
+
+    def forward(self, seen: bool = True) -> Ports:
+        """The ports of this step. `seen`: is the class set the one trained on?"""
+        raise NotImplementedError
+
+
+class Together(Prompt):
+    """Several prompts side by side. Raises (forward): ValueError if two write one leaf.
+
+    Args:
+        prompts: by name; the names appear in checkpoints.
+    """
+
+    def __init__(self, **prompts: Prompt) -> None:
+        super().__init__()
+        self.parts = nn.ModuleDict(prompts)
+        self.class_specific = any(prompt.class_specific for prompt in prompts.values())
+
+    def forward(self, seen: bool = True) -> Ports:
+        return reduce(compose, (prompt(seen) for prompt in self.parts.values()))

@@ -1,0 +1,50 @@
+"""A token batch that knows which class and which view each text speaks for."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from cliptune.clip.tokens import TokenBatch
+
+
+@dataclass(frozen=True)
+class TextBatch(TokenBatch):
+    """K texts for C classes.
+
+    Args:
+        ids, slots: as in `TokenBatch`.
+        class_of: (K,) int64, class of each text; −1 for a text of no class.
+        view_of: (K,) int64, view of the image that each text looks at; zeros where there is one view.
+        classes: C.
+        ensemble: average the unit features of a class's texts, then normalise again, so that each class has one
+            text feature. (The standard ensemble has both normalisations.)
+    """
+
+    class_of: Tensor
+    view_of: Tensor
+    classes: int
+    ensemble: bool = False
+
+    @classmethod
+    def one_each(cls, tokens: TokenBatch) -> TextBatch:
+        """One text per class, in order."""
+        k = len(tokens)
+        each = torch.arange(k, device=tokens.ids.device)
+        return cls(tokens.ids, tokens.slots, each, torch.zeros_like(each), k)
+
+    def reduce(self, features: Tensor) -> Tensor:
+        """Unit features of the texts (I, K, D) → what votes: (I, C, D) unit for an ensemble, else unchanged."""
+        if not self.ensemble:
+            return features
+        sums = features.new_zeros(len(features), self.classes, features.shape[-1])
+        return F.normalize(sums.index_add(1, self.class_of, features), dim=-1)
+
+    @cached_property
+    def one_vote_each(self) -> bool:
+        """Does feature c, after `reduce`, speak for class c, for all C classes?"""
+        return self.ensemble or self.class_of.tolist() == list(range(self.classes))

@@ -1,0 +1,116 @@
+"""From class names to sentences with places for prompt tokens."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal, Protocol
+
+import torch
+from torch import Tensor
+
+from cliptune.clip.model import CLIP
+from cliptune.clip.tokens import TokenBatch
+from cliptune.texts.batch import TextBatch
+from cliptune.texts.classes import ClassSet
+
+Position = Literal["end", "middle", "front"]
+POSITIONS = ("end", "middle", "front")
+
+
+class Phrasing(Protocol):
+    """How a method words its classes; called again whenever the classes change."""
+
+    def __call__(self, clip: CLIP, classes: ClassSet) -> TextBatch: ...
+
+
+@dataclass(frozen=True)
+class TemplatePhrasing:
+    """Hand-written sentences, no prompt places.
+
+    Args:
+        templates: sentences with `{}`; empty for the classes' own template. More than one makes an ensemble:
+            the mean of the unit features, normalised again (arXiv:2103.00020, Sec. 3.1.4).
+    """
+
+    templates: tuple[str, ...] = ()
+
+    def __call__(self, clip: CLIP, classes: ClassSet) -> TextBatch:
+        templates = self.templates or (classes.template,)
+        tokens = clip.tokenize([t.replace("{}", word) for word in classes.words for t in templates])
+        if len(templates) == 1:
+            return TextBatch.one_each(tokens)
+        class_of = torch.arange(len(classes), device=tokens.ids.device).repeat_interleave(len(templates))
+        return TextBatch(
+            tokens.ids, tokens.slots, class_of, torch.zeros_like(class_of), len(classes), ensemble=True
+        )
+
+
+@dataclass(frozen=True)
+class ContextPhrasing:
+    """`[context] name.` with places for n learned tokens.
+
+    Args:
+        n_ctx: n ≥ 1, learned tokens.
+        words: initial words of the context, one token each. The first `n_ctx` of them are places; the others stay
+            as fixed words ("a photo of a" with n_ctx 2 reads `[v][v] of a name.`). Empty: n_ctx placeholders.
+        position: of the learned tokens around the name, "end" (name last), "middle" or "front" (arXiv:2109.01134,
+            Sec. 3.1). In "middle" the first n // 2 stand before the name.
+
+    In "middle" and "front" the tokens of the name alone are counted, as in the released code: where a name ends in
+    punctuation, its last sign and the full stop are one token and move together.
+    """
+
+    n_ctx: int
+    words: str = ""
+    position: Position = "end"
+
+    def __post_init__(self) -> None:
+        if self.n_ctx < 1:
+            raise ValueError(f"ContextPhrasing: n_ctx must be at least 1, got {self.n_ctx}.")
+        if self.position not in POSITIONS:
+            raise ValueError(
+                f"ContextPhrasing: position must be one of {', '.join(POSITIONS)}, got {self.position!r}."
+            )
+
+    def lead(self, clip: CLIP) -> Tensor:
+        """Token ids of the context as words, (n + fixed words,).
+
+        Raises: ValueError if there are fewer words than n_ctx, or fixed words where the name is not last.
+        """
+        words = self._written()
+        tokens = clip.tokenize([words])
+        ids = tokens.ids[0, 1 : int(tokens.eot[0])]
+        if len(ids) < self.n_ctx:
+            raise ValueError(
+                f"ContextPhrasing: {words!r} has {len(ids)} tokens, but n_ctx is {self.n_ctx}. "
+                f"Use n_ctx={len(ids)}, more words, or words='' for a random start."
+            )
+        if len(ids) > self.n_ctx and self.position != "end":
+            raise ValueError(
+                f"ContextPhrasing: with position {self.position!r} all words are learned, so n_ctx must be {len(ids)} "
+                f"for {words!r}, got {self.n_ctx}."
+            )
+        return ids
+
+    def __call__(self, clip: CLIP, classes: ClassSet) -> TextBatch:
+        lead = self.lead(clip)
+        tokens = clip.tokenize([f"{self._written()} {name}." for name in classes.words])
+        names = clip.tokenize(list(classes.words))
+        ids, slots = tokens.ids.clone(), torch.empty(len(tokens), self.n_ctx, dtype=torch.int64, device=lead.device)
+        n, half = self.n_ctx, {"end": self.n_ctx, "middle": self.n_ctx // 2, "front": 0}[self.position]
+        for row, length in enumerate((names.eot - 1).tolist()):
+            if self.position != "end":
+                name = tokens.ids[row, 1 + n : 1 + n + length]
+                ids[row, 1 + half : 1 + n + length] = torch.cat([name, lead[half:]])
+            place = torch.arange(1, 1 + n, device=lead.device)
+            slots[row] = torch.where(place <= half, place, place + length)
+        return TextBatch.one_each(TokenBatch(ids, slots))
+
+    def _written(self) -> str:
+        return " ".join(self.words.replace("_", " ").split()) or " ".join(["X"] * self.n_ctx)
+
+    def start(self, clip: CLIP) -> Tensor:
+        """Word embeddings of the first n_ctx words, (n, d) float32; N(0, 0.02²) where no words are given."""
+        if not self.words:
+            return 0.02 * torch.randn(self.n_ctx, clip.text.width)
+        return clip.text.token_embedding(self.lead(clip)[: self.n_ctx]).detach().float().clone()
