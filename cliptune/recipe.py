@@ -40,6 +40,8 @@ class OptimiserConfig:
         warmup_lr: rate of a "constant" warm-up, and of epoch 0 of a "linear" one.
         warmup: "constant", or "linear" (lr · e / warmup_epochs).
         min_lr: where the cosine ends.
+        recount: True starts counting the cosine's epochs after the warm-up, as the CoOp family's recipes do; False
+            counts from the first epoch (the warm-up takes its share of the curve, the peak is still reached).
     """
 
     lr: float
@@ -54,6 +56,7 @@ class OptimiserConfig:
     warmup_lr: float = 1e-5
     warmup: Literal["constant", "linear"] = "constant"
     min_lr: float = 0.0
+    recount: bool = True
 
     def __post_init__(self) -> None:
         if self.name not in ("sgd", "adamw"):

@@ -1,0 +1,109 @@
+"""How good an adapter is on a split."""
+
+from __future__ import annotations
+
+from contextlib import nullcontext
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from cliptune.data.images import ImageCache
+from cliptune.data.items import Split
+from cliptune.data.loader import batches
+from cliptune.data.metrics import evaluate_logits
+from cliptune.data.transforms import test_transform
+from cliptune.training.feed import in_order_without_images
+from cliptune.training.precision import towers_in
+
+if TYPE_CHECKING:
+    from cliptune.adapter import Adapter
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """Numbers of one split, all in %.
+
+    Args:
+        accuracy: correct / total over images.
+        macro_f1: mean F1 over the classes that occur.
+        mean_per_class: mean recall over the classes that occur.
+        per_class: class name → recall, None for a class without images. Of equal names (ImageNet has two pairs), the
+            later ones get their number: "crane (517)".
+        ece: expected calibration error, 15 bins.
+        n: images.
+        logits: (n, C) float32 on the CPU, in the split's order, if asked for.
+    """
+
+    accuracy: float
+    macro_f1: float
+    mean_per_class: float
+    per_class: dict[str, float | None]
+    ece: float
+    n: int
+    logits: Tensor | None = None
+
+    def summary(self) -> dict[str, Any]:
+        """Plain values for a result file, without the logits."""
+        names = ("accuracy", "macro_f1", "mean_per_class", "ece", "n", "per_class")
+        return {name: getattr(self, name) for name in names}
+
+
+def evaluate(
+    adapter: Adapter,
+    split: Split,
+    *,
+    batch_size: int = 100,
+    device: torch.device | str | None = None,
+    precision: str | None = None,
+    workers: int = 0,
+    images: ImageCache | None = None,
+    embeddings: Tensor | None = None,
+    keep_logits: bool = False,
+) -> Evaluation:
+    """Score an adapter on a split with the test transform; the class texts are encoded once.
+
+    Args:
+        adapter: its classes must be those of the split's labels (see `Adapter.set_classes`).
+        split: labelled images.
+        batch_size: images at a time; does not change the numbers beyond rounding.
+        device: None leaves the adapter where it is.
+        precision: of the frozen towers: "fp32", "bf16", "fp16"; None leaves them as they are.
+        workers: processes that decode images.
+        images: decoded images to share with other passes.
+        embeddings: (N, V, D) image embeddings of the split, computed before; the images are then not read.
+        keep_logits: return them as well.
+    Raises: ValueError if the split is empty, has unknown labels, or labels that the adapter has no class for.
+    """
+    if len(split) == 0:
+        raise ValueError("evaluate: the split is empty, so there is nothing to score. Choose another split.")
+    if device is not None:
+        adapter.to(device)
+    where = adapter.clip.device
+    with adapter.evaluating(), torch.no_grad(), towers_in(adapter.clip, precision) if precision else nullcontext():
+        # None: the text depends on the image and is encoded with each batch.
+        text = adapter.text_features()
+        if embeddings is not None:
+            passes = in_order_without_images(split, batch_size, where)
+        else:
+            transform = test_transform(adapter.clip.image.resolution)
+            passes = batches(
+                split, transform, batch_size, shuffle=False, seed=0, workers=workers, device=where, cache=images
+            )
+        parts = []
+        for batch in passes:
+            known = None if embeddings is None else embeddings[batch.index]
+            out = adapter(batch, text_features=text, image_embedding=known)
+            parts.append(out.logits.float().cpu())
+    logits = torch.cat(parts)
+    numbers = evaluate_logits(logits, split.labels)
+    numbers["per_class"] = _named(adapter.classes.names, numbers["per_class"])
+    return Evaluation(**numbers, logits=logits if keep_logits else None)
+
+
+def _named(names: tuple[str, ...] | list[str], values: list[float | None]) -> dict[str, float | None]:
+    named: dict[str, float | None] = {}
+    for label, (name, value) in enumerate(zip(names, values, strict=True)):
+        named[f"{name} ({label})" if name in named else name] = value
+    return named

@@ -1,0 +1,195 @@
+"""Batches for an adapter, with image embeddings computed once in place of images where no learnable can reach them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from cliptune.batch import Batch
+from cliptune.data.images import ImageCache
+from cliptune.data.items import Dataset, Split
+from cliptune.data.loader import batches, gather, order, steps_per_epoch
+from cliptune.data.transforms import Transform, mixed, test_transform, train_transform
+from cliptune.recipe import Stage
+from cliptune.training.distributed import Processes
+
+if TYPE_CHECKING:
+    from cliptune.adapter import Adapter
+
+EVALUATION_BATCH = 100
+
+
+class Feed:
+    """What a run's steps see.
+
+    Args:
+        adapter: its tower's resolution and whether its images are frozen decide how images are fed.
+        data: the splits.
+        seed: of orders and augmentation, together with stage and epoch.
+        workers: processes that decode and transform images.
+        cache_images: keep decoded images (up to 1 GiB).
+        cache_features: "auto" computes the embeddings of images once, where no learnable reaches them and the same
+            view comes again; False never does.
+        views: None draws a new augmented view for every image and epoch. A number draws that many per image, encodes
+            each once and takes them in turn, epoch by epoch: much faster for learners of text alone, with less
+            variety in the views.
+    Raises: ValueError if `views` cannot be had.
+    """
+
+    def __init__(
+        self,
+        adapter: Adapter,
+        data: Dataset,
+        processes: Processes,
+        *,
+        seed: int,
+        workers: int = 0,
+        cache_images: bool = True,
+        cache_features: str | bool = "auto",
+        views: int | None = None,
+    ):
+        if cache_features not in ("auto", False):
+            raise ValueError(f"cache_features must be 'auto' or False, got {cache_features!r}.")
+        if views is not None:
+            if views < 1:
+                raise ValueError(f"views must be at least 1, or None for new views in every epoch, got {views}.")
+            if cache_features is False:
+                raise ValueError("views keeps the embeddings of drawn views, but cache_features is False. Drop one.")
+        self.adapter, self.data, self.processes = adapter, data, processes
+        self.seed, self.workers, self.views = seed, workers, views
+        self.cache_features = cache_features == "auto"
+        self.images = ImageCache() if cache_images else None
+        resolution = adapter.clip.image.resolution
+        self.train_transform: Transform = train_transform(resolution)
+        self.test_transform: Transform = test_transform(resolution)
+        self._tables: dict[tuple[str, int | None, int], Tensor] = {}
+
+    def begin(self, stage: Stage) -> None:
+        """Forget embeddings that an earlier stage's learnables may have changed; check what the stage asks."""
+        if not self.adapter.image_is_frozen:
+            self._tables.clear()
+        if self.views is not None and stage.optimiser is not None and not self.adapter.image_is_frozen:
+            raise ValueError(
+                f"views={self.views} encodes the images once, but stage {stage.name!r} learns something that changes "
+                "image embeddings. Leave views out for this method."
+            )
+        if stage.sampler is not None and self.processes.world > 1:
+            raise ValueError(
+                f"Stage {stage.name!r} adds images to its batches, which one process must see whole. "
+                "Start it without torchrun."
+            )
+
+    def steps(self, stage: Stage) -> int:
+        """Optimiser steps per epoch; a last partial batch is dropped unless it is the only one."""
+        return steps_per_epoch(len(self.data.train), stage.batch_size)
+
+    def batch_size(self, stage: Stage, share: Batch) -> int:
+        """Images of a training batch on all processes together; `share` is this process's part of it."""
+        if stage.sampler is not None:
+            return len(share)
+        # All batches are full: a partial one is taken only if it is alone.
+        return min(stage.batch_size, len(self.data.train))
+
+    def training(self, stage: Stage, number: int, epoch: int, start: int) -> Iterator[tuple[Batch, Tensor | None]]:
+        """This process's share of each batch of an epoch, from step `start` on, with embeddings (b, V, D) or None."""
+        split, seed = self.data.train, mixed(self.seed, number)
+        view = None if not stage.augment else epoch if self.views is None else epoch % self.views
+        table = None
+        # The reference is computed from the images, so they have to be there.
+        if (view is None or self.views is not None) and stage.objective is not None and "reference" not in stage.objective.needs:
+            table = self._table("train", view, seed)
+        transform = self.test_transform if view is None else self.train_transform
+
+        def draw(positions: list[int]) -> Batch:
+            if table is not None:
+                return _without_images(split, positions, self.processes.device)
+            batch = gather(split, positions, transform, seed=seed, epoch=view or 0, cache=self.images)
+            return batch.to(self.processes.device)
+
+        shares = self._shares(split, stage, seed, epoch, start) if table is not None else None
+        for batch in (
+            map(draw, shares)
+            if shares is not None
+            else batches(
+                split,
+                transform,
+                stage.batch_size,
+                shuffle=True,
+                seed=seed,
+                epoch=epoch,
+                workers=self.workers,
+                device=self.processes.device,
+                start_step=start,
+                rank=self.processes.rank,
+                world_size=self.processes.world,
+                cache=self.images,
+            )
+        ):
+            if stage.sampler is not None:
+                batch = stage.sampler(self.adapter, batch, draw)
+            yield batch, None if table is None else table[batch.index]
+
+    def in_order(self, name: str) -> Iterator[tuple[Batch, Tensor | None]]:
+        """A split once, in its own order and without augmentation; every process sees all of it."""
+        split, table = self.data[name], self.embeddings(name)
+        for batch in self._ordered(split, self.test_transform, 0, 0, images=table is None):
+            yield batch, None if table is None else table[batch.index]
+
+    def embeddings(self, name: str) -> Tensor | None:
+        """(N, V, D) of a split's unaugmented images, computed once; None if learnables reach them."""
+        return self._table(name, None, 0)
+
+    def _table(self, name: str, view: int | None, seed: int) -> Tensor | None:
+        if not (self.cache_features and self.adapter.image_is_frozen):
+            return None
+        key = (name, view, 0 if view is None else seed)
+        if key not in self._tables:
+            transform = self.test_transform if view is None else self.train_transform
+            ordered = self._ordered(self.data[name], transform, seed, view or 0)
+            self._tables[key] = embed(self.adapter, ordered)
+        return self._tables[key]
+
+    def _ordered(
+        self, split: Split, transform: Transform, seed: int, epoch: int, images: bool = True
+    ) -> Iterator[Batch]:
+        if not images:
+            yield from in_order_without_images(split, EVALUATION_BATCH, self.processes.device)
+            return
+        yield from batches(
+            split,
+            transform,
+            EVALUATION_BATCH,
+            shuffle=False,
+            seed=seed,
+            epoch=epoch,
+            workers=self.workers,
+            device=self.processes.device,
+            cache=self.images,
+        )
+
+    def _shares(self, split: Split, stage: Stage, seed: int, epoch: int, start: int) -> Iterator[list[int]]:
+        positions, size = order(len(split), seed, epoch), stage.batch_size
+        for step in range(start, self.steps(stage)):
+            whole = positions[step * size : (step + 1) * size]
+            yield whole[self.processes.share(len(whole))]
+
+
+@torch.no_grad()
+def embed(adapter: Adapter, ordered: Iterator[Batch]) -> Tensor:
+    """Embeddings (N, 1, D) of images in order, by the bare tower: right where no learnable reaches them."""
+    clip = adapter.clip
+    return torch.cat([clip.encode_image(clip.normalise(batch.images)[:, None]) for batch in ordered])
+
+
+def in_order_without_images(split: Split, batch_size: int, device: torch.device) -> Iterator[Batch]:
+    """A split's labels and positions in order, for embeddings that are known; the images are (b, 3, 0, 0)."""
+    for start in range(0, len(split), batch_size):
+        yield _without_images(split, list(range(start, min(start + batch_size, len(split)))), device)
+
+
+def _without_images(split: Split, positions: list[int], device: torch.device) -> Batch:
+    index = torch.tensor(positions, dtype=torch.int64)
+    return Batch(torch.empty(len(positions), 3, 0, 0), split.labels[index], index).to(device)

@@ -1,0 +1,309 @@
+"""Train a recipe on data, resumably."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from cliptune.data.items import Dataset, Split
+from cliptune.recipe import Recipe
+from cliptune.training.checkpoints import backbone, load_adapter, save_adapter
+from cliptune.training.distributed import Processes, processes
+from cliptune.training.evaluate import Evaluation
+from cliptune.training.feed import Feed
+from cliptune.training.loop import Options, Training
+from cliptune.training.plain import plain
+from cliptune.training.precision import check_precision, towers_in
+from cliptune.training.progress import Progress, duration, open_progress
+from cliptune.training.run_folder import RunFolder
+from cliptune.training.screen import Screen
+from cliptune.training.trackers import Tracker, open_trackers
+
+if TYPE_CHECKING:
+    from cliptune.adapter import Adapter
+
+SELECTIONS = ("last", "val", "oracle")
+
+
+@dataclass
+class Run:
+    """A finished run.
+
+    Args:
+        adapter: trained.
+        folder: where it lies; None if nothing was written, and on processes other than the first.
+        result: what `result.json` holds.
+        metrics: the lines of `metrics.jsonl`; empty without a folder.
+    """
+
+    adapter: Adapter
+    folder: RunFolder | None = None
+    result: dict[str, Any] = field(default_factory=dict)
+    metrics: list[dict[str, Any]] = field(default_factory=list)
+
+    def add(self, name: str, evaluation: Evaluation) -> None:
+        """Enter an evaluation into the result under a name such as "test" or "new", and rewrite `result.json`."""
+        self.result.setdefault("evaluations", {})[name] = evaluation.summary()
+        if self.folder is not None:
+            self.folder.write_result(self.result)
+
+
+def fit(
+    recipe: Recipe,
+    data: Dataset,
+    out: str | Path | None = None,
+    *,
+    seed: int = 1,
+    device: torch.device | str | None = None,
+    precision: str = "fp32",
+    accumulate: int = 1,
+    workers: int = 0,
+    select: str = "last",
+    resume: bool = True,
+    overwrite: bool = False,
+    save_every: float = 60.0,
+    cache_images: bool = True,
+    cache_features: str | bool = "auto",
+    views: int | None = None,
+    log: Callable[[str], None] | None = None,
+    progress: str | Progress | None = None,
+    trackers: Sequence[str | Tracker] = (),
+) -> Run:
+    """Run a recipe's stages on the training images. The recipe's adapter is trained in place.
+
+    With `out`, state is saved after every epoch and every `save_every` seconds, and the same call after a crash goes
+    on from there: on one device, bit for bit as if nothing had happened. A finished run is loaded and returned.
+    Started by `torchrun`, the processes share every batch and give the numbers of one process.
+
+    Args:
+        recipe: adapter and stages, from `build`.
+        data: train, val and test images; test is looked at only if `select` is "oracle".
+        out: the run's folder; None writes nothing.
+        seed: of order, augmentation and dropout. The start of the learnables has its own, in `build`.
+        device: None takes a CUDA card if there is one.
+        precision: of the frozen towers, "fp32", "bf16" or "fp16"; learnables, normalisation and logits are float32.
+        accumulate: pieces to compute each batch in, to save memory; the gradient stays that of the whole batch.
+        workers: processes that decode and transform images.
+        select: "last" keeps the last epoch, "val" the best on the validation images, "oracle" the best on the test
+            images, which flatters the result and is labelled so.
+        resume: go on with a run found in `out`; False refuses it.
+        overwrite: replace whatever run is in `out`.
+        save_every: seconds.
+        cache_images: keep decoded images in memory, up to 1 GiB.
+        cache_features: "auto" computes image embeddings once where no learnable reaches them; False never.
+        views: draw so many augmented views per image and reuse their embeddings, for learners of text alone; None
+            draws new views in every epoch.
+        log: called with every line.
+        progress: "bar", "lines", "silent", or an object; None takes a bar on a terminal and lines elsewhere.
+        trackers: "tensorboard", "wandb", or objects with `log` and `close`.
+    Returns: the run.
+    Raises: ValueError for options or data that cannot work, or a folder that holds another run; TrainingDiverged if
+        the loss is no longer finite; OSError with a sentence if a file cannot be written.
+    """
+    check_precision(precision)
+    _check(recipe, data, select, accumulate)
+    adapter = recipe.adapter
+    with processes(device) as group, _undisturbed(group.device):
+        adapter.to(group.device)
+        config, split = group.from_main(lambda: _resolved(recipe, data, seed, precision, accumulate, select, views))
+        folder = group.from_main(
+            lambda: RunFolder(out, config, resume=resume, overwrite=overwrite) if out is not None else None
+        )
+        result = group.from_main(lambda: folder.result() if folder is not None else None)
+        if folder is not None and result is not None:
+            load_adapter(folder.path, adapter)
+            return Run(adapter, folder if group.main else None, result, folder.metrics())
+
+        screen = _screen(group, folder, progress, log, trackers, config)
+        try:
+            for sentence in group.from_main(lambda: _describe(folder, split, group.device)):
+                screen.say(sentence)
+            feed = Feed(
+                adapter,
+                data,
+                group,
+                seed=seed,
+                workers=workers,
+                cache_images=cache_images,
+                cache_features=cache_features,
+                views=views,
+            )
+            training = Training(
+                recipe, feed, group, screen, folder, Options(seed, precision, accumulate, select, save_every)
+            )
+            with towers_in(adapter.clip, precision):
+                training.run()
+            adapter.eval()
+            result = _result(recipe, data, training, config)
+            if folder is not None:
+                group.from_main(lambda: _finish(folder, recipe, result))
+            screen.say(f"Finished after {duration(result['seconds'])}")
+        except Exception as error:
+            _last_words(screen, error)
+            raise
+        finally:
+            screen.close()
+        return Run(adapter, folder if group.main else None, result, folder.metrics() if folder is not None else [])
+
+
+def _check(recipe: Recipe, data: Dataset, select: str, accumulate: int) -> None:
+    if select not in SELECTIONS:
+        raise ValueError(f"select must be one of {', '.join(SELECTIONS)}, got {select!r}.")
+    if accumulate < 1:
+        raise ValueError(f"accumulate must be at least 1, got {accumulate}.")
+    if recipe.stages and not len(data.train):
+        raise ValueError(f"{data.name} has no training images, but {recipe.method or 'the method'} learns from them.")
+    if tuple(recipe.adapter.class_names) != tuple(data.class_names):
+        raise ValueError(
+            f"The recipe was built for {len(recipe.adapter.class_names)} classes and {data.name} has "
+            f"{len(data.class_names)}, or their names or order differ. Build it with the data's class_names."
+        )
+    for stage in recipe.stages:
+        if stage.optimiser is not None and stage.objective is None:
+            raise ValueError(f"Stage {stage.name!r} has an optimiser but no objective to minimise.")
+        if stage.sampler is not None and accumulate > 1:
+            raise ValueError(
+                f"Stage {stage.name!r} compares the images of a batch with each other, so a batch cannot be computed "
+                "in pieces. Use accumulate=1."
+            )
+    if select == "val" and not len(data.val):
+        raise ValueError(
+            f"select='val' chooses the epoch on validation images, but {data.name} has none. "
+            "Use select='last', or split off a validation set."
+        )
+    if select == "val" and _within(data.val, data.test):
+        raise ValueError(
+            f"select='val' would choose the epoch on test images: the validation images of {data.name} are among "
+            "its test images. Use select='last', or select='oracle' if that is what you want; it is labelled so."
+        )
+    if select == "oracle" and not len(data.test):
+        raise ValueError(f"select='oracle' chooses the epoch on test images, but {data.name} has none.")
+
+
+def _within(val: Split, test: Split) -> bool:
+    """Whether val holds only test images. Ids in memory are made up, so there the pictures themselves are compared."""
+    if val.in_memory or test.in_memory:
+        return {val.key(i) for i in range(len(val))} <= {test.key(i) for i in range(len(test))}
+    return set(val.ids) <= set(test.ids)
+
+
+def _resolved(
+    recipe: Recipe, data: Dataset, seed: int, precision: str, accumulate: int, select: str, views: int | None
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The run's configuration, whatever changes its numbers and nothing else; and the description of its images."""
+    split = data.descriptor()
+    stages = [
+        {
+            "name": stage.name,
+            "epochs": stage.epochs,
+            "batch_size": stage.batch_size,
+            "augment": stage.augment,
+            "optimiser": stage.optimiser,
+        }
+        for stage in recipe.stages
+    ]
+    config = {
+        "method": recipe.method,
+        "options": recipe.config,
+        "backbone": backbone(recipe.adapter.clip),
+        "data": {
+            "name": data.name,
+            "classes": data.classes,
+            "template": data.template,
+            "sampling": data.sampling,
+            "split_sha256": data.split_sha256,
+            "images_sha256": hashlib.sha256(json.dumps(split, sort_keys=True).encode()).hexdigest(),
+        },
+        "stages": stages,
+        "seed": seed,
+        "precision": precision,
+        "accumulate": accumulate,
+        "select": select,
+        "views": views,
+    }
+    return plain(config), split
+
+
+def _describe(folder: RunFolder | None, split: dict[str, Any], device: torch.device) -> list[str]:
+    if folder is None:
+        return []
+    folder.write_split(split)
+    return folder.write_environment(device)
+
+
+def _result(recipe: Recipe, data: Dataset, training: Training, config: dict[str, Any]) -> dict[str, Any]:
+    """What came out, with everything that a reader of the number should know."""
+    flags = {
+        "selection": training.options.select,
+        "extra_images": False,
+        "unlabelled_test_images": False,
+        "external_models": [],
+        **recipe.flags,
+    }
+    return plain(
+        {
+            "method": recipe.method,
+            "data": config["data"],
+            "backbone": config["backbone"]["name"],
+            "seed": config["seed"],
+            "learnables": sum(p.numel() for p in recipe.adapter.trainable().values()),
+            "train_images": len(data.train),
+            "seconds": training.position.whole_seconds,
+            "selected": training.position.selected,
+            "flags": flags,
+            "evaluations": {},
+        }
+    )
+
+
+def _finish(folder: RunFolder, recipe: Recipe, result: dict[str, Any]) -> None:
+    adapter = recipe.adapter
+    save_adapter(
+        folder.path, adapter, method=recipe.method, config=recipe.config, classes=plain(adapter.trained_classes)
+    )
+    # Last: a folder with a result is a finished run.
+    folder.write_result(result)
+
+
+def _screen(
+    group: Processes,
+    folder: RunFolder | None,
+    progress: str | Progress | None,
+    log: Callable[[str], None] | None,
+    trackers: Sequence[str | Tracker],
+    config: dict[str, Any],
+) -> Screen:
+    if not group.main:
+        return Screen(None)
+    opened = open_trackers(trackers, None if folder is None else folder.path, config)
+    return Screen(open_progress(progress), folder, log, opened)
+
+
+def _last_words(screen: Screen, error: Exception) -> None:
+    """Leave the reason in the log; if the disk is full, the error itself has to do."""
+    try:
+        screen.say(f"Stopped: {error}")
+    except OSError:
+        return
+
+
+@contextmanager
+def _undisturbed(device: torch.device) -> Iterator[None]:
+    """Leave the caller's random generators as they were, and make CUDA's kernels repeatable while training."""
+    cuda = device.type == "cuda"
+    before = torch.are_deterministic_algorithms_enabled()
+    warn_only = torch.is_deterministic_algorithms_warn_only_enabled()
+    with torch.random.fork_rng(devices=[device] if cuda else []):
+        if cuda:
+            torch.use_deterministic_algorithms(True, warn_only=True)
+        try:
+            yield
+        finally:
+            torch.use_deterministic_algorithms(before, warn_only=warn_only)

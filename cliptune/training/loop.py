@@ -1,0 +1,253 @@
+"""The loop: stages, epochs, steps. What it needs lies around it: batches in `feed`, what is kept in `state`."""
+
+from __future__ import annotations
+
+import math
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from cliptune.data.transforms import mixed
+from cliptune.recipe import Recipe, Stage
+from cliptune.training.distributed import Processes
+from cliptune.training.evaluate import evaluate
+from cliptune.training.feed import Feed
+from cliptune.training.gradients import LossOf, add_gradients
+from cliptune.training.optim import build_optimiser, set_rate
+from cliptune.training.precision import build_scaler
+from cliptune.training.run_folder import RunFolder
+from cliptune.training.schedules import learning_rate
+from cliptune.training.screen import Screen
+from cliptune.training.state import Best, Position, capture, restore_adapter, restore_stage
+
+if TYPE_CHECKING:
+    from cliptune.adapter import Adapter
+
+
+class TrainingDiverged(ValueError):
+    """The loss or a learnable is no longer a finite number."""
+
+
+@dataclass(frozen=True)
+class Options:
+    """How a run is made.
+
+    Args:
+        seed: everything random in a step is drawn from (seed, stage, epoch, step), so that a step does not depend on
+            how the run came to it.
+        precision: of the frozen towers: "fp32", "bf16", "fp16".
+        accumulate: pieces that each process's share of a batch is computed in.
+        select: "last" takes each stage's last epoch, "val" the one with the best accuracy on the validation images,
+            "oracle" the one with the best accuracy on the test images.
+        save_every: seconds between saved states within an epoch.
+    """
+
+    seed: int = 1
+    precision: str = "fp32"
+    accumulate: int = 1
+    select: str = "last"
+    save_every: float = 60.0
+
+
+class Training:
+    """One run under way.
+
+    Args:
+        recipe: its adapter is trained in place.
+        feed: gives the batches.
+        processes: who shares the work.
+        screen: where lines, progress and metrics are shown.
+        folder: where state and metrics are kept; None keeps nothing.
+        options: how.
+    """
+
+    def __init__(
+        self,
+        recipe: Recipe,
+        feed: Feed,
+        processes: Processes,
+        screen: Screen,
+        folder: RunFolder | None,
+        options: Options,
+    ):
+        self.recipe, self.feed, self.processes = recipe, feed, processes
+        self.screen, self.folder, self.options = screen, folder, options
+        self.adapter: Adapter = recipe.adapter
+        self.position = Position()
+        self._resumed: tuple[dict[str, Tensor], dict[str, Any]] | None = None
+        self._clock = self._saved_at = time.monotonic()
+
+    def run(self) -> None:
+        """Go on from the folder's saved state, or start."""
+        self._resume()
+        for number in range(self.position.stage, len(self.recipe.stages)):
+            stage = self.recipe.stages[number]
+            self.feed.begin(stage)
+            if stage.optimiser is None:
+                self._observe(number, stage)
+            else:
+                self._train(number, stage)
+            self.position.next_stage()
+            self._save()
+
+    def _train(self, number: int, stage: Stage) -> None:
+        assert stage.optimiser is not None and stage.objective is not None
+        adapter, feed, position = self.adapter, self.feed, self.position
+        optimiser = build_optimiser(stage.optimiser, adapter.trainable().values())
+        scaler = build_scaler(self.options.precision, self.processes.device)
+        best = None
+        if self._resumed is not None:
+            best = restore_stage(adapter, *self._resumed, stage, optimiser, scaler)
+            self._resumed = None
+        model = self.processes.wrap(LossOf(adapter, stage.objective))
+        steps = feed.steps(stage)
+
+        adapter.train()
+        for epoch in range(position.epoch, stage.epochs):
+            for batch, embedding in feed.training(stage, number, epoch, position.step):
+                rate = learning_rate(stage.optimiser, epoch, stage.epochs, position.step, steps)
+                set_rate(optimiser, rate)
+                optimiser.zero_grad()
+                sums = add_gradients(
+                    model,
+                    batch,
+                    embedding,
+                    progress=epoch / stage.epochs,
+                    whole=feed.batch_size(stage, batch),
+                    pieces=self.options.accumulate,
+                    seed=mixed(self.options.seed, number, epoch, position.step),
+                    scaler=scaler,
+                    processes=self.processes,
+                )
+                if not math.isfinite(sums["loss"]):
+                    raise self._diverged(f"The loss became {sums['loss'] / sums['images']}", stage, rate)
+                scaler.step(optimiser)
+                scaler.update()
+                position.add(sums)
+                self.screen.advance(f"{stage.name}, epoch {epoch + 1} of {stage.epochs}")
+                if time.monotonic() - self._saved_at >= self.options.save_every:
+                    self._save(stage, rate, optimiser, scaler, best)
+
+            torch.manual_seed(mixed(self.options.seed, number, epoch, steps))
+            with torch.no_grad():
+                adapter.head.refit()
+            for hook in stage.after_epoch:
+                hook(adapter, epoch, stage.epochs)
+            score = self._score()
+            if score is not None and (best is None or score > best.score):
+                best = Best(score, epoch + 1, adapter.learnables())
+            rate = learning_rate(stage.optimiser, epoch, stage.epochs, steps - 1, steps)
+            self._end_epoch(stage, rate, score)
+            self._save(stage, rate, optimiser, scaler, best)
+        if best is not None:
+            adapter.load_learnables(best.learnables)
+            position.selected.append({"stage": stage.name, "epoch": best.epoch, "accuracy": best.score})
+
+    def _observe(self, number: int, stage: Stage) -> None:
+        """Show whole splits to the head, in order and without augmentation; nothing moves by gradient."""
+        self.adapter.eval()
+        torch.manual_seed(mixed(self.options.seed, number))
+        seen = [name for name in stage.observe if len(self.feed.data[name])]
+        with torch.no_grad():
+            text = self.adapter.text_features()
+            for name in seen:
+                for batch, embedding in self.feed.in_order(name):
+                    out = self.adapter(batch, text_features=text, image_embedding=embedding)
+                    self.adapter.head.observe(out, batch.labels, split=name)
+            self.adapter.head.refit()
+        self._resumed = None
+        self._tick()
+        self._record({"stage": stage.name, "epoch": 1, "observed": seen, "seconds": self.position.seconds})
+        self.screen.say(f"{stage.name}: saw the {' and '.join(seen)} images once", minor=True)
+
+    def _score(self) -> float | None:
+        """Accuracy in % on the split that selects the epoch, or None if the last epoch is taken."""
+        if self.options.select == "last":
+            return None
+        name = "val" if self.options.select == "val" else "test"
+
+        def accuracy() -> float:
+            known = self.feed.embeddings(name)
+            split, images = self.feed.data[name], self.feed.images
+            return evaluate(
+                self.adapter, split, workers=self.feed.workers, images=images, embeddings=known
+            ).accuracy
+
+        return self.processes.from_main(accuracy)
+
+    def _end_epoch(self, stage: Stage, rate: float, score: float | None) -> None:
+        self._tick()
+        position, sums = self.position, self.position.totals
+        line: dict[str, Any] = {"stage": stage.name, "epoch": position.epoch + 1, "lr": rate}
+        line["loss"] = sums["loss"] / sums["images"]
+        line["parts"] = {
+            name.removeprefix("part "): value / sums["images"]
+            for name, value in sums.items()
+            if name.startswith("part ")
+        }
+        # Unlabelled images (a teacher's) have no accuracy.
+        line["train_accuracy"] = 100 * sums["correct"] / sums["known"] if sums["known"] else None
+        if score is not None:
+            line[f"{'val' if self.options.select == 'val' else 'test'}_accuracy"] = score
+        line["seconds"] = position.seconds
+        self._record(line)
+        shown = "" if line["train_accuracy"] is None else f", train accuracy {line['train_accuracy']:.1f} %"
+        shown += "" if score is None else f", {self.options.select} accuracy {score:.1f} %"
+        self.screen.say(
+            f"{stage.name}, epoch {position.epoch + 1} of {stage.epochs}: loss {line['loss']:.4f}{shown}, lr {rate:.3g}",
+            minor=True,
+        )
+        position.next_epoch()
+
+    def _record(self, line: dict[str, Any]) -> None:
+        if self.folder is not None and self.processes.main:
+            self.position.metrics_size = self.folder.append_metrics(line)
+        self.position.epochs_done += 1
+        self.screen.metrics(line, self.position.epochs_done)
+
+    def _resume(self) -> None:
+        saved = self.processes.from_main(lambda: None if self.folder is None else self.folder.load_state())
+        if saved is None:
+            # All processes start from the same learnables, and a first failure can go back to them.
+            saved = self.processes.from_main(lambda: capture(self.adapter, self.position))
+            self.position = restore_adapter(self.adapter, *saved)
+            self._save()
+        else:
+            self.position = restore_adapter(self.adapter, *saved)
+            self._resumed = saved
+        if self.folder is not None and self.processes.main:
+            self.folder.truncate_metrics(self.position.metrics_size)
+        counts = [s.epochs * self.feed.steps(s) if s.optimiser else 0 for s in self.recipe.stages]
+        at = self.position
+        done = sum(counts[: at.stage])
+        if at.stage < len(counts) and counts[at.stage]:
+            done += at.epoch * self.feed.steps(self.recipe.stages[at.stage]) + at.step
+        if self._resumed is not None:
+            self.screen.say(f"Resuming after step {done} of {sum(counts)}")
+        self.screen.start(sum(counts), done)
+
+    def _save(self, stage: Stage | None = None, rate: float = 0.0, *moving: Any) -> None:
+        """Save the state, unless a learnable is no longer finite: then the last good state stays."""
+        self._tick()
+        if stage is not None and not all(bool(p.isfinite().all()) for p in self.adapter.trainable().values()):
+            raise self._diverged("A learnable became infinite or not a number", stage, rate)
+        if self.folder is not None and self.processes.main:
+            self.folder.save_state(*capture(self.adapter, self.position, stage, *moving))
+        self._saved_at = time.monotonic()
+
+    def _tick(self) -> None:
+        now = time.monotonic()
+        self.position.seconds += now - self._clock
+        self.position.whole_seconds += now - self._clock
+        self._clock = now
+
+    def _diverged(self, what: str, stage: Stage, rate: float) -> TrainingDiverged:
+        at = self.position
+        kept = "" if self.folder is None else f" The last good state stays in {self.folder.path}."
+        return TrainingDiverged(
+            f"{what} in stage {stage.name!r}, epoch {at.epoch + 1} of {stage.epochs}, step {at.step + 1}, at learning "
+            f"rate {rate:g}. Try a lower learning rate, a longer warm-up, or precision 'fp32' if it was narrower.{kept}"
+        )

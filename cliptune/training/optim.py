@@ -1,0 +1,63 @@
+"""Optimisers over the learnables, and their state as named tensors."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+
+import torch
+from torch import Tensor, nn
+
+from cliptune.recipe import OptimiserConfig
+
+
+def build_optimiser(config: OptimiserConfig, parameters: Iterable[nn.Parameter]) -> torch.optim.Optimizer:
+    """SGD (no Nesterov, no dampening) or AdamW over `parameters`.
+
+    The plain per-tensor update is used, not the fused or multi-tensor one: learnables are few and small, and the
+    plain one rounds the same way on every machine and in every grouping.
+
+    Raises: ValueError if there is nothing to train.
+    """
+    parameters = list(parameters)
+    if not parameters:
+        raise ValueError(
+            "The stage has an optimiser but the adapter has no parameter that trains. "
+            "Use a stage with optimiser=None, or a method that has learnables."
+        )
+    if config.name == "sgd":
+        return torch.optim.SGD(
+            parameters, lr=config.lr, momentum=config.momentum, weight_decay=config.weight_decay, foreach=False
+        )
+    return torch.optim.AdamW(
+        parameters, lr=config.lr, betas=config.betas, eps=config.eps, weight_decay=config.weight_decay, foreach=False
+    )
+
+
+def set_rate(optimiser: torch.optim.Optimizer, rate: float) -> None:
+    for group in optimiser.param_groups:
+        group["lr"] = rate
+
+
+def optimiser_tensors(optimiser: torch.optim.Optimizer, parameters: Mapping[str, nn.Parameter]) -> dict[str, Tensor]:
+    """The optimiser's memory as `<field>/<parameter name>` → tensor (momentum, first and second moments, step)."""
+    return {
+        f"{field}/{name}": value
+        for name, parameter in parameters.items()
+        for field, value in optimiser.state.get(parameter, {}).items()
+        if value is not None
+    }
+
+
+def load_optimiser_tensors(
+    optimiser: torch.optim.Optimizer, parameters: Mapping[str, nn.Parameter], tensors: Mapping[str, Tensor]
+) -> None:
+    """The inverse of `optimiser_tensors`; moments go to their parameter's device, step counts stay on the CPU.
+
+    Raises: ValueError if a tensor belongs to no parameter.
+    """
+    for key, value in tensors.items():
+        field, _, name = key.partition("/")
+        if name not in parameters:
+            raise ValueError(f"The saved optimiser state holds {key!r}, but no parameter of that name trains here.")
+        device = "cpu" if field == "step" else parameters[name].device
+        optimiser.state[parameters[name]][field] = value.to(device, copy=True)

@@ -1,0 +1,247 @@
+"""One run's folder: what was asked, on what, how it went, what came out. Every file is written atomically."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+import yaml
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save as to_safetensors
+from torch import Tensor
+
+from cliptune.files import atomic_write_bytes, atomic_write_json, atomic_write_text, explained
+from cliptune.training.checkpoints import CONFIG, WEIGHTS
+from cliptune.training.environment import environment
+from cliptune.training.plain import plain
+
+FORMAT = 1
+
+CONFIG_FILE = "config.yaml"
+ENVIRONMENT = "env.json"
+SPLIT = "split.json"
+METRICS = "metrics.jsonl"
+RESULT = "result.json"
+LOG = "log.txt"
+STATE = "state/state.safetensors"
+_OURS = (CONFIG_FILE, ENVIRONMENT, SPLIT, METRICS, RESULT, LOG, STATE, CONFIG, WEIGHTS)
+
+
+class RunFolder:
+    """The files of one run.
+
+    Args:
+        path: the folder; made if it is not there.
+        config: the resolved configuration; plain values, see `plain`.
+        resume: go on with (or return) the run that the folder holds, if its configuration is this one.
+        overwrite: remove the run that the folder holds and start anew. Other files in the folder stay.
+    Raises: ValueError if the folder holds another run, or this one and neither `resume` nor `overwrite` is set;
+        OSError with a sentence if it cannot be written.
+    """
+
+    def __init__(
+        self, path: str | Path, config: Mapping[str, Any], *, resume: bool = True, overwrite: bool = False
+    ):
+        self.path = Path(path).expanduser()
+        if self.path.exists() and not self.path.is_dir():
+            raise ValueError(f"The run folder {self.path} is a file. Give a folder's name.")
+        if overwrite:
+            self._clear()
+        elif not self._holds(config):
+            pass
+        elif not resume:
+            raise ValueError(
+                f"The folder {self.path} already holds this run, and resuming was turned off. "
+                "Choose another folder, or pass overwrite=True to start it anew."
+            )
+        self._write_text(CONFIG_FILE, yaml.safe_dump(_with_format(config), sort_keys=False, allow_unicode=True))
+
+    # -- what was asked -------------------------------------------------------------------------------------------
+
+    def _holds(self, config: Mapping[str, Any]) -> bool:
+        """Whether a run of this configuration is here; False if the folder is free. Raises if it is not free."""
+        if not (self.path / CONFIG_FILE).exists():
+            strangers = [name for name in _OURS if (self.path / name).exists()]
+            if strangers:
+                raise ValueError(
+                    f"The folder {self.path} holds {', '.join(strangers)} but no {CONFIG_FILE}, so it is not known "
+                    "what run they belong to. Choose another folder, or pass overwrite=True to replace them."
+                )
+            return False
+        here, asked = read_config(self.path), _with_format(config)
+        if here == asked:
+            return True
+        raise ValueError(
+            f"The folder {self.path} holds another run; it differs in {_differences(here, asked)}. "
+            "Choose another folder, repeat that run's settings to resume it, or pass overwrite=True to replace it."
+        )
+
+    def _clear(self) -> None:
+        # The configuration goes last: if this is interrupted, what is left is still known to be a run.
+        for name in sorted(_OURS, key=lambda name: name == CONFIG_FILE):
+            (self.path / name).unlink(missing_ok=True)
+
+    # -- how it went ----------------------------------------------------------------------------------------------
+
+    def write_environment(self, device: torch.device) -> list[str]:
+        """Write `env.json` unless the run has one; what differs from the one it has, as sentences."""
+        now = environment(device)
+        path = self.path / ENVIRONMENT
+        if not path.exists():
+            atomic_write_json(path, now)
+            return []
+        before = json.loads(path.read_text(encoding="utf-8"))
+        return [
+            f"This run started with {key} {before.get(key)} and goes on with {now[key]}: "
+            "the numbers may differ in their last digits from an uninterrupted run."
+            for key in ("torch", "device", "threads")
+            if before.get(key) != now[key]
+        ]
+
+    def write_split(self, description: Mapping[str, Any]) -> None:
+        atomic_write_json(self.path / SPLIT, plain(description))
+
+    def append_metrics(self, values: Mapping[str, Any]) -> int:
+        """Add a line to `metrics.jsonl`; the file's size in bytes afterwards, for `truncate_metrics`."""
+        return self._append(METRICS, json.dumps(plain(values)) + "\n", durable=True)
+
+    def truncate_metrics(self, size: int) -> None:
+        """Drop lines (or a torn half of one) that were written after the state that is resumed from."""
+        path = self.path / METRICS
+        if path.exists() and path.stat().st_size > size:
+            os.truncate(path, size)
+
+    def metrics(self) -> list[dict[str, Any]]:
+        return read_metrics(self.path)
+
+    def log(self, line: str) -> None:
+        self._append(LOG, f"{time.strftime('%Y-%m-%d %H:%M:%S')} {line}\n")
+
+    def save_state(self, tensors: Mapping[str, Tensor], values: Mapping[str, Any]) -> None:
+        """Replace the saved state. Tensors and plain values share one file, so that they can never disagree."""
+        # safetensors wants contiguous tensors that share no storage.
+        copies = {name: t.detach().cpu().clone(memory_format=torch.contiguous_format) for name, t in tensors.items()}
+        content = to_safetensors(copies, metadata={"values": json.dumps(plain(values))})
+        atomic_write_bytes(self.path / STATE, content)
+
+    def load_state(self) -> tuple[dict[str, Tensor], dict[str, Any]] | None:
+        """The saved state, or None if there is none. Raises: ValueError if the file is damaged."""
+        path = self.path / STATE
+        if not path.exists():
+            return None
+        try:
+            with safe_open(str(path), framework="pt") as file:
+                tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+                return tensors, json.loads(file.metadata()["values"])
+        except (SafetensorError, KeyError, TypeError, ValueError) as error:
+            raise ValueError(
+                f"The saved state {path} cannot be read ({error}). Start the run anew with overwrite=True."
+            ) from error
+
+    # -- what came out --------------------------------------------------------------------------------------------
+
+    def result(self) -> dict[str, Any] | None:
+        """`result.json`, or None while the run is not finished."""
+        return read_result(self.path)
+
+    def write_result(self, result: Mapping[str, Any]) -> None:
+        atomic_write_json(self.path / RESULT, plain(result))
+
+    def drop_state(self) -> None:
+        """A finished run needs no state; its optimiser memory would be larger than all the rest."""
+        path = self.path / STATE
+        path.unlink(missing_ok=True)
+        if path.parent.is_dir() and not any(path.parent.iterdir()):
+            path.parent.rmdir()
+
+    def _write_text(self, name: str, text: str) -> None:
+        path = self.path / name
+        if not path.exists() or path.read_text(encoding="utf-8") != text:
+            atomic_write_text(path, text)
+
+    def _append(self, name: str, text: str, durable: bool = False) -> int:
+        path = self.path / name
+        try:
+            handle = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o666)
+            try:
+                size = os.fstat(handle).st_size
+                content = memoryview(text.encode("utf-8"))
+                try:
+                    while content:
+                        content = content[os.write(handle, content) :]
+                    if durable:
+                        os.fsync(handle)
+                except OSError:
+                    os.ftruncate(handle, size)
+                    raise
+                return os.fstat(handle).st_size
+            finally:
+                os.close(handle)
+        except OSError as error:
+            raise explained(error, path) from error
+
+
+def read_config(folder: str | Path) -> dict[str, Any]:
+    """A run folder's `config.yaml`.
+
+    Raises: FileNotFoundError if there is none; ValueError if it cannot be read or is of another format version.
+    """
+    path = Path(folder) / CONFIG_FILE
+    if not path.exists():
+        raise FileNotFoundError(f"{folder} is not a run folder: it holds no {CONFIG_FILE}.")
+    try:
+        config = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ValueError(f"{path} is not readable YAML: {error}.") from error
+    version = config.get("format") if isinstance(config, dict) else None
+    if version != FORMAT:
+        raise ValueError(
+            f"{path} is of run-folder format {version!r}; this version of cliptune reads format {FORMAT}. "
+            "Use the version that wrote it, or run it anew in another folder."
+        )
+    return config
+
+
+def read_result(folder: str | Path) -> dict[str, Any] | None:
+    """A run folder's `result.json`, or None if the run is not finished."""
+    path = Path(folder) / RESULT
+    return json.loads(path.read_text(encoding="utf-8")) if path.exists() else None
+
+
+def read_metrics(folder: str | Path) -> list[dict[str, Any]]:
+    """The lines of a run folder's `metrics.jsonl`, one per epoch; empty if there is none yet."""
+    path = Path(folder) / METRICS
+    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()] if path.exists() else []
+
+
+def _with_format(config: Mapping[str, Any]) -> dict[str, Any]:
+    return {"format": FORMAT, **plain(config)}
+
+
+def _differences(here: Any, asked: Any, limit: int = 4) -> str:
+    """The first few places where two plain values differ, in words."""
+    found: list[str] = []
+
+    def walk(a: Any, b: Any, name: str) -> None:
+        if isinstance(a, dict) and isinstance(b, dict):
+            for key in dict.fromkeys((*a, *b)):
+                walk(a.get(key), b.get(key), f"{name}.{key}" if name else key)
+        elif isinstance(a, list) and isinstance(b, list) and len(a) == len(b):
+            for index, (left, right) in enumerate(zip(a, b, strict=True)):
+                walk(left, right, f"{name}[{index}]")
+        elif a != b:
+            found.append(f"{name} ({_short(a)} there, {_short(b)} here)")
+
+    walk(here, asked, "")
+    more = f" and {len(found) - limit} more places" if len(found) > limit else ""
+    return ", ".join(found[:limit]) + more
+
+
+def _short(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= 60 else text[:57] + "…"

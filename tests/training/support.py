@@ -1,0 +1,34 @@
+"""A data set of coloured squares and short recipes on a tiny CLIP."""
+
+from __future__ import annotations
+
+import torch
+
+from cliptune.clip import CLIP
+from cliptune.data.items import Dataset, Split
+from cliptune.methods import build
+from cliptune.recipe import Recipe
+
+NAMES = ("red", "green", "blue")
+
+
+def squares(per_class: dict[str, int] | None = None, side: int = 36) -> Dataset:
+    """Noisy squares, one colour channel bright per class."""
+    counts = per_class or {"train": 6, "val": 3, "test": 4}
+    generator = torch.Generator().manual_seed(7)
+
+    def split(name: str) -> Split:
+        n = counts.get(name, 0)
+        if not n:
+            return Split.empty()
+        labels = torch.arange(len(NAMES)).repeat(n)
+        images = 0.5 * torch.rand(len(labels), 3, side, side, generator=generator)
+        images[torch.arange(len(labels)), labels] += 0.4
+        return Split.of_images(images, labels, NAMES, prefix=name)
+
+    return Dataset("squares", NAMES, split("train"), split("val"), split("test"))
+
+
+def recipe(clip: CLIP, method: str = "coop", **options: object) -> Recipe:
+    defaults: dict[str, object] = {"batch_size": 4, "epochs": 3, "lr": 0.05} if method != "zeroshot" else {}
+    return build(method, clip, NAMES, seed=3, **{**defaults, **options})
