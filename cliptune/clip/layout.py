@@ -11,7 +11,7 @@ from torch import Tensor
 from cliptune.clip.ports import TowerPorts
 
 IMAGE_GROUPS = ("cls", "patch", "prompt")
-TEXT_GROUPS = ("sos", "prompt", "class", "eot")
+TEXT_GROUPS = ("sos", "prompt", "class", "eot", "pad")
 
 
 @dataclass(frozen=True)

@@ -38,14 +38,13 @@ class TokenBatch:
 
     @cached_property
     def layout(self) -> TokenLayout:
-        """Group of every position: sos, prompt, class (every other word), eot and what follows it."""
+        """Group of every position: sos, prompt, class (every other word), eot, pad."""
         position = torch.arange(self.ids.shape[1], device=self.ids.device)
         group = torch.full_like(self.ids, TEXT_GROUPS.index("class"))
         group[:, 0] = TEXT_GROUPS.index("sos")
-        group.masked_fill_(position >= self.eot[:, None], TEXT_GROUPS.index("eot"))
-        return TokenLayout(
-            TEXT_GROUPS, group.scatter(1, self.slots, TEXT_GROUPS.index("prompt"))
-        )
+        group.masked_fill_(position == self.eot[:, None], TEXT_GROUPS.index("eot"))
+        group.masked_fill_(position > self.eot[:, None], TEXT_GROUPS.index("pad"))
+        return TokenLayout(TEXT_GROUPS, group.scatter(1, self.slots, TEXT_GROUPS.index("prompt")))
 
     @cached_property
     def shared_length(self) -> int:

@@ -12,7 +12,7 @@ from torch import Tensor
 from cliptune.adapter import Adapter
 from cliptune.clip.model import CLIP
 from cliptune.heads import MeanHead
-from cliptune.interop.names import deep_token_count, image_token_name, text_token_name
+from cliptune.methods.released_names import deep_token_count, image_token_name, text_token_name
 from cliptune.prompts.depth import resolve_depth
 from cliptune.objectives import WeightedLoss, cross_entropy
 from cliptune.prompts import DeepTokens, Together

@@ -1,0 +1,122 @@
+"""Recording attention weights for as long as a `with` block lasts."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+from torch import Tensor
+
+from cliptune.adapter import Adapter
+from cliptune.clip.layout import TokenLayout, image_layout
+
+
+@dataclass(frozen=True)
+class AttentionMap:
+    """Attention weights of one block.
+
+    Args:
+        weights: (*lead, heads, Q, S), lead (B, V) for images and (I, K) for texts; float32, detached.
+        queries, keys: group names of the rows Q and the columns S.
+    """
+
+    weights: Tensor
+    queries: TokenLayout
+    keys: TokenLayout
+
+    def query(self, name: str) -> AttentionMap:
+        """Only the query rows of a token group, such as "cls" or "eot"."""
+        weights, layout = _select(self.weights, self.queries, name, dim=-2)
+        return AttentionMap(weights, layout, self.keys)
+
+    def key(self, name: str) -> AttentionMap:
+        """Only the key columns of a token group, such as "prompt" or "patch"."""
+        weights, layout = _select(self.weights, self.keys, name, dim=-1)
+        return AttentionMap(weights, self.queries, layout)
+
+    def mass(self, name: str) -> Tensor:
+        """Attention that each query gives to a token group of keys: (*lead, heads, Q), in [0, 1].
+
+        Works where the texts have different numbers of tokens in the group, too.
+        """
+        mask = self.keys.mask(name).to(self.weights.dtype)
+        return (self.weights * mask[..., None, None, :]).sum(dim=-1)
+
+
+@dataclass
+class Recording:
+    """What was recorded: `attention["image", 11]` is the map of the last forward through that block."""
+
+    attention: dict[tuple[str, int], AttentionMap] = field(default_factory=dict)
+
+
+@contextmanager
+def record(adapter: Adapter, image: Sequence[int] = (), text: Sequence[int] = ()) -> Iterator[Recording]:
+    """Record the attention of some blocks.
+
+    Args:
+        adapter: any.
+        image, text: block numbers of each tower.
+
+    Inside the block the text runs on its plain path, which computes every row; outputs are equal up to rounding.
+    When the block ends, with an error or without, nothing is left behind.
+    Raises: ValueError for a block that the tower does not have, or a tower without blocks.
+    """
+    recording = Recording()
+    blocks = [(tower, layer, _block(adapter, tower, layer)) for tower, layers in (("image", image), ("text", text)) for layer in layers]
+    seen: dict[str, Any] = {}
+    hooks = [
+        adapter.clip.image.register_forward_pre_hook(lambda _, args: seen.update(image=args[0].shape[:2])),
+        adapter.clip.text.register_forward_pre_hook(lambda _, args: seen.update(text=args[0])),
+    ]
+
+    def keep(tower: str, layer: int, weights: Tensor) -> None:
+        weights = weights.detach().float()
+        if tower == "image":
+            patches = adapter.clip.image.patches
+            layout = image_layout(patches, weights.shape[-1] - 1 - patches, weights.device)
+            weights = weights.unflatten(0, seen["image"])
+        else:
+            layout = seen["text"].layout
+            weights = weights.unflatten(0, (-1, len(seen["text"])))
+        recording.attention[tower, layer] = AttentionMap(weights, layout, layout)
+
+    try:
+        for tower, layer, block in blocks:
+            block.attn.tap = lambda weights, tower=tower, layer=layer: keep(tower, layer, weights)
+        yield recording
+    finally:
+        for _, _, block in blocks:
+            block.attn.tap = None
+        for hook in hooks:
+            hook.remove()
+
+
+def _block(adapter: Adapter, tower: str, layer: int) -> Any:
+    transformer = getattr(getattr(adapter.clip, tower), "transformer", ())
+    if not 0 <= layer < len(transformer):
+        raise ValueError(
+            f"record: the {tower} tower of this CLIP has {len(transformer)} transformer blocks, numbered from 0; "
+            f"block {layer} was asked for."
+        )
+    return transformer.resblocks[layer]
+
+
+def _select(weights: Tensor, layout: TokenLayout, name: str, dim: int) -> tuple[Tensor, TokenLayout]:
+    """Rows or columns of a group; the group may stand at other positions in each text, but must have one size."""
+    mask = layout.mask(name)
+    counts = mask.sum(dim=-1)
+    n = int(counts.max())
+    if int(counts.min()) != n:
+        raise ValueError(
+            f"AttentionMap: the texts have between {int(counts.min())} and {n} tokens of group {name!r}, so they do not "
+            "stack. Use `mass`, which sums over the group."
+        )
+    at = mask.nonzero()[:, -1].reshape(*mask.shape[:-1], n)
+    group = layout.group.gather(-1, at)
+    index = at[..., None, :, None] if dim == -2 else at[..., None, None, :]
+    shape = list(weights.shape)
+    shape[dim] = n
+    return weights.gather(dim, index.expand(shape)), TokenLayout(layout.names, group)
