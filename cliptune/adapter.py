@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -80,8 +80,7 @@ class Adapter(nn.Module):
                     )
         self.classes, self.seen = classes, seen
         self.texts: TextBatch = self.phrasing(self.clip, classes)
-        self._fixed: Tensor | None = None
-        self._reference: Tensor | None = None
+        self._kept: dict[tuple[Any, ...], Tensor] = {}
 
     @property
     def class_names(self) -> tuple[str, ...]:
@@ -131,6 +130,7 @@ class Adapter(nn.Module):
             image_embedding: (B, V, D) computed before, allowed where `image_is_frozen`.
             needs: "reference" adds the frozen CLIP's answer.
         """
+        known = image_embedding
         ports = self.prompt(seen=self.seen)  # once per step: both towers see one sample of the prompt
         if image_embedding is None:
             views = self._views(batch, ports.pixels)
@@ -143,7 +143,7 @@ class Adapter(nn.Module):
             text_features = self._fixed_features() if text.empty else self._encode(self.texts, text)
         similarity = self.clip.scale * image @ text_features.mT
         logits = self.head(similarity, self.texts, image_embedding)
-        reference = self.reference(batch) if "reference" in needs else None
+        reference = self.reference(batch, known) if "reference" in needs else None
         return Outputs(logits, similarity, image, text_features, image_embedding, reference)
 
     def _views(self, batch: Batch, pixels: Any) -> Tensor:
@@ -152,12 +152,17 @@ class Adapter(nn.Module):
     def _encode(self, texts: TextBatch, ports: Any = EMPTY) -> Tensor:
         return texts.reduce(F.normalize(self.clip.encode_text(texts, ports), dim=-1))
 
-    def _fixed_features(self) -> Tensor:
-        """Unit features of the unprompted texts, which no learnable reaches: encoded once per class set."""
-        if self._fixed is None or self._fixed.device != self.clip.device:
+    def _keep(self, what: str, texts: Callable[[], TextBatch]) -> Tensor:
+        """Unit features of texts that no learnable reaches: encoded once per class set, device and precision."""
+        key = (what, self.clip.device, self.clip.dtype)
+        if key not in self._kept:
             with torch.no_grad():
-                self._fixed = self._encode(self.texts)
-        return self._fixed
+                self._kept[key] = self._encode(texts())
+        return self._kept[key]
+
+    def _fixed_features(self) -> Tensor:
+        """Unit features of the unprompted texts."""
+        return self._keep("fixed", lambda: self.texts)
 
     @torch.no_grad()
     def text_features(self) -> Tensor | None:
@@ -171,17 +176,17 @@ class Adapter(nn.Module):
         return self._fixed_features() if ports.text.empty else self._encode(self.texts, ports.text)
 
     @torch.no_grad()
-    def reference(self, batch: Batch) -> Outputs:
-        """The zero-shot answer of the frozen CLIP to the same images."""
-        if self._reference is None:
-            from cliptune.texts import TemplatePhrasing
+    def reference(self, batch: Batch, image_embedding: Tensor | None = None) -> Outputs:
+        """The zero-shot answer of the frozen CLIP to the same images, or to their bare embedding (B, V, D)."""
+        from cliptune.texts import TemplatePhrasing
 
-            phrasing = self.reference_phrasing or TemplatePhrasing()
-            self._reference = self._encode(phrasing(self.clip, self.classes))
-        embedding = self.clip.encode_image(self._views(batch, None))
-        image = F.normalize(embedding, dim=-1)
-        similarity = self.clip.scale * image @ self._reference.mT
-        return Outputs(similarity.mean(dim=1), similarity, image, self._reference, embedding)
+        phrasing = self.reference_phrasing or TemplatePhrasing()
+        text = self._keep("reference", lambda: phrasing(self.clip, self.classes))
+        if image_embedding is None:
+            image_embedding = self.clip.encode_image(self._views(batch, None))
+        image = F.normalize(image_embedding, dim=-1)
+        similarity = self.clip.scale * image @ text.mT
+        return Outputs(similarity.mean(dim=1), similarity, image, text, image_embedding)
 
     @torch.no_grad()
     def logits(self, images: Tensor | Sequence[Any]) -> Tensor:
@@ -204,6 +209,14 @@ class Adapter(nn.Module):
             yield self
         finally:
             self.train(before)
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Adapter:
+        # Called by `to`, `cuda` and the like. Token ids are data, not buffers, and have to follow.
+        device = self.clip.device
+        super()._apply(fn, recurse)
+        if self.clip.device != device:
+            self.texts = self.phrasing(self.clip, self.classes)
+        return self
 
     # -- what no learnable reaches ----------------------------------------------------------------------------
 
