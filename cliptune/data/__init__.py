@@ -1,0 +1,64 @@
+"""Data sets, few-shot sampling, splits, transforms, batches and metrics."""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from cliptune.data.catalog import from_images, list_data, load_data
+    from cliptune.data.fewshot_files import few_shot_record, import_few_shot_pickle, read_few_shot
+    from cliptune.data.folders import read_folder
+    from cliptune.data.images import ImageCache, ImageError, read_image
+    from cliptune.data.items import Dataset, Item, Split
+    from cliptune.data.lists import read_list
+    from cliptune.data.loader import batches, steps_per_epoch
+    from cliptune.data.split_files import make_split, read_split
+
+_HOMES = {
+    "from_images": "catalog",
+    "list_data": "catalog",
+    "load_data": "catalog",
+    "few_shot_record": "fewshot_files",
+    "import_few_shot_pickle": "fewshot_files",
+    "read_few_shot": "fewshot_files",
+    "read_folder": "folders",
+    "ImageCache": "images",
+    "ImageError": "images",
+    "read_image": "images",
+    "Dataset": "items",
+    "Item": "items",
+    "Split": "items",
+    "read_list": "lists",
+    "batches": "loader",
+    "steps_per_epoch": "loader",
+    "make_split": "split_files",
+    "read_split": "split_files",
+}
+
+__all__ = [
+    "Dataset",
+    "ImageCache",
+    "ImageError",
+    "Item",
+    "Split",
+    "batches",
+    "few_shot_record",
+    "from_images",
+    "import_few_shot_pickle",
+    "list_data",
+    "load_data",
+    "make_split",
+    "read_few_shot",
+    "read_folder",
+    "read_image",
+    "read_list",
+    "read_split",
+    "steps_per_epoch",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(f"{__name__}.{_HOMES[name]}"), name)

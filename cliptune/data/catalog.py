@@ -1,0 +1,198 @@
+"""Data sets by name: what `load_data` knows, and how it reads a path."""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+import inspect
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from cliptune.data.folders import read_folder
+from cliptune.data.items import DEFAULT_TEMPLATE, Dataset, Split
+from cliptune.data.lists import LIST_SUFFIXES, read_list
+from cliptune.data.split_files import read_split
+from cliptune.data.splits import CLASS_SUBSETS, stratified
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A data set, or a family `name/<member>`, that can be asked for by name.
+
+    Args:
+        name: as written by the user, lower-case.
+        summary: one line for the listing.
+        module: where its reader is; imported when first used.
+        reader: function of that module: `reader(root=None, **options)`, for a family `reader(member,
+            root=None, …)`.
+        members: for a family, function of that module that gives member → summary.
+        aliases: other names for it.
+    """
+
+    name: str
+    summary: str
+    module: str
+    reader: str
+    members: str | None = None
+    aliases: tuple[str, ...] = ()
+
+    def function(self, name: str) -> Callable[..., Any]:
+        return getattr(importlib.import_module(self.module), name)
+
+
+ENTRIES = [
+    Entry(
+        "tinyworld",
+        "pictures drawn by the library: a laboratory in which the truth is known",
+        "cliptune.data.tinyworld.suites",
+        "load_suite",
+        members="list_suites",
+    ),
+]
+"""One entry per reader."""
+
+
+def load_data(
+    name: str | Path,
+    root: str | Path | None = None,
+    *,
+    shots: int | None = None,
+    seed: int = 1,
+    classes: str = "all",
+    repeat: bool = False,
+    strict: bool = False,
+    **options: Any,
+) -> Dataset:
+    """A data set by name or path, sampled to few shots, cut to base or new classes; in this order, as the
+    field does.
+
+    Args:
+        name: a name of `list_data` ("tinyworld/objects"), a folder of pictures (`read_folder`), a `.csv` or
+            `.jsonl` list (`read_list`), or a split file `.json` (`read_split`).
+        root: where named data sets lie; for a list or split file the folder that its paths are relative to.
+        shots: training images per class (and at most 4 for validation); None or below 1 for all.
+        seed: of the few-shot sampling alone.
+        classes: "all", "base" or "new".
+        repeat, strict: see `Dataset.few_shot`.
+        options: handed to the reader, e.g. `template`, `fractions`.
+    Raises: FileNotFoundError if it is neither a name nor a path; TypeError for an option that the reader does
+        not have; ValueError for bad content.
+    """
+    if classes not in CLASS_SUBSETS:
+        raise ValueError(f"load_data: classes must be one of {', '.join(CLASS_SUBSETS)}, got {classes!r}.")
+    dataset = _read(str(name), root, options)
+    if shots is not None:
+        dataset = dataset.few_shot(shots, seed, repeat=repeat, strict=strict)
+    return dataset.subset(classes)
+
+
+def from_images(
+    images: Tensor | Sequence[Any],
+    labels: Tensor | Sequence[int],
+    class_names: Sequence[str],
+    *,
+    val: tuple[Tensor | Sequence[Any], Tensor | Sequence[int]] | None = None,
+    test: tuple[Tensor | Sequence[Any], Tensor | Sequence[int]] | None = None,
+    fractions: Sequence[float] | None = None,
+    split_seed: int = 1,
+    name: str = "images",
+    template: str = DEFAULT_TEMPLATE,
+    exif: bool = True,
+) -> Dataset:
+    """A data set out of pictures in memory.
+
+    Args:
+        images: training pictures: a tensor (N, 3, h, w), uint8 or float in [0, 1], or a sequence of Pillow
+            images, uint8 arrays (h, w) or (h, w, 3), and tensors (3, h, w).
+        labels: (N,), positions in `class_names`.
+        class_names: C names in words.
+        val, test: (pictures, labels) of the other splits; left out, they are empty.
+        fractions: instead of `val` and `test`, cut `images` into these shares (`stratified` with
+            `split_seed`).
+        name, template: as in `Dataset`.
+        exif: turn Pillow images as their EXIF tag says.
+    Raises: ValueError for shapes, labels or values that do not fit, or `fractions` beside `val` or `test`.
+    """
+    names = tuple(class_names)
+    train = Split.of_images(images, labels, names, prefix="train", exif=exif)
+    if fractions is not None:
+        if val is not None or test is not None:
+            raise ValueError("from_images: give either fractions, or val and test, not both.")
+        cut = stratified(train.labels.tolist(), split_seed, fractions)
+        return Dataset(
+            name, names, train.subset(cut[0]), train.subset(cut[1]), train.subset(cut[2]), template
+        )
+
+    def other(pair: tuple[Tensor | Sequence[Any], Tensor | Sequence[int]] | None, prefix: str) -> Split:
+        return Split.empty() if pair is None else Split.of_images(*pair, names, prefix=prefix, exif=exif)
+
+    return Dataset(name, names, train, other(val, "val"), other(test, "test"), template)
+
+
+def list_data() -> list[dict[str, str]]:
+    """What can be asked for by name: `{"name", "summary"}` each; the members of a family follow it as
+    `family/member`.
+    """
+    rows = []
+    for entry in ENTRIES:
+        rows.append({"name": entry.name, "summary": entry.summary})
+        if entry.members is not None:
+            members = entry.function(entry.members)()
+            rows += [
+                {"name": f"{entry.name}/{member}", "summary": summary} for member, summary in members.items()
+            ]
+    return rows
+
+
+def _read(name: str, root: str | Path | None, options: dict[str, Any]) -> Dataset:
+    family, _, member = name.lower().partition("/")
+    entry = next((entry for entry in ENTRIES if family in (entry.name, *entry.aliases)), None)
+    path = Path(name).expanduser()
+    reader: Callable[..., Dataset]
+    arguments: tuple[Any, ...]
+    if entry is not None and entry.members is not None and member:
+        members = entry.function(entry.members)()
+        if member not in members:
+            raise _unknown(name, [f"{entry.name}/{known}" for known in members])
+        reader, arguments = entry.function(entry.reader), (member, root)
+    elif entry is not None and entry.members is None and not member:
+        reader, arguments = entry.function(entry.reader), (root,)
+    elif path.is_dir():
+        reader, arguments = read_folder, (path,)
+    elif path.suffix.lower() in LIST_SUFFIXES:
+        reader, arguments = read_list, (path, root)
+    elif path.suffix.lower() == ".json":
+        reader, arguments = read_split, (path, root)
+    elif entry is not None and entry.members is not None and not member:
+        members = entry.function(entry.members)()
+        raise ValueError(
+            f"Data {name!r} is a family: say which one, "
+            f"{', '.join(f'{entry.name}/{known}' for known in members)}."
+        )
+    else:
+        raise _unknown(name, [row["name"] for row in list_data()])
+    _check_options(name, reader, len(arguments), options)
+    return reader(*arguments, **options)
+
+
+def _unknown(name: str, known: list[str]) -> FileNotFoundError:
+    near = difflib.get_close_matches(name.lower(), known, n=3, cutoff=0.4)
+    hint = f" Did you mean {' or '.join(near)}?" if near else f" Known names: {', '.join(known)}."
+    return FileNotFoundError(
+        f"Data {name!r}: expected the name of a data set, a folder of class folders, or a .csv, .jsonl or "
+        f".json file, found none of them.{hint}"
+    )
+
+
+def _check_options(name: str, reader: Callable[..., Any], n_positional: int, options: dict[str, Any]) -> None:
+    parameters = list(inspect.signature(reader).parameters.values())[n_positional:]
+    known = [parameter.name for parameter in parameters]
+    unknown = [option for option in options if option not in known]
+    if unknown and not any(parameter.kind is inspect.Parameter.VAR_KEYWORD for parameter in parameters):
+        near = difflib.get_close_matches(unknown[0], known, n=1)
+        hint = f"Did you mean {near[0]!r}?" if near else f"It has {', '.join(known) or 'none'}."
+        raise TypeError(f"Data {name!r} has no option {unknown[0]!r}. {hint}")

@@ -1,0 +1,191 @@
+"""Reading pictures: every odd file becomes RGB pixels or a sentence, and each is decoded once."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Hashable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from PIL import Image, ImageOps
+
+if TYPE_CHECKING:
+    from cliptune.data.items import Split
+
+SUFFIXES = frozenset(
+    {".jpg", ".jpeg", ".jfif", ".png", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm", ".pgm"}
+)
+
+PIXEL_LIMIT = 178_956_970
+"""Most pixels (width × height) a picture may have: the size from which Pillow itself refuses to decode."""
+
+
+class ImageError(ValueError):
+    """A picture that cannot be read; the message is a sentence that names it."""
+
+
+def is_image_name(name: str) -> bool:
+    """Whether a file name looks like a picture: a known suffix, and not a hidden or side-car file
+    (`._a.jpg`).
+    """
+    return not name.startswith(".") and Path(name).suffix.lower() in SUFFIXES
+
+
+def read_image(path: str | Path, *, exif: bool = False, pixel_limit: int = PIXEL_LIMIT) -> Image.Image:
+    """The picture in a file as 8-bit RGB; of several frames the first.
+
+    Args:
+        path: the file.
+        exif: turn the picture the way its EXIF tag says. Cameras store photographs lying on their side and
+            note the rotation in a tag, so a user's own photographs should be turned (True). The field's
+            published
+            numbers were all made without it: with True the pixels of Food-101 and Oxford Pets change, so the
+            readers of published data sets leave it False.
+        pixel_limit: largest width × height that is decoded.
+
+    Grey, palette, CMYK and RGBA pictures are converted by Pillow's defaults as in the field's code: no colour
+    profile is applied and an alpha channel is dropped, not blended. 16-bit grey is scaled (value / 257), not
+    cut at 255.
+
+    Raises: FileNotFoundError if there is no such file; ImageError if it is empty, truncated, no picture, has
+        more pixels than the limit, or a pixel format without a meaning as RGB (32-bit, floating point).
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise FileNotFoundError(
+            f"Picture {path}: expected a file, found {'a folder' if path.is_dir() else 'nothing'}. "
+            "Check the path, or take the entry out of the list."
+        )
+    if path.stat().st_size == 0:
+        raise ImageError(f"Picture {path} is empty (0 bytes). Copy it again, or take it out of the data.")
+    try:
+        with Image.open(path) as image:
+            _check_pixels(image, path, pixel_limit)
+            return to_rgb(image, exif=exif, who=f"Picture {path}")
+    except ImageError:
+        raise
+    except Image.DecompressionBombError as error:
+        raise ImageError(_too_large(path, "more pixels than Pillow decodes", pixel_limit)) from error
+    except PermissionError as error:
+        raise PermissionError(
+            f"Picture {path} may not be read. Change the file's permissions, or take it out of the data."
+        ) from error
+    except Exception as error:  # decoders meet broken bytes with almost any exception
+        raise ImageError(
+            f"Picture {path} cannot be decoded: expected a whole "
+            f"{path.suffix.lstrip('.').upper() or 'picture'} file, but {_reason(error)}. It may be truncated "
+            "or not a picture: copy it again, or take it out of the data."
+        ) from error
+
+
+def to_rgb(image: Image.Image, *, exif: bool = False, who: str = "Picture") -> Image.Image:
+    """A Pillow image of any mode as a new 8-bit RGB image, by the rules of `read_image`; `who` begins the
+    errors.
+    """
+    image.load()
+    if exif:
+        image = ImageOps.exif_transpose(image)
+    if image.mode.startswith("I;16"):
+        return Image.fromarray(_eight_bits(np.asarray(image).astype(np.uint32))).convert("RGB")
+    if image.mode == "I":
+        values = np.asarray(image)
+        if values.min() < 0 or values.max() > 65535:
+            raise ImageError(
+                f"{who} has 32-bit values from {values.min()} to {values.max()}; expected at most 16 bits "
+                "(0 to 65535). Save it with 8 or 16 bits."
+            )
+        return Image.fromarray(_eight_bits(values.astype(np.uint32))).convert("RGB")
+    if image.mode == "F":
+        raise ImageError(
+            f"{who} has floating-point values, whose white is unknown. Save it with 8 or 16 bits."
+        )
+    if "transparency" in image.info:
+        image = image.copy()
+        del image.info["transparency"]  # Pillow would only warn that RGB cannot hold it
+    return image.convert("RGB") if image.mode != "RGB" else image.copy()
+
+
+def _eight_bits(values: np.ndarray) -> np.ndarray:
+    return ((values * 255 + 32767) // 65535).astype(np.uint8)
+
+
+def _check_pixels(image: Image.Image, path: Path, limit: int) -> None:
+    width, height = image.size
+    if width * height > limit:
+        raise ImageError(_too_large(path, f"{width} × {height} = {width * height:,} pixels", limit))
+
+
+def _too_large(path: Path, came: str, limit: int) -> str:
+    return (
+        f"Picture {path} has {came}; at most {limit:,} are decoded, so that a small file cannot fill the "
+        "memory. Save a smaller version, or take it out of the data."
+    )
+
+
+def _reason(error: Exception) -> str:
+    if isinstance(error, Image.UnidentifiedImageError):
+        return "its content is no known picture format"
+    return f"the decoder said: {str(error).rstrip('.') or type(error).__name__}"
+
+
+class ImageCache:
+    """Decoded pictures of file-backed splits, kept up to a number of bytes; the pixels are exactly those of
+    the file.
+
+    A training run passes over the same pictures many times in random order, so what is in stays in: when the
+        limit
+    is reached, further pictures are decoded each time instead of pushing others out.
+
+    Args:
+        limit_bytes: most memory for pixels (3 bytes each), ≥ 0.
+    """
+
+    def __init__(self, limit_bytes: int = 2**30) -> None:
+        if limit_bytes < 0:
+            raise ValueError(f"ImageCache: limit_bytes must be 0 or more, got {limit_bytes}.")
+        self.limit_bytes = limit_bytes
+        self.bytes = 0
+        self.full = limit_bytes == 0
+        self._pixels: dict[Hashable, tuple[tuple[int, int], bytes]] = {}
+        self._lock = threading.Lock()
+
+    def __len__(self) -> int:
+        return len(self._pixels)
+
+    def image(self, split: Split, i: int) -> Image.Image:
+        """Picture i of the split as a fresh RGB image, decoded only if it is not yet kept."""
+        if split.in_memory:
+            return split.image(i)
+        key = split.key(i)
+        kept = self._pixels.get(key)
+        if kept is not None:
+            size, pixels = kept
+            return Image.frombytes("RGB", size, pixels)
+        image = split.image(i)
+        n_bytes = 3 * image.width * image.height
+        with self._lock:
+            if self.bytes + n_bytes > self.limit_bytes:
+                self.full = True
+            elif key not in self._pixels:
+                self._pixels[key] = (image.size, image.tobytes())
+                self.bytes += n_bytes
+        return image
+
+    def fill(self, split: Split, threads: int = 1) -> None:
+        """Decode what fits, `threads` pictures at a time (decoding releases Python's lock)."""
+        if split.in_memory:
+            return
+        with ThreadPoolExecutor(max(1, threads)) as pool:
+            for start in range(0, len(split), 64):
+                if self.full:
+                    return
+                list(pool.map(lambda i: self.image(split, i), range(start, min(start + 64, len(split)))))
+
+    def __getstate__(self) -> dict[str, Any]:
+        # A worker started by "spawn" gets an empty cache: sending the pixels would cost more than decoding.
+        return {"limit_bytes": self.limit_bytes}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        ImageCache.__init__(self, state["limit_bytes"])
