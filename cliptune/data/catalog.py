@@ -48,7 +48,7 @@ ENTRIES = [
     Entry(
         "tinyworld",
         "pictures drawn by the library: a laboratory in which the truth is known",
-        "cliptune.data.tinyworld.suites",
+        "cliptune.data.tinyworld",
         "load_suite",
         members="list_suites",
     ),
@@ -73,7 +73,8 @@ def load_data(
     Args:
         name: a name of `list_data` ("tinyworld/objects"), a folder of pictures (`read_folder`), a `.csv` or
             `.jsonl` list (`read_list`), or a split file `.json` (`read_split`).
-        root: where named data sets lie; for a list or split file the folder that its paths are relative to.
+        root: where named data sets and folders lie; for a list or split file the folder that its paths are
+            relative to.
         shots: training images per class (and at most 4 for validation); None or below 1 for all.
         seed: of the few-shot sampling alone.
         classes: "all", "base" or "new".
@@ -163,6 +164,8 @@ def _read(name: str, root: str | Path | None, options: dict[str, Any]) -> Datase
         reader, arguments = entry.function(entry.reader), (root,)
     elif path.is_dir():
         reader, arguments = read_folder, (path,)
+    elif root is not None and (Path(root).expanduser() / path).is_dir():
+        reader, arguments = read_folder, (Path(root).expanduser() / path,)
     elif path.suffix.lower() in LIST_SUFFIXES:
         reader, arguments = read_list, (path, root)
     elif path.suffix.lower() == ".json":

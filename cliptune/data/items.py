@@ -93,6 +93,9 @@ class Split:
     def __len__(self) -> int:
         return len(self.items)
 
+    def __repr__(self) -> str:
+        return f"Split({len(self)} pictures {'in memory' if self.in_memory else 'in files'})"
+
     def __getitem__(self, i: int) -> Item:
         return self.items[i]
 
@@ -138,7 +141,7 @@ class Split:
         return Split(items, self.source, [self.rows[i] for i in kept])
 
     def sha256(self) -> str:
-        """Hex hash over (path, label) of all items in order; in memory over the pixels too: ids say nothing."""
+        """Hex hash over (path, label) of all items in order; in memory over the pixels as well."""
         sha256 = hashlib.sha256()
         for i, item in enumerate(self.items):
             content = self.digest(i) if self.in_memory else ""

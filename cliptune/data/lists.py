@@ -39,8 +39,8 @@ def read_list(
     """A data set out of a `.csv` file with a header line, or a `.jsonl` file with one object per line.
 
     Columns (or keys): `image` or `path`, the picture relative to the root; `label` or `class`, the class name
-    in words (underscores are spaces); optionally `split`: train, val or test. Without it the list is split
-    here (`stratified`). Labels count in sorted order of the class names; pictures keep the order of the list.
+    in words (underscores are spaces); optionally `split`: train, val or test. With it pictures keep the order
+    of the list, without it the list is split here (`stratified`). Labels count in sorted order of the names.
 
     Args:
         path: the list, UTF-8.
@@ -130,7 +130,8 @@ def _csv_records(text: str, who: str) -> Iterator[tuple[str, dict[str, Any]]]:
                 )
             yield where, dict(zip(header, fields, strict=True))
     except csv.Error as error:
-        raise ValueError(f"{who}, line {reader.line_num}: no valid CSV, {error}. Check its quotes.") from error
+        where = f"{who}, line {reader.line_num}"
+        raise ValueError(f"{where}: no valid CSV ({error}). Check its quotes.") from error
 
 
 def _check_columns(columns: list[str], where: str) -> None:
