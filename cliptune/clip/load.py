@@ -1,0 +1,226 @@
+"""`load_clip`: a frozen CLIP from a name, a file, a folder or the hub."""
+
+from __future__ import annotations
+
+import difflib
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from cliptune.clip.archive import is_torchscript
+from cliptune.clip.blocks import ACTIVATIONS
+from cliptune.clip.checkpoint import read_tensors, sha256
+from cliptune.clip.declared import Declared, read_declared
+from cliptune.clip.hub import PREFIX, WEIGHT_FILES, hub_file
+from cliptune.clip.key_layouts import to_openai_layout
+from cliptune.clip.model import CLIP
+from cliptune.clip.openai import OPENAI_CONFIGS, canonical_name, openai_archive
+from cliptune.clip.tokenizer import default_tokenizer
+
+_SUFFIXES = (".safetensors", ".pt", ".pth", ".bin")
+# Parts of file names that those who train with open_clip use; it takes GELU unless told otherwise.
+_OPEN_CLIP_NAMES = ("open_clip", "openclip", "laion", "datacomp", "commonpool")
+# Image towers whose heads are not 64 wide, for where no configuration says so: open_clip's ViT-H.
+_IMAGE_HEAD_WIDTHS = {1280: 80}
+
+
+@dataclass(frozen=True)
+class _Weights:
+    """A file to load, what to call its CLIP, and where it came from."""
+
+    path: Path
+    name: str
+    source: str
+
+
+def load_clip(
+    name: str | Path,
+    pretrained: str | Path | None = None,
+    *,
+    device: str | torch.device = "cpu",
+    dtype: torch.dtype = torch.float32,
+    activation: str | None = None,
+    head_width: int | None = None,
+    revision: str | None = None,
+) -> CLIP:
+    """Load a frozen CLIP in evaluation mode; no code of the weights is ever run.
+
+    Args:
+        name: "mini" (shipped); one of OpenAI's nine ("ViT-B/16", "RN50", …, in any spelling); the path of a
+            file or folder; or "hf-hub:organisation/name". Files may be OpenAI's archives, state dicts of
+            `torch.save`, or safetensors, with the tensor names of OpenAI, open_clip or Hugging Face.
+        pretrained: "openai", a path or "hf-hub:…" when `name` is one of OpenAI's architectures; None means
+            "openai" there, and nothing elsewhere.
+        device, dtype: where and in which floating type the weights are kept.
+        activation: "quick_gelu" or "gelu"; None decides by the origin of the weights (see `CLIP.origin`).
+        head_width: width of an attention head in both towers; None stands for what the configuration beside
+            the weights says, else 64.
+        revision: branch, tag or commit on the hub.
+    Returns: a CLIP whose `origin` holds source, file, sha256, layout, activation and activation_from.
+    Raises: ValueError for an unknown name or a file that is not such a CLIP; FileNotFoundError for a path
+        that does not exist or a download in offline mode; OSError if a download fails. Each says what to do.
+    """
+    if activation is not None and activation not in ACTIVATIONS:
+        raise ValueError(
+            f"load_clip: activation must be one of {', '.join(ACTIVATIONS)}, got {activation!r}."
+        )
+    if name == "mini":
+        return _mini(pretrained, dtype, activation).to(device)
+    weights = _locate(str(name), None if pretrained is None else str(pretrained), revision)
+    clip = _from_file(weights, dtype, activation, head_width)
+    canonical = canonical_name(weights.name)
+    if pretrained is not None and canonical is not None:
+        _check_architecture(clip, canonical, weights.path)
+    return clip.to(device)
+
+
+def _mini(pretrained: str | Path | None, dtype: torch.dtype, activation: str | None) -> CLIP:
+    from cliptune.clip.mini import mini_state_dict
+
+    if pretrained is not None:
+        raise ValueError(
+            f'load_clip: "mini" has one set of weights, which is shipped; got pretrained={pretrained!r}.'
+        )
+    clip = CLIP.from_state_dict(
+        mini_state_dict(), activation or "quick_gelu", name="mini", tokenizer=default_tokenizer(), dtype=dtype
+    )
+    clip.origin = {"source": "mini", "activation": clip.config.activation}
+    return clip
+
+
+def _locate(name: str, pretrained: str | None, revision: str | None) -> _Weights:
+    canonical = canonical_name(name)
+    if pretrained is None or (pretrained == "openai" and canonical is not None):
+        if canonical is not None:
+            return _Weights(openai_archive(canonical), canonical, "openai")
+        where = name
+    else:
+        if canonical is None:
+            raise ValueError(
+                f"load_clip: pretrained={pretrained!r} goes with an architecture of OpenAI, not {name!r}. "
+                f"{_nearest(name)}Or give the path or {PREFIX} name alone."
+            )
+        where = pretrained
+    if where.startswith(PREFIX):
+        path = hub_file(where, revision)
+        return _Weights(path, name, f"{where.partition('@')[0]}@{path.parent.name}")
+    path = Path(where).expanduser()
+    if path.is_dir():
+        path = _in_folder(path)
+    elif not path.exists():
+        raise _unknown(name, pretrained)
+    return _Weights(path, name if pretrained else Path(where).stem, str(path))
+
+
+def _unknown(name: str, pretrained: str | None) -> Exception:
+    where = pretrained or name
+    if Path(where).suffix in _SUFFIXES or len(Path(where).parts) > 2:
+        return FileNotFoundError(f"load_clip: there is no file or folder {where}. Check the path.")
+    if pretrained:
+        return ValueError(
+            f'load_clip: pretrained must be "openai", a path or {PREFIX}…, and {pretrained!r} is none. '
+            f"Weights of open_clip are on the hub, for example {PREFIX}laion/CLIP-ViT-B-16-laion2B-s34B-b88K."
+        )
+    return ValueError(
+        f"load_clip: {name!r} is neither a known CLIP nor a file or folder. {_nearest(name)}"
+        f"Known are mini, {', '.join(OPENAI_CONFIGS)}, paths, and {PREFIX}organisation/name."
+    )
+
+
+def _nearest(name: str) -> str:
+    near = difflib.get_close_matches(name, ["mini", *OPENAI_CONFIGS], n=2, cutoff=0.4)
+    return f"Did you mean {' or '.join(near)}? " if near else ""
+
+
+def _in_folder(folder: Path) -> Path:
+    """The weights in a folder: the names that open_clip and Hugging Face use, else the only file there is."""
+    for name in WEIGHT_FILES:
+        if (folder / name).exists():
+            return folder / name
+    if any(folder.glob("*.index.json")):
+        raise ValueError(
+            f"load_clip: the weights in {folder} are split over several files. "
+            "Save them as one model.safetensors."
+        )
+    files = sorted(path for path in folder.iterdir() if path.suffix in _SUFFIXES)
+    if len(files) == 1:
+        return files[0]
+    found = ", ".join(path.name for path in files) or "none"
+    raise FileNotFoundError(
+        f"load_clip: {folder} should hold {', '.join(WEIGHT_FILES)}, or a single *.pt, *.pth, *.bin or "
+        f"*.safetensors; found {found}. Give the path of the file."
+    )
+
+
+def _from_file(weights: _Weights, dtype: torch.dtype, activation: str | None, head_width: int | None) -> CLIP:
+    path = weights.path
+    try:
+        tensors, layout = to_openai_layout(read_tensors(path))
+        declared = Declared() if weights.source == "openai" else read_declared(path.parent, layout)
+        decided, reason = (activation, "argument") if activation else _activation(weights, layout, declared)
+        heads = _head_widths(tensors, declared) if head_width is None else {"head_width": head_width}
+        clip = CLIP.from_state_dict(tensors, decided, weights.name, default_tokenizer(), dtype, **heads)
+    except ValueError as error:
+        raise ValueError(f"load_clip: {path} cannot be loaded as a CLIP: {error}") from error
+    clip.mean, clip.std = declared.mean or clip.mean, declared.std or clip.std
+    clip.origin = {
+        "source": weights.source,
+        "file": path.name,
+        "sha256": sha256(path),
+        "layout": layout,
+        "activation": decided,
+        "activation_from": reason,
+    }
+    return clip
+
+
+def _activation(weights: _Weights, layout: str, declared: Declared) -> tuple[str, str]:
+    """The activation that the weights were trained with, as far as their origin tells, and what told it."""
+    if weights.source == "openai" or is_torchscript(weights.path):
+        return "quick_gelu", "OpenAI's archive"
+    if declared.activation is not None:
+        return declared.activation, "configuration file"
+    called = f"{weights.path.name} {weights.name} {weights.source}".lower().replace("-", "").replace("_", "")
+    if "quickgelu" in called:
+        return "quick_gelu", "name"
+    if layout == "open_clip":
+        return "gelu", "open_clip layout"
+    if any(mark.replace("_", "") in called for mark in _OPEN_CLIP_NAMES):
+        return "gelu", "name"
+    return "quick_gelu", f"{layout} layout"
+
+
+def _head_widths(tensors: dict[str, Tensor], declared: Declared) -> dict[str, Any]:
+    """Sizes that no tensor tells, for `CLIPConfig`."""
+    known: dict[str, Any] = {}
+    text, image = tensors.get("ln_final.weight"), tensors.get("visual.ln_post.weight")
+    if text is not None and declared.text_heads:
+        known["head_width"] = len(text) // declared.text_heads
+    if declared.image_head_width:
+        known["image_head_width"] = declared.image_head_width
+    elif image is not None:
+        width = _IMAGE_HEAD_WIDTHS.get(len(image), 64)
+        known["image_head_width"] = len(image) // declared.image_heads if declared.image_heads else width
+    return known
+
+
+def _check_architecture(clip: CLIP, name: str, path: Path) -> None:
+    expected = OPENAI_CONFIGS[name]
+    found = replace(
+        clip.config,
+        activation=expected.activation,
+        head_width=expected.head_width,
+        image_head_width=expected.image_head_width,
+    )
+    if found != expected:
+        differing = [key for key, value in vars(expected).items() if getattr(found, key) != value]
+        raise ValueError(
+            f"load_clip: {path} is not a {name}: "
+            + ", ".join(
+                f"{key} should be {getattr(expected, key)}, is {getattr(found, key)}" for key in differing
+            )
+            + ". Give the path alone to load it as what it is."
+        )
