@@ -48,7 +48,7 @@ ENTRIES = [
     Entry(
         "tinyworld",
         "pictures drawn by the library: a laboratory in which the truth is known",
-        "cliptune.data.tinyworld",
+        "cliptune.data.tinyworld.suites",
         "load_suite",
         members="list_suites",
     ),

@@ -108,3 +108,14 @@ def test_exports_are_lazy_and_complete():
     code = "import sys, cliptune.data; print('torch' in sys.modules, 'sklearn' in sys.modules)"
     out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
     assert out.split() == ["False", "False"]
+
+
+def test_tinyworld_is_known_by_name():
+    assert "tinyworld/objects" in [row["name"] for row in list_data()]
+    data = load_data("tinyworld/objects", shots=2, seed=1, classes="base", train=3, val=1, test=1)
+    n_classes = len(data.class_names)
+    assert [len(data[split]) for split in SPLITS] == [2 * n_classes, n_classes, n_classes]
+    whole = load_data("tinyworld/objects", shots=2, seed=1, train=3, val=1, test=1)
+    assert data.train.ids == whole.train.ids[: 2 * n_classes]
+    assert data.train.image(0).tobytes() == whole.train.image(0).tobytes()
+    assert data.descriptor()["train"][0][2] == whole.train.digest(0)
