@@ -169,6 +169,13 @@ class CLIP(nn.Module):
         clip.load_state_dict(cast, assign=True)
         return clip.freeze()
 
+    @classmethod
+    def of_sizes(cls, config: CLIPConfig, tokenizer: Tokenizer | None = None, name: str = "clip") -> CLIP:
+        """A CLIP of these sizes whose weights are unset memory: for counting, never for computing. Costs nothing."""
+        with torch.device("meta"):
+            clip = cls(config, tokenizer, name)
+        return clip.to_empty(device="cpu")
+
     def freeze(self) -> CLIP:
         """No parameter learns, and BatchNorm stays in evaluation mode for good."""
         self.requires_grad_(False)

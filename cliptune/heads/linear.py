@@ -42,10 +42,15 @@ class LinearHead(Head):
         self._seen[split].append((out.image_embedding.mean(dim=1).cpu(), labels.cpu()))
 
     def refit(self) -> None:
-        """Fit to what was observed. Raises: ValueError if no training image was."""
+        """Fit to what was observed. Raises: ValueError if no training image was, or all of one class."""
         if not self._seen["train"]:
             raise ValueError("LinearHead: nothing to fit, because no training image was observed.")
         x, y = (torch.cat(parts).numpy() for parts in zip(*self._seen["train"], strict=True))
+        if len(np.unique(y)) < 2:
+            raise ValueError(
+                f"LinearHead: a linear probe separates at least two classes, got {len(x)} images of class {y[0]} only. "
+                "Add images of another class."
+            )
         fitted = self._fit(x, y, self._strength(x, y))
         present = torch.as_tensor(fitted.classes_, device=self.weight.device)
         weight, bias = fitted.coef_, fitted.intercept_

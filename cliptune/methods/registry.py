@@ -15,7 +15,8 @@ import torch
 
 import cliptune.methods
 import cliptune.wrappers
-from cliptune.clip.model import CLIP
+from cliptune.clip.model import CLIP, CLIPConfig
+from cliptune.clip.tokenizer import default_tokenizer
 from cliptune.recipe import Recipe
 from cliptune.texts import ClassSet
 
@@ -107,6 +108,19 @@ def build(
     recipe.adapter.prompt.to(clip.device)
     recipe.adapter.head.to(clip.device)
     return recipe
+
+
+def count_learnables(method: str, config: CLIPConfig, classes: int = 10, **options: Any) -> int:
+    """Values that learn by gradient, on a backbone of those sizes.
+
+    Args:
+        method: as in `build`.
+        config: sizes of the backbone.
+        classes: C, which matters to class-specific methods only.
+    """
+    clip = CLIP.of_sizes(config, default_tokenizer())
+    recipe = build(method, clip, [f"class {i}" for i in range(classes)], **options)
+    return sum(p.numel() for p in recipe.adapter.trainable().values())
 
 
 def published_options(method: str, protocol: str, shots: int | None = None) -> dict[str, Any]:

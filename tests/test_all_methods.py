@@ -1,0 +1,241 @@
+"""What must hold of every method in `methods/`, whatever it is."""
+
+from __future__ import annotations
+
+import copy
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from cliptune import methods
+from cliptune.adapter import Adapter
+from cliptune.analysis import record
+from cliptune.batch import Batch
+from cliptune.clip.openai import OPENAI_CONFIGS
+from cliptune.recipe import Recipe
+from tests.conftest import CLASS_NAMES, random_clip
+
+# Values that learn at ViT-B/16 sizes with default options, by the papers' formulas.
+LEARNABLES = {
+    "zeroshot": 0,
+    "linear_probe": 0,  # fitted in closed form, not by gradient
+    "coop": 4 * 512,
+    "vpt": 8 * 768 * 12,
+    "ivlp": 2 * 512 * 12 + 2 * 768 * 12,
+    "maple": 9 * 2 * 512 + 9 * (512 * 768 + 768),
+}
+METHODS = methods.names()
+LABELS = torch.tensor([0, 3, 1])
+
+
+@pytest.fixture
+def batch(images) -> Batch:
+    return Batch.of(images, LABELS)
+
+
+@pytest.fixture(params=METHODS)
+def recipe(request, tiny_clip) -> Recipe:
+    return methods.build(request.param, tiny_clip, CLASS_NAMES)
+
+
+def trained(recipe: Recipe, batch: Batch, steps: int = 2) -> Adapter:
+    """A few steps of every stage, without the training room: what each stage asks for, and nothing else."""
+    adapter = recipe.adapter
+    for stage in recipe.stages:
+        if stage.optimiser is None:
+            adapter.head.observe(adapter(batch), batch.labels)
+            adapter.head.refit()
+            continue
+        optimiser = torch.optim.SGD(adapter.trainable().values(), lr=0.05)
+        for step in range(steps):
+            out = adapter(batch, needs=frozenset(stage.objective.needs))
+            loss, parts = stage.objective(out, batch, step / steps)
+            assert loss.ndim == 0
+            assert all(torch.isfinite(value).all() for value in parts.values())
+            optimiser.zero_grad()
+            loss.backward()
+            optimiser.step()
+    return adapter
+
+
+def test_every_method_has_a_known_count():
+    assert set(METHODS) == set(LEARNABLES), "a new method needs its paper's parameter formula in this test"
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_learnables_match_the_papers_formula(method):
+    assert methods.count_learnables(method, OPENAI_CONFIGS["ViT-B/16"]) == LEARNABLES[method]
+
+
+def test_counts_with_options_match_the_papers():
+    count = lambda method, **options: methods.count_learnables(method, OPENAI_CONFIGS["ViT-B/16"], **options)  # noqa: E731
+    assert count("coop", n_ctx=16, words="") == 8_192
+    assert count("coop", n_ctx=16, class_specific=True, classes=7) == 7 * 16 * 512
+    assert count("vpt", depth=1) == 8 * 768
+    assert count("ivlp", n_text=4, n_image=4, depth_text=9, depth_image=9) == 46_080
+    assert count("ivlp", n_text=4, n_image=0) == 24_576
+    assert count("maple", depth=3) == 3 * 2 * 512 + 3 * (512 * 768 + 768)
+
+
+def test_training_leaves_clip_unchanged_and_without_gradients(recipe, batch):
+    before = copy.deepcopy(recipe.adapter.clip.state_dict())
+    adapter = trained(recipe, batch)
+    assert all(torch.equal(value, before[name]) for name, value in adapter.clip.state_dict().items())
+    assert all(p.grad is None and not p.requires_grad for p in adapter.clip.parameters())
+    assert not adapter.train().clip.training
+
+
+def test_every_learnable_gets_a_gradient_in_float32(recipe, batch):
+    adapter = trained(recipe, batch, steps=1)
+    for name, parameter in adapter.trainable().items():
+        assert parameter.dtype == torch.float32
+        assert parameter.grad is not None, name
+        assert parameter.grad.abs().max() > 0, name
+
+
+def test_training_lowers_the_loss(recipe, batch):
+    for stage in recipe.stages:
+        if stage.optimiser is None:
+            pytest.skip("nothing learns by gradient")
+        loss = lambda stage=stage: stage.objective(recipe.adapter(batch), batch, 0.0)[0].item()  # noqa: E731
+        before = loss()
+        optimiser = torch.optim.SGD(recipe.adapter.trainable().values(), lr=1e-3)
+        for _ in range(5):
+            optimiser.zero_grad()
+            stage.objective(recipe.adapter(batch), batch, 0.0)[0].backward()
+            optimiser.step()
+        assert loss() < before
+
+
+def test_checkpoint_round_trip_is_strict_and_small(recipe, batch, tmp_path):
+    adapter = trained(recipe, batch)
+    saved = adapter.learnables()
+    save_file(saved, tmp_path / "adapter.safetensors")
+    assert not [name for name in saved if "clip" in name or "token" in name.split(".")]
+    fresh = methods.build(recipe.method, adapter.clip, CLASS_NAMES, seed=2).adapter
+    fresh.load_learnables(load_file(tmp_path / "adapter.safetensors"))
+    with adapter.evaluating(), fresh.evaluating(), torch.no_grad():
+        assert torch.equal(fresh(batch).logits, adapter(batch).logits)
+    if not saved:
+        return
+    name = next(iter(saved))
+    with pytest.raises(ValueError, match=f"missing .*{name}"):
+        fresh.load_learnables({k: v for k, v in saved.items() if k != name})
+    with pytest.raises(ValueError, match="unexpected .*prompt.other"):
+        fresh.load_learnables({**saved, "prompt.other": torch.zeros(1)})
+    with pytest.raises(ValueError, match="must have shape"):
+        fresh.load_learnables({**saved, name: torch.zeros(1, 2, 3, 4)})
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_same_seed_same_numbers(method, tiny_clip, batch):
+    first, second, other = (methods.build(method, tiny_clip, CLASS_NAMES, seed=s) for s in (3, 3, 4))
+    a, b = trained(first, batch).learnables(), trained(second, batch).learnables()
+    assert all(torch.equal(value, b[name]) for name, value in a.items())
+    random_start = methods.build(method, tiny_clip, CLASS_NAMES, seed=3).adapter.learnables()
+    differs = [name for name, value in other.adapter.learnables().items() if not torch.equal(value, random_start[name])]
+    assert method in ("zeroshot", "linear_probe", "coop") or differs
+
+
+def test_new_classes_work_or_raise_the_documented_error(recipe, batch):
+    adapter = trained(recipe, batch)
+    others = ["lynx", "puma"]
+    if adapter.prompt.class_specific or adapter.head.class_specific:
+        with pytest.raises(ValueError, match="cannot speak of other classes"):
+            adapter.set_classes(others)
+        return
+    with adapter.evaluating(), torch.no_grad():
+        trained_logits = adapter(batch).logits
+        shared = adapter.for_texts(others)
+        assert shared(batch).logits.shape == (3, 2)
+        assert not shared.seen
+        assert torch.equal(adapter(batch).logits, trained_logits)
+        back = adapter.set_classes(others).set_classes(CLASS_NAMES)
+        assert back.seen
+        assert torch.equal(back(batch).logits, trained_logits)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_bfloat16_towers_keep_float32_learnables_and_logits(method, images):
+    clip = random_clip()
+    full = methods.build(method, clip, CLASS_NAMES)
+    batch = Batch.of(images, LABELS)
+    expected = full.adapter(batch).similarity
+    half = methods.build(method, copy.deepcopy(clip).to(torch.bfloat16), CLASS_NAMES)
+    half.adapter.load_learnables(full.adapter.learnables())
+    out = trained(half, batch, steps=1)(batch)
+    assert out.logits.dtype == torch.float32
+    assert all(value.dtype == torch.float32 for value in half.adapter.trainable().values())
+    half.adapter.load_learnables(full.adapter.learnables())
+    # bfloat16 has 8 bits of mantissa; logits are 100 · cosine.
+    torch.testing.assert_close(half.adapter(batch).similarity, expected, rtol=0, atol=4.0)
+
+
+def test_recording_changes_nothing_and_leaves_nothing(recipe, batch):
+    adapter = recipe.adapter
+    adapter.eval()
+    if recipe.stages and recipe.stages[0].optimiser is None:
+        trained(recipe, batch)
+    with torch.no_grad():
+        before = adapter(batch).logits
+        with record(adapter, image=[0, 1, 2], text=[0, 3]):
+            torch.testing.assert_close(adapter(batch).logits, before, rtol=1e-3, atol=1e-3)
+        assert torch.equal(adapter(batch).logits, before)
+
+
+def test_precomputed_features_change_nothing(recipe, batch):
+    adapter = trained(recipe, batch)
+    with adapter.evaluating(), torch.no_grad():
+        whole = adapter(batch)
+        text = adapter.text_features()
+        torch.testing.assert_close(adapter(batch, text_features=text).logits, whole.logits)
+        if adapter.image_is_frozen:
+            known = adapter(batch, image_embedding=whole.image_embedding)
+            torch.testing.assert_close(known.logits, whole.logits)
+
+
+def test_logits_takes_pictures_and_tensors(recipe, batch):
+    from PIL import Image
+
+    adapter = trained(recipe, batch)
+    pictures = [Image.fromarray((image.permute(1, 2, 0) * 255).byte().numpy()) for image in batch.images]
+    as_bytes = (batch.images * 255).byte()
+    torch.testing.assert_close(adapter.logits(pictures), adapter.logits(as_bytes))
+    assert adapter.logits(torch.rand(2, 3, 50, 41)).shape == (2, len(CLASS_NAMES))
+    with pytest.raises(ValueError, match="not be normalised"):
+        adapter.logits(adapter.clip.normalise(batch.images))
+
+
+def test_a_resnet_works_or_says_why_not(tiny_resnet, recipe):
+    try:
+        built = methods.build(recipe.method, tiny_resnet, CLASS_NAMES)
+    except ValueError as error:
+        assert "Use a ViT backbone" in str(error)  # noqa: PT017
+        return
+    adapter = trained(built, Batch.of(torch.rand(3, 3, 64, 64), LABELS))
+    assert adapter.logits(torch.rand(2, 3, 64, 64)).shape == (2, len(CLASS_NAMES))
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_listing_is_complete(method):
+    info = methods.describe(method)
+    assert info.summary.endswith(")")
+    assert info.paper.replace(".", "").isdigit()
+    assert info.enters
+    for protocol in ("few_shot", "base2new", "cross"):
+        try:
+            options = methods.published_options(method, protocol, shots=16)
+        except ValueError as error:
+            assert "no published recipe" in str(error)  # noqa: PT017
+        else:
+            assert set(options) <= set(info.options)
+
+
+def test_unknown_method_option_and_add_on_name_the_nearest(tiny_clip):
+    with pytest.raises(ValueError, match="Did you mean maple"):
+        methods.build("mapel", tiny_clip, CLASS_NAMES)
+    with pytest.raises(ValueError, match="no option 'nctx'. Did you mean n_ctx"):
+        methods.build("coop", tiny_clip, CLASS_NAMES, nctx=3)
+    with pytest.raises(ValueError, match="exactly one method"):
+        methods.build("coop+vpt", tiny_clip, CLASS_NAMES)
