@@ -18,13 +18,14 @@ def as_batch(images: Tensor | Sequence[Any], resolution: int) -> Tensor:
     Raises: ValueError for other shapes, or floats outside [0, 1].
     """
     if not isinstance(images, Tensor):
+        from cliptune.data.images import to_rgb
         from cliptune.data.transforms import test_transform
 
         images = images if isinstance(images, Sequence) else [images]
         if not images:
             raise ValueError("Adapter: at least one image is needed, got an empty list.")
         transform = test_transform(resolution)
-        return torch.stack([transform(image.convert("RGB")) for image in images])
+        return torch.stack([transform(to_rgb(image)) for image in images])
     if images.ndim == 3:
         images = images[None]
     if images.ndim != 4 or images.shape[1] != 3:
