@@ -69,7 +69,7 @@ def test_learnables_match_the_papers_formula(method):
 
 
 def test_counts_with_options_match_the_papers():
-    count = lambda method, **options: methods.count_learnables(method, OPENAI_CONFIGS["ViT-B/16"], **options)  # noqa: E731
+    count = lambda method, **options: methods.count_learnables(method, OPENAI_CONFIGS["ViT-B/16"], **options)
     assert count("coop", n_ctx=16, words="") == 8_192
     assert count("coop", n_ctx=16, class_specific=True, classes=7) == 7 * 16 * 512
     assert count("vpt", depth=1) == 8 * 768
@@ -98,7 +98,7 @@ def test_training_lowers_the_loss(recipe, batch):
     for stage in recipe.stages:
         if stage.optimiser is None:
             pytest.skip("nothing learns by gradient")
-        loss = lambda stage=stage: stage.objective(recipe.adapter(batch), batch, 0.0)[0].item()  # noqa: E731
+        loss = lambda stage=stage: stage.objective(recipe.adapter(batch), batch, 0.0)[0].item()
         before = loss()
         optimiser = torch.optim.SGD(recipe.adapter.trainable().values(), lr=1e-3)
         for _ in range(5):

@@ -10,6 +10,8 @@ from typing import Any
 from torch import Tensor
 
 from cliptune.adapter import Adapter
+from cliptune.clip.blocks import Block, Transformer
+from cliptune.clip.image import VisionTransformer
 from cliptune.clip.layout import TokenLayout, image_layout
 
 
@@ -65,7 +67,11 @@ def record(adapter: Adapter, image: Sequence[int] = (), text: Sequence[int] = ()
     Raises: ValueError for a block that the tower does not have, or a tower without blocks.
     """
     recording = Recording()
-    blocks = [(tower, layer, _block(adapter, tower, layer)) for tower, layers in (("image", image), ("text", text)) for layer in layers]
+    blocks = [
+        (tower, layer, _block(adapter, tower, layer))
+        for tower, layers in (("image", image), ("text", text))
+        for layer in layers
+    ]
     seen: dict[str, Any] = {}
     hooks = [
         adapter.clip.image.register_forward_pre_hook(lambda _, args: seen.update(image=args[0].shape[:2])),
@@ -75,6 +81,7 @@ def record(adapter: Adapter, image: Sequence[int] = (), text: Sequence[int] = ()
     def keep(tower: str, layer: int, weights: Tensor) -> None:
         weights = weights.detach().float()
         if tower == "image":
+            assert isinstance(adapter.clip.image, VisionTransformer)  # `_block` let no other tower through
             patches = adapter.clip.image.patches
             layout = image_layout(patches, weights.shape[-1] - 1 - patches, weights.device)
             weights = weights.unflatten(0, seen["image"])
@@ -94,14 +101,15 @@ def record(adapter: Adapter, image: Sequence[int] = (), text: Sequence[int] = ()
             hook.remove()
 
 
-def _block(adapter: Adapter, tower: str, layer: int) -> Any:
-    transformer = getattr(getattr(adapter.clip, tower), "transformer", ())
-    if not 0 <= layer < len(transformer):
+def _block(adapter: Adapter, tower: str, layer: int) -> Block:
+    transformer = getattr(getattr(adapter.clip, tower), "transformer", None)
+    blocks = transformer.blocks if isinstance(transformer, Transformer) else []
+    if not 0 <= layer < len(blocks):
         raise ValueError(
-            f"record: the {tower} tower of this CLIP has {len(transformer)} transformer blocks, numbered from 0; "
+            f"record: the {tower} tower of this CLIP has {len(blocks)} transformer blocks, numbered from 0; "
             f"block {layer} was asked for."
         )
-    return transformer.resblocks[layer]
+    return blocks[layer]
 
 
 def _select(weights: Tensor, layout: TokenLayout, name: str, dim: int) -> tuple[Tensor, TokenLayout]:
@@ -111,8 +119,8 @@ def _select(weights: Tensor, layout: TokenLayout, name: str, dim: int) -> tuple[
     n = int(counts.max())
     if int(counts.min()) != n:
         raise ValueError(
-            f"AttentionMap: the texts have between {int(counts.min())} and {n} tokens of group {name!r}, so they do not "
-            "stack. Use `mass`, which sums over the group."
+            f"AttentionMap: the texts have between {int(counts.min())} and {n} tokens of group {name!r}, so they do "
+            "not stack. Use `mass`, which sums over the group."
         )
     at = mask.nonzero()[:, -1].reshape(*mask.shape[:-1], n)
     group = layout.group.gather(-1, at)

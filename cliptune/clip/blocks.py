@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Callable
+from typing import cast
 
 import torch
 import torch.nn.functional as F
@@ -109,6 +110,11 @@ class Transformer(nn.Module):
     def __init__(self, width: int, layers: int, heads: int, activation: str) -> None:
         super().__init__()
         self.resblocks = nn.ModuleList([Block(width, heads, activation) for _ in range(layers)])
+
+    @property
+    def blocks(self) -> list[Block]:
+        """The blocks, as what they are."""
+        return cast("list[Block]", list(self.resblocks))
 
     def __len__(self) -> int:
         return len(self.resblocks)

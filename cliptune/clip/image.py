@@ -68,8 +68,8 @@ class VisionTransformer(nn.Module):
         if 0 in ports.tokens:
             x = torch.cat([x, self._rows(ports.tokens[0], lead)], dim=1)
         x = self.ln_pre(x)
-        recording = any(block.attn.tap is not None for block in self.transformer.resblocks)
-        for i, block in enumerate(self.transformer.resblocks):
+        recording = any(block.attn.tap is not None for block in self.transformer.blocks)
+        for i, block in enumerate(self.transformer.blocks):
             if i > 0 and i in ports.tokens:
                 x = torch.cat([x[:, :real], self._rows(ports.tokens[i], lead)], dim=1)
             keep = x.shape[1]

@@ -71,14 +71,12 @@ class CLIPConfig:
         return width // head_width
 
     @classmethod
-    def from_state_dict(
-        cls, tensors: Mapping[str, Tensor], activation: str = "quick_gelu", **known: Any
-    ) -> CLIPConfig:
+    def from_state_dict(cls, tensors: Mapping[str, Tensor], activation: str = "quick_gelu", **known: Any) -> CLIPConfig:
         """Read the sizes from tensors in OpenAI's layout (`visual.*`, `transformer.*`, …).
 
         Raises: ValueError naming the first tensor that is missing.
         """
-        shape = lambda key: tuple(_need(tensors, key).shape)  # noqa: E731
+        shape = lambda key: tuple(_need(tensors, key).shape)
         context, text_width = shape("positional_embedding")
         if "visual.proj" in tensors or "visual.class_embedding" in tensors:
             image_width, _, patch, _ = shape("visual.conv1.weight")
@@ -130,9 +128,7 @@ class CLIP(nn.Module):
             if isinstance(c.image_layers, int):
                 raise ValueError("CLIPConfig: a ResNet has a tuple of image layers, one count per stage.")
             self.image = ModifiedResNet(c.resolution, c.image_width, c.image_layers, c.image_heads, c.embed)
-        self.text = TextTower(
-            c.context, c.vocab, c.text_width, c.text_layers, c.text_heads, c.embed, c.activation
-        )
+        self.text = TextTower(c.context, c.vocab, c.text_width, c.text_layers, c.text_heads, c.embed, c.activation)
         self.logit_scale = nn.Parameter(torch.tensor(100.0).log())
         self.mean, self.std = MEAN, STD
         self.freeze()
@@ -202,8 +198,7 @@ class CLIP(nn.Module):
     def normalise(self, images: Tensor) -> Tensor:
         """(..., 3, h, w) in [0, 1] → normalised with the statistics CLIP was trained with."""
         mean, std = (
-            torch.tensor(v, device=images.device, dtype=images.dtype)[:, None, None]
-            for v in (self.mean, self.std)
+            torch.tensor(v, device=images.device, dtype=images.dtype)[:, None, None] for v in (self.mean, self.std)
         )
         return (images - mean) / std
 
@@ -218,9 +213,7 @@ class CLIP(nn.Module):
     def tokenize(self, texts: Sequence[str]) -> TokenBatch:
         """Texts without prompt places. Raises: ValueError for a text longer than the context."""
         if self.tokenizer is None:
-            raise ValueError(
-                f"CLIP {self.name!r} was built without a tokenizer; pass `tokenizer=` to encode texts."
-            )
+            raise ValueError(f"CLIP {self.name!r} was built without a tokenizer; pass `tokenizer=` to encode texts.")
         ids = self.tokenizer(list(texts), context_length=self.text.context)
         return TokenBatch.plain(ids.to(self.device))
 
@@ -256,6 +249,4 @@ def _count(tensors: Mapping[str, Tensor], prefix: str) -> int:
 
 
 def _few(names: Sequence[str]) -> str:
-    return (
-        ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "") if names else "none"
-    )
+    return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "") if names else "none"

@@ -62,32 +62,32 @@ class TextTower(nn.Module):
         for layer, tokens in ports.tokens.items():
             if tokens.shape[-2] != texts.slots.shape[1]:
                 raise ValueError(
-                    f"TextTower: the prompt of layer {layer} has {tokens.shape[-2]} tokens, but the texts have places for "
-                    f"{texts.slots.shape[1]}. Build texts and prompt with the same n_ctx."
+                    f"TextTower: the prompt of layer {layer} has {tokens.shape[-2]} tokens, but the texts have places "
+                    f"for {texts.slots.shape[1]}. Build texts and prompt with the same n_ctx."
                 )
         for (kind, key), value in ports.leaves():
             lead = value.shape[:-2] if kind == "tokens" else value.shape[:-1]
             if lead and lead[-1] not in (1, len(texts)):
                 raise ValueError(
-                    f"TextTower: text {kind}[{key}] was made for {lead[-1]} classes, but {len(texts)} texts were given. "
-                    "Class-specific prompts cannot be used with other classes; train a unified one instead."
+                    f"TextTower: text {kind}[{key}] was made for {lead[-1]} classes, but {len(texts)} texts were "
+                    "given. Class-specific prompts cannot be used with other classes; train a unified one instead."
                 )
         ports = ports.map(lambda value: value.to(self.text_projection.dtype))
-        recording = any(block.attn.tap is not None for block in self.transformer.resblocks)
+        recording = any(block.attn.tap is not None for block in self.transformer.blocks)
         return self._plain(texts, ports) if self.plain or recording else self._fast(texts, ports)
 
     # -- the plain path: the truth of the fast one, and what is recorded --------------------------------------
 
     def _plain(self, texts: TokenBatch, ports: TowerPorts) -> Tensor:
         lead = (_images(ports), len(texts))
-        rows = lambda value: value.expand(*lead, *value.shape[-2:]).flatten(0, 1)  # noqa: E731
+        rows = lambda value: value.expand(*lead, *value.shape[-2:]).flatten(0, 1)
         length = texts.ids.shape[1]
         slots = texts.slots.expand(*lead, -1).flatten(0, 1)[..., None].expand(-1, -1, self.width)
-        x = rows((self.token_embedding(texts.ids) + self.positional_embedding[:length]))
+        x = rows(self.token_embedding(texts.ids) + self.positional_embedding[:length])
         if 0 in ports.tokens:
             x = x.scatter(1, slots, rows(ports.tokens[0] + self.positional_embedding[texts.slots]))
         mask = causal_mask(length, x)
-        for i, block in enumerate(self.transformer.resblocks):
+        for i, block in enumerate(self.transformer.blocks):
             if i > 0 and i in ports.tokens:
                 x = x.scatter(1, slots, rows(ports.tokens[i]))
             biases = [bias_rows(ports, i, site, texts.layout) for site in SITES]
@@ -104,9 +104,7 @@ class TextTower(nn.Module):
         prefix = self._prefix(texts, plan, ports) if plan.prefix else None
         recompute = len(plan.chunks) > 1 and torch.is_grad_enabled() and _needs_grad(ports)
         features = [
-            checkpoint(
-                self._suffix, texts, plan, chunk, ports, prefix, use_reentrant=False, preserve_rng_state=False
-            )
+            checkpoint(self._suffix, texts, plan, chunk, ports, prefix, use_reentrant=False, preserve_rng_state=False)
             if recompute
             else self._suffix(texts, plan, chunk, ports, prefix)
             for chunk in plan.chunks
@@ -124,7 +122,7 @@ class TextTower(nn.Module):
         # A row whose output the next block replaces is needed as key and value only (F7).
         passing = every[~torch.isin(every, at)]
         kept: list[KeyValue] = []
-        for i, block in enumerate(self.transformer.resblocks):
+        for i, block in enumerate(self.transformer.blocks):
             if i in ports.tokens and len(at):
                 prompt = _lead(ports.tokens[i], 2)[:, 0, plan.prefix_slots]
                 prompt = prompt + position[at] if i == 0 else prompt
@@ -152,7 +150,7 @@ class TextTower(nn.Module):
         y = self.token_embedding(texts.ids[chunk.row_class, chunk.row_pos]) + position
         y = y.expand(_images(ports), -1, -1)
         layout = TokenLayout(texts.layout.names, texts.layout.group[chunk.row_class, chunk.row_pos])
-        for i, block in enumerate(self.transformer.resblocks):
+        for i, block in enumerate(self.transformer.blocks):
             if i in ports.tokens and len(chunk.slot_rows):
                 tokens = _lead(ports.tokens[i], 2)
                 owner = chunk.slot_class if tokens.shape[1] > 1 else torch.zeros_like(chunk.slot_class)
@@ -185,17 +183,17 @@ def _attend(
     images, out, row, query_row = len(key), [], 0, 0
     for count, size in chunk.lengths:
         asked = 1 if last_only else size
-        mine = [
+        asking, *mine = [
             x[:, start : start + count * rows].unflatten(1, (count, rows)).flatten(0, 1)
             for x, start, rows in ((q, query_row, asked), (key, row, size), (value, row, size))
         ]
         k = 0 if before is None else before.key.shape[1]
         if before is not None:
-            for j, shared in enumerate(before, start=1):
+            for j, shared in enumerate(before):
                 shared = shared[:, None].expand(images, count, -1, -1).flatten(0, 1)
                 mine[j] = torch.cat([shared, mine[j]], dim=1)
         mask = None if asked == 1 else causal_mask(k + size, q)[k:]
-        out.append(block.attn.attend(*mine, mask).unflatten(0, (images, count)).flatten(1, 2))
+        out.append(block.attn.attend(asking, mine[0], mine[1], mask).unflatten(0, (images, count)).flatten(1, 2))
         row += count * size
         query_row += count * asked
     return torch.cat(out, dim=1)

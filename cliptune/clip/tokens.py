@@ -123,7 +123,7 @@ class Plan:
         slots = texts.slots.tolist()
         chunks = tuple(_chunk(part, length, slots, prefix, device) for part in parts)
         inside = [j for j, position in enumerate(slots[0]) if position < prefix]
-        as_tensor = lambda values: torch.tensor(values, dtype=torch.int64, device=device)  # noqa: E731
+        as_tensor = lambda values: torch.tensor(values, dtype=torch.int64, device=device)
         return cls(
             prefix,
             as_tensor(inside),
@@ -133,9 +133,7 @@ class Plan:
         )
 
 
-def _chunk(
-    part: list[int], length: list[int], slots: list[list[int]], prefix: int, device: torch.device
-) -> Chunk:
+def _chunk(part: list[int], length: list[int], slots: list[list[int]], prefix: int, device: torch.device) -> Chunk:
     row_class: list[int] = []
     row_pos: list[int] = []
     last: list[int] = []
@@ -151,7 +149,7 @@ def _chunk(
             groups[-1][0] += 1
         else:
             groups.append([1, length[c]])
-    as_tensor = lambda values: torch.tensor(values, dtype=torch.int64, device=device)  # noqa: E731
+    as_tensor = lambda values: torch.tensor(values, dtype=torch.int64, device=device)
     rows, classes, places = zip(*slot_rows, strict=True) if slot_rows else ((), (), ())
     return Chunk(
         as_tensor(part),

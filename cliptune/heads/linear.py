@@ -27,6 +27,8 @@ class LinearHead(Head):
     """
 
     class_specific = True
+    weight: Tensor
+    bias: Tensor
 
     def __init__(self, classes: int, width: int, max_iter: int = 1000, c: float | None = None) -> None:
         super().__init__()

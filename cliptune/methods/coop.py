@@ -49,7 +49,7 @@ class Config:
     epochs: int = 50
 
 
-def build(clip: CLIP, classes: ClassSet, config: Config = Config()) -> Recipe:  # noqa: B008
+def build(clip: CLIP, classes: ClassSet, config: Config = Config()) -> Recipe:
     # As released, class-specific contexts have no word start.
     words = "" if config.class_specific else config.words
     phrasing = ContextPhrasing(config.n_ctx, words, config.position)
@@ -59,9 +59,7 @@ def build(clip: CLIP, classes: ClassSet, config: Config = Config()) -> Recipe:  
     else:
         start = phrasing.start(clip)
     adapter = Adapter(clip, classes, phrasing, DeepTokens("text", [start]), MeanHead())
-    stage = Stage(
-        WeightedLoss(cross_entropy), config.epochs, config.batch_size, OptimiserConfig(lr=config.lr)
-    )
+    stage = Stage(WeightedLoss(cross_entropy), config.epochs, config.batch_size, OptimiserConfig(lr=config.lr))
     return Recipe(adapter, [stage])
 
 

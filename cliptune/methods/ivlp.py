@@ -13,9 +13,9 @@ from cliptune.adapter import Adapter
 from cliptune.clip.model import CLIP
 from cliptune.heads import MeanHead
 from cliptune.methods.released_names import deep_token_count, image_token_name, text_token_name
-from cliptune.prompts.depth import resolve_depth
 from cliptune.objectives import WeightedLoss, cross_entropy
 from cliptune.prompts import DeepTokens, Together
+from cliptune.prompts.depth import resolve_depth
 from cliptune.recipe import OptimiserConfig, Recipe, Stage
 from cliptune.texts import ClassSet, ContextPhrasing
 
@@ -48,7 +48,7 @@ class Config:
     epochs: int = 5
 
 
-def build(clip: CLIP, classes: ClassSet, config: Config = Config()) -> Recipe:  # noqa: B008
+def build(clip: CLIP, classes: ClassSet, config: Config = Config()) -> Recipe:
     # With more tokens than words, the release starts at random.
     words = config.words if config.n_text <= len(config.words.split()) else ""
     phrasing = ContextPhrasing(config.n_text, words)
@@ -60,9 +60,7 @@ def build(clip: CLIP, classes: ClassSet, config: Config = Config()) -> Recipe:  
         starts = [0.02 * torch.randn(config.n_image, clip.image.width) for _ in range(depth)]
         prompts["image"] = DeepTokens("image", starts)
     adapter = Adapter(clip, classes, phrasing, Together(**prompts), MeanHead())
-    stage = Stage(
-        WeightedLoss(cross_entropy), config.epochs, config.batch_size, OptimiserConfig(lr=config.lr)
-    )
+    stage = Stage(WeightedLoss(cross_entropy), config.epochs, config.batch_size, OptimiserConfig(lr=config.lr))
     return Recipe(adapter, [stage])
 
 

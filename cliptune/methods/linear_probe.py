@@ -29,9 +29,7 @@ class Config:
     c: float | None = None
 
 
-def build(clip: CLIP, classes: ClassSet, config: Config = Config()) -> Recipe:  # noqa: B008
+def build(clip: CLIP, classes: ClassSet, config: Config = Config()) -> Recipe:
     head = LinearHead(len(classes), clip.image.embed, config.max_iter, config.c)
-    stage = Stage(
-        None, epochs=1, batch_size=100, optimiser=None, name="fit", augment=False, observe=("train", "val")
-    )
+    stage = Stage(None, epochs=1, batch_size=100, optimiser=None, name="fit", augment=False, observe=("train", "val"))
     return Recipe(Adapter(clip, classes, TemplatePhrasing(), NoPrompt(), head), [stage])

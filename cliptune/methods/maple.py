@@ -13,9 +13,9 @@ from torch import Tensor, nn
 from cliptune.adapter import Adapter
 from cliptune.clip.model import CLIP
 from cliptune.heads import MeanHead
-from cliptune.prompts.depth import resolve_depth
 from cliptune.objectives import WeightedLoss, cross_entropy
 from cliptune.prompts import CoupledTokens
+from cliptune.prompts.depth import resolve_depth
 from cliptune.recipe import OptimiserConfig, Recipe, Stage
 from cliptune.texts import ClassSet, ContextPhrasing
 
@@ -49,7 +49,7 @@ class Config:
     epochs: int = 5
 
 
-def build(clip: CLIP, classes: ClassSet, config: Config = Config()) -> Recipe:  # noqa: B008
+def build(clip: CLIP, classes: ClassSet, config: Config = Config()) -> Recipe:
     depths = [
         resolve_depth("maple", name, tower, config.depth, PUBLISHED_DEPTH)
         for name, tower in (("text", clip.text), ("image", clip.image))
@@ -63,9 +63,7 @@ def build(clip: CLIP, classes: ClassSet, config: Config = Config()) -> Recipe:  
     # As released, the deeper maps are copies of one fresh layer, equal at the start.
     maps = [first, *(copy.deepcopy(deeper) for _ in range(depth - 1))]
     adapter = Adapter(clip, classes, phrasing, CoupledTokens(starts, maps), MeanHead())
-    stage = Stage(
-        WeightedLoss(cross_entropy), config.epochs, config.batch_size, OptimiserConfig(lr=config.lr)
-    )
+    stage = Stage(WeightedLoss(cross_entropy), config.epochs, config.batch_size, OptimiserConfig(lr=config.lr))
     return Recipe(adapter, [stage])
 
 

@@ -62,16 +62,12 @@ def add_ons() -> tuple[str, ...]:
 def describe(name: str) -> MethodInfo:
     """What there is to say of one method or add-on."""
     module = find(name)
-    options = {
-        f.name: (str(f.type), f.default if f.default is not MISSING else None) for f in fields(module.Config)
-    }
+    options = {f.name: (str(f.type), f.default if f.default is not MISSING else None) for f in fields(module.Config)}
     summary = (module.__doc__ or "").strip().splitlines()[0]
     return MethodInfo(name, summary, module.PAPER, module.ENTERS, options, name in _modules(cliptune.wrappers))
 
 
-def build(
-    method: str, clip: CLIP, classes: Sequence[str] | ClassSet, *, seed: int = 1, **options: Any
-) -> Recipe:
+def build(method: str, clip: CLIP, classes: Sequence[str] | ClassSet, *, seed: int = 1, **options: Any) -> Recipe:
     """Build adapter and stages of a method.
 
     Args:

@@ -13,9 +13,9 @@ from cliptune.adapter import Adapter
 from cliptune.clip.model import CLIP
 from cliptune.heads import MeanHead
 from cliptune.methods.released_names import deep_token_count, image_token_name
-from cliptune.prompts.depth import resolve_depth
 from cliptune.objectives import WeightedLoss, cross_entropy
 from cliptune.prompts import DeepTokens
+from cliptune.prompts.depth import resolve_depth
 from cliptune.recipe import OptimiserConfig, Recipe, Stage
 from cliptune.texts import ClassSet, TemplatePhrasing
 
@@ -46,15 +46,11 @@ class Config:
     epochs: int = 5
 
 
-def build(clip: CLIP, classes: ClassSet, config: Config = Config()) -> Recipe:  # noqa: B008
+def build(clip: CLIP, classes: ClassSet, config: Config = Config()) -> Recipe:
     depth = resolve_depth("vpt", "image", clip.image, config.depth)
     starts = [0.02 * torch.randn(config.n_ctx, clip.image.width) for _ in range(depth)]
-    adapter = Adapter(
-        clip, classes, TemplatePhrasing((config.sentence,)), DeepTokens("image", starts), MeanHead()
-    )
-    stage = Stage(
-        WeightedLoss(cross_entropy), config.epochs, config.batch_size, OptimiserConfig(lr=config.lr)
-    )
+    adapter = Adapter(clip, classes, TemplatePhrasing((config.sentence,)), DeepTokens("image", starts), MeanHead())
+    stage = Stage(WeightedLoss(cross_entropy), config.epochs, config.batch_size, OptimiserConfig(lr=config.lr))
     return Recipe(adapter, [stage])
 
 

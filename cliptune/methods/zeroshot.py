@@ -27,6 +27,6 @@ class Config:
     templates: str = ""
 
 
-def build(clip: CLIP, classes: ClassSet, config: Config = Config()) -> Recipe:  # noqa: B008
+def build(clip: CLIP, classes: ClassSet, config: Config = Config()) -> Recipe:
     phrasing = TemplatePhrasing(ensemble(config.templates) if config.templates else ())
     return Recipe(Adapter(clip, classes, phrasing, NoPrompt(), MeanHead()), [])

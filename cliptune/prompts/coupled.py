@@ -21,9 +21,7 @@ class CoupledTokens(Prompt):
     Source: MaPLe (arXiv:2210.03117, Sec. 3.2.3).
     """
 
-    def __init__(
-        self, starts: Sequence[Tensor], maps: Sequence[nn.Linear], param: Parameterisation = FullRank
-    ) -> None:
+    def __init__(self, starts: Sequence[Tensor], maps: Sequence[nn.Linear], param: Parameterisation = FullRank) -> None:
         super().__init__()
         if len(starts) != len(maps):
             raise ValueError(f"CoupledTokens: one map per layer is needed, got {len(starts)} layers, {len(maps)} maps.")

@@ -40,9 +40,7 @@ class TemplatePhrasing:
         if len(templates) == 1:
             return TextBatch.one_each(tokens)
         class_of = torch.arange(len(classes), device=tokens.ids.device).repeat_interleave(len(templates))
-        return TextBatch(
-            tokens.ids, tokens.slots, class_of, torch.zeros_like(class_of), len(classes), ensemble=True
-        )
+        return TextBatch(tokens.ids, tokens.slots, class_of, torch.zeros_like(class_of), len(classes), ensemble=True)
 
 
 @dataclass(frozen=True)
@@ -68,9 +66,7 @@ class ContextPhrasing:
         if self.n_ctx < 1:
             raise ValueError(f"ContextPhrasing: n_ctx must be at least 1, got {self.n_ctx}.")
         if self.position not in POSITIONS:
-            raise ValueError(
-                f"ContextPhrasing: position must be one of {', '.join(POSITIONS)}, got {self.position!r}."
-            )
+            raise ValueError(f"ContextPhrasing: position must be one of {', '.join(POSITIONS)}, got {self.position!r}.")
 
     def lead(self, clip: CLIP) -> Tensor:
         """Token ids of the context as words, (n + fixed words,).

@@ -32,12 +32,28 @@ def _imagenet() -> tuple[str, ...]:
 IMAGENET = _imagenet()
 
 # PromptSRC's sixty are CLIP's eighty without these.
-_NOT_IN_SIXTY = (
-    "a jpeg corrupted photo of the|a good photo of a|a plushie|the plushie|a photo of the nice|a photo of the small|"
-    "a photo of a small|a photo of the weird|a photo of the large|a photo of a cool|the cartoon|art of the|"
-    "a drawing of the|a black and white photo of a|a dark photo of a|itap of a|itap of my|graffiti of the|a toy|"
-    "a tattoo of the"
-).split("|")
+_NOT_IN_SIXTY = [
+    "a jpeg corrupted photo of the",
+    "a good photo of a",
+    "a plushie",
+    "the plushie",
+    "a photo of the nice",
+    "a photo of the small",
+    "a photo of a small",
+    "a photo of the weird",
+    "a photo of the large",
+    "a photo of a cool",
+    "the cartoon",
+    "art of the",
+    "a drawing of the",
+    "a black and white photo of a",
+    "a dark photo of a",
+    "itap of a",
+    "itap of my",
+    "graffiti of the",
+    "a toy",
+    "a tattoo of the",
+]
 SIXTY = tuple(t for t in IMAGENET if t.removesuffix(" {}.") not in _NOT_IN_SIXTY)
 
 ENSEMBLES = {"selected7": SELECTED, "promptsrc60": SIXTY, "imagenet80": IMAGENET}

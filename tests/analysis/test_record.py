@@ -47,9 +47,7 @@ def test_groups_partition_the_attention(adapter, images):
         torch.testing.assert_close(total, torch.ones_like(total))
     eot = text.query("eot")
     assert torch.all(eot.mass("pad") == 0)
-    one_by_one = torch.stack(
-        [text.weights[0, k, :, int(adapter.texts.eot[k])] for k in range(len(CLASS_NAMES))]
-    )
+    one_by_one = torch.stack([text.weights[0, k, :, int(adapter.texts.eot[k])] for k in range(len(CLASS_NAMES))])
     torch.testing.assert_close(eot.weights[0, :, :, 0], one_by_one)
 
 

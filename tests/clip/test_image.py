@@ -16,7 +16,7 @@ def views(tiny_clip) -> torch.Tensor:
 
 def random_ports(lead=(), n=2, depth=3, bias_lead=None) -> TowerPorts:
     g = torch.Generator().manual_seed(4)
-    leaf = lambda *shape: torch.randn(*shape, generator=g).mul(0.3).requires_grad_()  # noqa: E731
+    leaf = lambda *shape: torch.randn(*shape, generator=g).mul(0.3).requires_grad_()
     bias = {}
     if bias_lead is not None:
         bias = {

@@ -24,7 +24,7 @@ def texts_with_slots(clip: CLIP, position: str) -> TokenBatch:
 
 def random_ports(lead: tuple[int, ...], depth: int, bias_lead: tuple[int, ...] | None = None) -> TowerPorts:
     g = torch.Generator().manual_seed(3)
-    leaf = lambda *shape: torch.randn(*shape, generator=g).mul(0.3).requires_grad_()  # noqa: E731
+    leaf = lambda *shape: torch.randn(*shape, generator=g).mul(0.3).requires_grad_()
     bias = {}
     if bias_lead is not None:
         bias = {
