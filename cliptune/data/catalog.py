@@ -124,9 +124,7 @@ def from_images(
         if val is not None or test is not None:
             raise ValueError("from_images: give either fractions, or val and test, not both.")
         cut = stratified(train.labels.tolist(), split_seed, fractions)
-        return Dataset(
-            name, names, train.subset(cut[0]), train.subset(cut[1]), train.subset(cut[2]), template
-        )
+        return Dataset(name, names, train.subset(cut[0]), train.subset(cut[1]), train.subset(cut[2]), template)
 
     def other(pair: tuple[Tensor | Sequence[Any], Tensor | Sequence[int]] | None, prefix: str) -> Split:
         return Split.empty() if pair is None else Split.of_images(*pair, names, prefix=prefix, exif=exif)
@@ -143,9 +141,7 @@ def list_data() -> list[dict[str, str]]:
         rows.append({"name": entry.name, "summary": entry.summary})
         if entry.members is not None:
             members = entry.function(entry.members)()
-            rows += [
-                {"name": f"{entry.name}/{member}", "summary": summary} for member, summary in members.items()
-            ]
+            rows += [{"name": f"{entry.name}/{member}", "summary": summary} for member, summary in members.items()]
     return rows
 
 
@@ -173,8 +169,7 @@ def _read(name: str, root: str | Path | None, options: dict[str, Any]) -> Datase
     elif entry is not None and entry.members is not None and not member:
         members = entry.function(entry.members)()
         raise ValueError(
-            f"Data {name!r} is a family: say which one, "
-            f"{', '.join(f'{entry.name}/{known}' for known in members)}."
+            f"Data {name!r} is a family: say which one, {', '.join(f'{entry.name}/{known}' for known in members)}."
         )
     else:
         raise _unknown(name, [row["name"] for row in list_data()])

@@ -57,9 +57,7 @@ def read_few_shot(path: str | Path, dataset: Dataset) -> Dataset:
         rng, sha256 = record["rng"], record["split_sha256"]
         train, val = record["train"]["indices"], record["val"]["indices"]
     except (KeyError, TypeError, ValueError) as error:
-        raise ValueError(
-            f"{who}: the record is incomplete ({error}). Delete it; it can be made again."
-        ) from error
+        raise ValueError(f"{who}: the record is incomplete ({error}). Delete it; it can be made again.") from error
     stale = sha256 != dataset.split_sha256
     if rng == DRAWN:
         again = few_shot_record(dataset, **sampling)
@@ -73,17 +71,11 @@ def read_few_shot(path: str | Path, dataset: Dataset) -> Dataset:
             raise ValueError(
                 f"{who}: its picks are not those of its seed, so it was edited. Delete it and sample again."
             )
-        return dataset.with_picks(
-            again["train"]["indices"], again["val"]["indices"], {**sampling, "rng": DRAWN}
-        )
+        return dataset.with_picks(again["train"]["indices"], again["val"]["indices"], {**sampling, "rng": DRAWN})
     if stale:
-        raise ValueError(
-            f"{who}: its picks were imported for another version of {dataset.name}'s split. Import again."
-        )
+        raise ValueError(f"{who}: its picks were imported for another version of {dataset.name}'s split. Import again.")
     if _record(dataset, *_in_range(train, val, dataset, who), **sampling, rng=rng) != record:
-        raise ValueError(
-            f"{who}: its items contradict its indices, so it was edited. Import the picks again."
-        )
+        raise ValueError(f"{who}: its items contradict its indices, so it was edited. Import the picks again.")
     return dataset.with_picks(train, val, {**sampling, "rng": rng})
 
 
@@ -107,9 +99,7 @@ def import_few_shot_pickle(
     who = f"Few-shot pickle {path}"
     if image_folder is None:
         if dataset.root is None:
-            raise ValueError(
-                f"{who}: {dataset.name} has no root, so give image_folder, the folder before its paths."
-            )
+            raise ValueError(f"{who}: {dataset.name} has no root, so give image_folder, the folder before its paths.")
         image_folder = dataset.root.resolve().name
     content = _unpickled(path, who)
     if set(content) - {"train", "val"} or "train" not in content:
@@ -148,9 +138,7 @@ def _in_range(train: Any, val: Any, dataset: Dataset, who: str) -> tuple[list[in
     for split, indices in (("train", train), ("val", val)):
         n = len(dataset[split])
         if not isinstance(indices, list) or any(type(i) is not int or not 0 <= i < n for i in indices):
-            raise ValueError(
-                f"{who}: {split} indices must be integers from 0 to {n - 1}. Import the picks again."
-            )
+            raise ValueError(f"{who}: {split} indices must be integers from 0 to {n - 1}. Import the picks again.")
     return train, val
 
 
@@ -174,8 +162,7 @@ def _unpickled(path: Path, who: str) -> Mapping[Any, Any]:
         raise FileNotFoundError(f"{who}: expected a file, found nothing. Check the path.")
     if path.stat().st_size > PICKLE_LIMIT:
         raise ValueError(
-            f"{who}: {path.stat().st_size:,} bytes are too many for few-shot picks (at most "
-            f"{PICKLE_LIMIT:,})."
+            f"{who}: {path.stat().st_size:,} bytes are too many for few-shot picks (at most {PICKLE_LIMIT:,})."
         )
     try:
         content = _PlainUnpickler(io.BytesIO(path.read_bytes())).load()

@@ -77,9 +77,7 @@ def read_folder(
         everything = Split.of_files(root, items["train"], exif=exif)
         train, val, test = (everything.subset(indices) for indices in cut)
     else:
-        train, val, test = (
-            Split.of_files(root, items.get(s, []), exif=exif) for s in ("train", "val", "test")
-        )
+        train, val, test = (Split.of_files(root, items.get(s, []), exif=exif) for s in ("train", "val", "test"))
     names = tuple(class_name(raw) for raw in labels)
     return Dataset(name, names, train, val, test, template, root, notes=tuple(notes))
 
@@ -94,8 +92,7 @@ def _parts(root: Path) -> tuple[dict[str, Path], list[str]]:
             continue  # a folder "train" that holds pictures and no folders is a class: photographs of trains
         if split in named:
             raise ValueError(
-                f"Data folder {root}: {named[split].name} and {folder_name} both name the {split} split. "
-                "Keep one."
+                f"Data folder {root}: {named[split].name} and {folder_name} both name the {split} split. Keep one."
             )
         named[split] = path
     if "train" not in named:
@@ -130,9 +127,7 @@ def _class_folders(root: Path, folder: Path) -> tuple[dict[str, list[str]], int]
     n_other = 0
     for class_folder in _subfolders(folder):
         pictures, others = _pictures(class_folder)
-        classes[class_folder.name] = [
-            str((class_folder / path).relative_to(root).as_posix()) for path in pictures
-        ]
+        classes[class_folder.name] = [str((class_folder / path).relative_to(root).as_posix()) for path in pictures]
         n_other += others
     return classes, n_other
 
@@ -149,9 +144,7 @@ def _check_classes(root: Path, listed: dict[str, dict[str, list[str]]]) -> None:
             f"Data folder {root}: {len(empty)} class folders hold no picture: {', '.join(empty[:5])}. "
             "Add pictures (.jpg, .png, …) or remove the folders."
         )
-    unknown = sorted(
-        {raw for classes in listed.values() for raw, paths in classes.items() if paths} - set(train)
-    )
+    unknown = sorted({raw for classes in listed.values() for raw, paths in classes.items() if paths} - set(train))
     if unknown:
         raise ValueError(
             f"Data folder {root}: {len(unknown)} classes have no training picture: {', '.join(unknown[:5])}. "
@@ -163,9 +156,7 @@ def _check_classes(root: Path, listed: dict[str, dict[str, list[str]]]) -> None:
 
 def _subfolders(folder: Path) -> list[Path]:
     found = [entry for entry in folder.iterdir() if entry.is_dir() and not entry.name.startswith(".")]
-    return sorted(
-        (entry for entry in found if entry.name not in IGNORED_FOLDERS), key=lambda entry: entry.name
-    )
+    return sorted((entry for entry in found if entry.name not in IGNORED_FOLDERS), key=lambda entry: entry.name)
 
 
 def _pictures(folder: Path) -> tuple[list[str], int]:

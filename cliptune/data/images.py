@@ -14,9 +14,7 @@ from PIL import Image, ImageOps
 if TYPE_CHECKING:
     from cliptune.data.items import Split
 
-SUFFIXES = frozenset(
-    {".jpg", ".jpeg", ".jfif", ".png", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm", ".pgm"}
-)
+SUFFIXES = frozenset({".jpg", ".jpeg", ".jfif", ".png", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm", ".pgm"})
 
 PIXEL_LIMIT = 178_956_970
 """Most pixels (width × height) a picture may have: the size from which Pillow itself refuses to decode."""
@@ -98,9 +96,7 @@ def to_rgb(image: Image.Image, *, exif: bool = False, who: str = "Picture") -> I
             )
         return Image.fromarray(_eight_bits(values.astype(np.uint32))).convert("RGB")
     if image.mode == "F":
-        raise ImageError(
-            f"{who} has floating-point values, whose white is unknown. Save it with 8 or 16 bits."
-        )
+        raise ImageError(f"{who} has floating-point values, whose white is unknown. Save it with 8 or 16 bits.")
     if "transparency" in image.info:
         image = image.copy()
         del image.info["transparency"]  # Pillow would only warn that RGB cannot hold it

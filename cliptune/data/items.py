@@ -28,7 +28,7 @@ HASHED_PICTURES = 50_000
 """Up to this many chosen pictures, `Dataset.descriptor` lists the hash of each one's content."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Item:
     """One picture: path relative to the root (POSIX; in memory a made-up id), label, class name."""
 
@@ -51,9 +51,7 @@ class Split:
         self.source = source
         self.rows = tuple(range(len(self.items))) if rows is None else tuple(rows)
         if len(self.rows) != len(self.items):
-            raise ValueError(
-                f"Split: expected one row per item, got {len(self.rows)} rows, {len(self.items)} items."
-            )
+            raise ValueError(f"Split: expected one row per item, got {len(self.rows)} rows, {len(self.items)} items.")
 
     @classmethod
     def of_files(cls, root: str | Path, items: Sequence[Item], *, exif: bool = False) -> Split:
@@ -197,9 +195,7 @@ class Dataset:
                 f"{self.template!r}. For example {DEFAULT_TEMPLATE!r}."
             )
         for split in SPLITS:
-            wrong = next(
-                (item for item in self[split].items if not 0 <= item.label < len(self.class_names)), None
-            )
+            wrong = next((item for item in self[split].items if not 0 <= item.label < len(self.class_names)), None)
             if wrong is not None:
                 raise ValueError(
                     f"Dataset {self.name}: {split} holds {wrong.path} with label {wrong.label}; labels must "
@@ -252,9 +248,7 @@ class Dataset:
             drawn = "drawn with repetition" if repeat else "all used once"
             notes += (f"{sentence} Their images are {drawn}.",)
             warnings.warn(notes[-1], stacklevel=2)
-        train, val = few_shot_indices(
-            self.train.labels.tolist(), self.val.labels.tolist(), shots, seed, repeat=repeat
-        )
+        train, val = few_shot_indices(self.train.labels.tolist(), self.val.labels.tolist(), shots, seed, repeat=repeat)
         sampling = {"shots": shots, "seed": seed, "repeat": repeat, "rng": "cpython-random"}
         return replace(self.with_picks(train, val, sampling), notes=notes)
 
@@ -303,10 +297,7 @@ class Dataset:
         hashed = len(self.train) + len(self.val) <= HASHED_PICTURES
 
         def listed(split: Split) -> list[list[Any]]:
-            return [
-                [item.path, item.label, split.digest(i) if hashed else None]
-                for i, item in enumerate(split.items)
-            ]
+            return [[item.path, item.label, split.digest(i) if hashed else None] for i, item in enumerate(split.items)]
 
         return {
             "format": "split/1",

@@ -56,8 +56,7 @@ def read_list(
         raise FileNotFoundError(f"{who}: expected a .csv or .jsonl file, found nothing. Check the path.")
     if path.suffix.lower() not in LIST_SUFFIXES:
         raise ValueError(
-            f"{who}: expected a .csv or .jsonl file, got {path.suffix or 'no suffix'!r}. Rename or convert "
-            "it."
+            f"{who}: expected a .csv or .jsonl file, got {path.suffix or 'no suffix'!r}. Rename or convert it."
         )
     root = path.parent if root is None else Path(root).expanduser()
     rows = [_row(where, record) for where, record in _records(path, who)]
@@ -90,9 +89,7 @@ def _records(path: Path, who: str) -> Iterator[tuple[str, dict[str, Any]]]:
     try:
         text = path.read_text(encoding="utf-8-sig")
     except UnicodeDecodeError as error:
-        raise ValueError(
-            f"{who}: expected UTF-8 text, but byte {error.start} is none. Save it as UTF-8."
-        ) from error
+        raise ValueError(f"{who}: expected UTF-8 text, but byte {error.start} is none. Save it as UTF-8.") from error
     if path.suffix.lower() == ".csv":
         yield from _csv_records(text, who)
         return
@@ -103,13 +100,9 @@ def _records(path: Path, who: str) -> Iterator[tuple[str, dict[str, Any]]]:
         try:
             record = json.loads(line)
         except json.JSONDecodeError as error:
-            raise ValueError(
-                f"{where}: expected a JSON object, but {error.msg} at column {error.colno}."
-            ) from error
+            raise ValueError(f"{where}: expected a JSON object, but {error.msg} at column {error.colno}.") from error
         if not isinstance(record, dict):
-            raise ValueError(
-                f"{where}: expected a JSON object with image and class, got {type(record).__name__}."
-            )
+            raise ValueError(f"{where}: expected a JSON object with image and class, got {type(record).__name__}.")
         _check_columns(list(record), where)
         yield where, record
 
@@ -139,15 +132,12 @@ def _check_columns(columns: list[str], where: str) -> None:
     unknown = [column for column, meaning in zip(columns, meant, strict=True) if meaning is None]
     if unknown:
         raise ValueError(
-            f"{where}: unknown column {unknown[0]!r}. Expected image (or path), class (or label) and, if "
-            "wanted, split."
+            f"{where}: unknown column {unknown[0]!r}. Expected image (or path), class (or label) and, if wanted, split."
         )
     for meaning, spoken in (("path", "image (or path)"), ("class", "class (or label)"), ("split", "split")):
         n = meant.count(meaning)
         if n > 1 or (n == 0 and meaning != "split"):
-            raise ValueError(
-                f"{where}: expected one column {spoken}, got {n}. The columns are {', '.join(columns)}."
-            )
+            raise ValueError(f"{where}: expected one column {spoken}, got {n}. The columns are {', '.join(columns)}.")
 
 
 def _row(where: str, record: dict[str, Any]) -> _Row:
@@ -167,14 +157,10 @@ def _check_rows(rows: list[_Row], who: str) -> None:
     first: dict[str, _Row] = {}
     for row in rows:
         if row.path in first:
-            raise ValueError(
-                f"{row.where}: {row.path} is already listed ({first[row.path].where}). List it once."
-            )
+            raise ValueError(f"{row.where}: {row.path} is already listed ({first[row.path].where}). List it once.")
         first[row.path] = row
         if (row.split is None) != (rows[0].split is None):
-            raise ValueError(
-                f"{row.where}: some rows have a split and others none. Give it to all or to none."
-            )
+            raise ValueError(f"{row.where}: some rows have a split and others none. Give it to all or to none.")
     if rows[0].split is not None:
         trained = {row.raw_class for row in rows if row.split == "train"}
         untrained = sorted({row.raw_class for row in rows} - trained)

@@ -178,9 +178,7 @@ class _Steps(torch.utils.data.Dataset):
             return error
 
     def load(self, step: int) -> Batch:
-        return gather(
-            self.split, self.plan[step], self.transform, seed=self.seed, epoch=self.epoch, cache=self.cache
-        )
+        return gather(self.split, self.plan[step], self.transform, seed=self.seed, epoch=self.epoch, cache=self.cache)
 
 
 def _as_it_is(value: object) -> object:

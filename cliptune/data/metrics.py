@@ -20,9 +20,7 @@ def macro_f1(predicted: Tensor | Sequence[int], labels: Tensor | Sequence[int]) 
     """Unweighted mean, in %, of the F1 of each class that occurs in `labels`; other classes are left out."""
     predicted, labels = _checked(predicted, labels)
     present = torch.unique(labels).numpy()
-    return 100.0 * float(
-        f1_score(labels.numpy(), predicted.numpy(), average="macro", labels=present, zero_division=0)
-    )
+    return 100.0 * float(f1_score(labels.numpy(), predicted.numpy(), average="macro", labels=present, zero_division=0))
 
 
 def per_class_accuracy(
@@ -65,9 +63,7 @@ def expected_calibration_error(logits: Tensor, labels: Tensor | Sequence[int], n
     predicted, labels = _checked(predicted, labels)
     right = (predicted == labels).double()
     bins = (confidence * n_bins).ceil().long().clamp(1, n_bins) - 1
-    gap = torch.zeros(n_bins, dtype=torch.float64).index_add_(
-        0, bins, right - confidence
-    )  # |B_m| (acc − conf)
+    gap = torch.zeros(n_bins, dtype=torch.float64).index_add_(0, bins, right - confidence)  # |B_m| (acc − conf)
     return 100.0 * float(gap.abs().sum()) / len(labels)
 
 
@@ -81,9 +77,7 @@ def evaluate_logits(logits: Tensor, labels: Tensor | Sequence[int]) -> dict[str,
     logits = logits.detach().cpu().float()
     labels = torch.as_tensor(labels).cpu()
     if logits.ndim != 2 or len(logits) != len(labels):
-        raise ValueError(
-            f"Metrics: expected logits (N, C) for {len(labels)} labels, got shape {tuple(logits.shape)}."
-        )
+        raise ValueError(f"Metrics: expected logits (N, C) for {len(labels)} labels, got shape {tuple(logits.shape)}.")
     if not torch.isfinite(logits).all():
         raise ValueError(
             f"Metrics: {int((~torch.isfinite(logits)).any(-1).sum())} of {len(logits)} images have logits "

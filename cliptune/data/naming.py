@@ -55,8 +55,7 @@ def relative_path(raw: str, who: str) -> str:
         raise ValueError(f"{who}: the path is empty. Name a picture relative to the root.")
     if path.is_absolute() or PureWindowsPath(raw).drive or ".." in path.parts:
         raise ValueError(
-            f"{who}: the path {raw!r} leaves the root. Listed paths must be relative and stay below it, "
-            "without '..'."
+            f"{who}: the path {raw!r} leaves the root. Listed paths must be relative and stay below it, without '..'."
         )
     return str(path)
 

@@ -92,7 +92,12 @@ class MemorySource:
         value = self.images[row]
         who = f"Picture {row} in memory"
         if isinstance(value, Image.Image):
-            return to_rgb(value, exif=self.exif, who=who)
+            try:
+                return to_rgb(value, exif=self.exif, who=who)
+            except OSError as error:  # Pillow decodes an opened file only now
+                raise ImageError(
+                    f"{who} cannot be decoded: {error}. Open a whole file, or take it out of the data."
+                ) from error
         if isinstance(value, Tensor):
             if value.ndim != 3 or value.shape[0] != 3:
                 raise ImageError(f"{who}: expected a tensor (3, h, w), got shape {tuple(value.shape)}.")

@@ -20,12 +20,9 @@ def make_split(dataset: Dataset) -> dict[str, list[list[Any]]]:
     """
     if any(len(dataset[split]) and dataset[split].in_memory for split in SPLITS):
         raise ValueError(
-            f"Dataset {dataset.name} lies in memory, and a split file lists files. Save the pictures in "
-            "folders first."
+            f"Dataset {dataset.name} lies in memory, and a split file lists files. Save the pictures in folders first."
         )
-    return {
-        split: [[item.path, item.label, item.class_name] for item in dataset[split].items] for split in SPLITS
-    }
+    return {split: [[item.path, item.label, item.class_name] for item in dataset[split].items] for split in SPLITS}
 
 
 def read_split(
@@ -55,8 +52,7 @@ def read_split(
     root = path.parent if root is None else Path(root).expanduser()
     content = _loaded(path, who)
     items = {
-        split: [_item(entry, f"{who}, {split}[{i}]") for i, entry in enumerate(content[split])]
-        for split in SPLITS
+        split: [_item(entry, f"{who}, {split}[{i}]") for i, entry in enumerate(content[split])] for split in SPLITS
     }
     names = _class_names(items, who)
     if check_files:
@@ -77,9 +73,7 @@ def _loaded(path: Path, who: str) -> Mapping[str, list[Any]]:
         raise ValueError(f"{who}: expected JSON, but {error}. Fetch or write the file again.") from error
     if not isinstance(content, dict) or any(not isinstance(content.get(split), list) for split in SPLITS):
         came = (
-            f"an object with {', '.join(content) or 'nothing'}"
-            if isinstance(content, dict)
-            else type(content).__name__
+            f"an object with {', '.join(content) or 'nothing'}" if isinstance(content, dict) else type(content).__name__
         )
         raise ValueError(f"{who}: expected an object with the lists train, val and test, got {came}.")
     return content
@@ -113,8 +107,7 @@ def _class_names(items: Mapping[str, list[Item]], who: str) -> tuple[str, ...]:
     gaps = sorted(set(range(len(names))) - set(names))
     if not names or gaps:
         raise ValueError(
-            f"{who}: labels must be 0, 1, 2 … without gaps, "
-            + (f"but {gaps[0]} is missing." if gaps else "got none.")
+            f"{who}: labels must be 0, 1, 2 … without gaps, " + (f"but {gaps[0]} is missing." if gaps else "got none.")
         )
     return tuple(names[label] for label in range(len(names)))
 

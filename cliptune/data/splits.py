@@ -73,12 +73,7 @@ def _counts(n: int, train_share: float, val_share: float, test_share: float) -> 
 
 def _checked(fractions: Sequence[float]) -> tuple[float, float, float]:
     shares = tuple(float(share) for share in fractions)
-    if (
-        len(shares) != 3
-        or min(shares) < 0
-        or shares[0] == 0
-        or not math.isclose(sum(shares), 1, abs_tol=1e-6)
-    ):
+    if len(shares) != 3 or min(shares) < 0 or shares[0] == 0 or not math.isclose(sum(shares), 1, abs_tol=1e-6):
         raise ValueError(
             "Split fractions: expected three shares (train, val, test), none negative, train above 0, with "
             f"sum 1, got {tuple(fractions)}. For example (0.5, 0.2, 0.3)."

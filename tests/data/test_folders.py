@@ -19,9 +19,7 @@ def test_class_folders_are_split_by_seed(tmp_path):
     assert data.name == "my photos"
     assert data.class_names == ("Puma", "lynx", "red fox")
     assert [len(data[split]) for split in SPLITS] == [8, 3, 5]
-    paths = [
-        f"{name}/p{i:02d}.png" for name, n in (("Puma", 5), ("lynx", 1), ("red_fox", 10)) for i in range(n)
-    ]
+    paths = [f"{name}/p{i:02d}.png" for name, n in (("Puma", 5), ("lynx", 1), ("red_fox", 10)) for i in range(n)]
     parts = stratified([0] * 5 + [1] + [2] * 10, seed=1)
     for split, indices in zip(SPLITS, parts, strict=True):
         assert list(data[split].ids) == [paths[i] for i in indices]

@@ -29,9 +29,7 @@ ROWS = [(f"pics/a/p{i:02d}.png", "red_fox", "train" if i < 6 else "test") for i 
 @pytest.mark.parametrize("kind", ["csv", "jsonl"])
 def test_lists_with_splits_keep_their_order(root, columns, kind):
     if kind == "csv":
-        text = (
-            "\ufeff" + ",".join(columns) + "\r\n" + "".join(f'"{p}",{c},{s}\r\n' for p, c, s in ROWS) + "\r\n"
-        )
+        text = "\ufeff" + ",".join(columns) + "\r\n" + "".join(f'"{p}",{c},{s}\r\n' for p, c, s in ROWS) + "\r\n"
     else:
         text = "\n".join(json.dumps(dict(zip(columns, row, strict=True))) for row in ROWS) + "\n\n"
     data = read_list(write(root, text, f"animals.{kind}"))

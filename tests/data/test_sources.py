@@ -59,6 +59,13 @@ def test_other_values_are_refused_with_their_position(value):
         MemorySource([noise(0), value]).image(1)
 
 
+def test_an_opened_file_that_is_truncated_gets_a_sentence(tmp_path):
+    noise(1, 64, 48).save(tmp_path / "p.jpg")
+    (tmp_path / "p.jpg").write_bytes((tmp_path / "p.jpg").read_bytes()[:900])
+    with pytest.raises(ImageError, match="Picture 0 in memory cannot be decoded"):
+        MemorySource([Image.open(tmp_path / "p.jpg")]).image(0)
+
+
 def test_digest_of_a_file_is_that_of_its_bytes(tmp_path):
     noise(0).save(tmp_path / "a.png")
     source = FileSource(tmp_path, ["a.png", "gone.png"])

@@ -26,11 +26,7 @@ def dataset_of(train, test, names, val=()):
 @pytest.mark.parametrize("classes", ["all", "base", "new"])
 def test_base_and_new_are_cut_and_relabelled_as_in_the_reference(size, classes):
     case = BASE_NEW["cases"][size]
-    rows = [
-        (f"{label}_{i}", label)
-        for label in case["list_order_of_labels"]
-        for i in range(case["items_per_class"])
-    ]
+    rows = [(f"{label}_{i}", label) for label in case["list_order_of_labels"] for i in range(case["items_per_class"])]
     part = dataset_of(rows, rows, case["classes"]).subset(classes)
     expected = case[classes]
     assert list(part.class_names) == expected["classnames"]
