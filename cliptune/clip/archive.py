@@ -37,6 +37,7 @@ _DTYPES = {
 _LISTS = {"build_intlist", "build_doublelist", "build_boollist", "build_tensorlist"}
 # Far above any CLIP (a few thousand tensors, a pickle below a megabyte); they bound what a bad file can cost.
 _MOST_ATTRIBUTES = 200_000
+_DEEPEST = 64
 _LARGEST_PICKLE = 1 << 26
 
 
@@ -65,13 +66,10 @@ def read_torchscript(path: Path) -> dict[str, Tensor]:
                 tree = _Reader(stream, archive, root).load()
     except _Refusal as refusal:
         raise ValueError(
-            f"{path} was refused: {refusal}. Only tensors in modules are read. "
-            "Get the file from its publisher again."
+            f"{path} was refused: {refusal}. Only tensors in modules are read. Get the file from its publisher again."
         ) from refusal
     except _DAMAGE as error:
-        raise ValueError(
-            f"{path} is damaged ({type(error).__name__}: {error}). Download it again."
-        ) from error
+        raise ValueError(f"{path} is damaged ({type(error).__name__}: {error}). Download it again.") from error
     return _flatten(tree, path)
 
 
@@ -130,6 +128,8 @@ class _Reader(pickle.Unpickler):
             return list
         if (module, name) == ("torch.jit._pickle", "restore_type_tag"):
             return _untagged
+        if (module, name) == ("torch", "device"):
+            return str
         raise _Refusal(f"it asks for {module}.{name}")
 
     def persistent_load(self, reference: Any) -> _Storage:
@@ -145,10 +145,10 @@ class _Reader(pickle.Unpickler):
 
     def _numbers(self, key: str, dtype: torch.dtype, count: int) -> Tensor:
         entry = self._archive.getinfo(f"{self._root}data/{key}")
+        if entry.compress_type != zipfile.ZIP_STORED:  # torch never compresses; unpacking could fill the memory
+            raise _Refusal(f"storage {key} is compressed")
         if count < 0 or entry.file_size != count * dtype.itemsize:
-            raise _Refusal(
-                f"storage {key} should have {count} values of {dtype} but has {entry.file_size} bytes"
-            )
+            raise _Refusal(f"storage {key} should have {count} values of {dtype} but has {entry.file_size} bytes")
         if count == 0:
             return torch.empty(0, dtype=dtype)
         return torch.frombuffer(bytearray(self._archive.read(entry)), dtype=dtype)
@@ -177,9 +177,7 @@ def _root(archive: zipfile.ZipFile) -> str | None:
 
 def _flatten(tree: Any, path: Path) -> dict[str, Tensor]:
     if not isinstance(tree, _Module):
-        raise ValueError(
-            f"{path} holds a {type(tree).__name__} where a module was expected, so it is not a CLIP."
-        )
+        raise ValueError(f"{path} holds a {type(tree).__name__} where a module was expected, so it is not a CLIP.")
     tensors: dict[str, Tensor] = {}
     waiting: list[tuple[str, Any]] = [("", tree)]
     seen = 0
@@ -187,8 +185,11 @@ def _flatten(tree: Any, path: Path) -> dict[str, Tensor]:
         prefix, module = waiting.pop()
         for name, value in module.attributes.items():
             seen += 1
-            if seen > _MOST_ATTRIBUTES:  # also stops modules that contain each other
-                raise ValueError(f"{path} holds more than {_MOST_ATTRIBUTES} attributes; no CLIP does.")
+            if seen > _MOST_ATTRIBUTES or prefix.count(".") > _DEEPEST:
+                raise ValueError(
+                    f"{path} was refused: it holds more than {_MOST_ATTRIBUTES} attributes, or modules more than "
+                    f"{_DEEPEST} deep, as when they contain each other. No CLIP does."
+                )
             if isinstance(value, Tensor):
                 tensors[f"{prefix}{name}"] = value
             elif isinstance(value, _Module):

@@ -18,6 +18,7 @@ WEIGHT_FILES = (
     "pytorch_model.bin",
 )
 _SHA256 = re.compile("[0-9a-f]{64}")
+_REPOSITORY = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*", re.ASCII)
 
 
 def hub_file(name: str, revision: str | None = None) -> Path:
@@ -32,7 +33,7 @@ def hub_file(name: str, revision: str | None = None) -> Path:
         offline mode; ValueError if the name is malformed or a checksum wrong; OSError if the network fails.
     """
     repository, _, after = name.removeprefix(PREFIX).partition("@")
-    if not re.fullmatch(r"[\w.-]+/[\w.-]+", repository):
+    if not _REPOSITORY.fullmatch(repository):
         raise ValueError(f"load_clip: a hub name must look like {PREFIX}organisation/name, got {name!r}.")
     revision = revision or after or None
     for file in WEIGHT_FILES:

@@ -64,12 +64,12 @@ def load_clip(
         that does not exist or a download in offline mode; OSError if a download fails. Each says what to do.
     """
     if activation is not None and activation not in ACTIVATIONS:
-        raise ValueError(
-            f"load_clip: activation must be one of {', '.join(ACTIVATIONS)}, got {activation!r}."
-        )
+        raise ValueError(f"load_clip: activation must be one of {', '.join(ACTIVATIONS)}, got {activation!r}.")
     if name == "mini":
         return _mini(pretrained, dtype, activation).to(device)
-    weights = _locate(str(name), None if pretrained is None else str(pretrained), revision)
+    # A Path is never a name, even if it is spelled like one.
+    where = name if isinstance(name, str) else str(name.absolute())
+    weights = _locate(where, None if pretrained is None else str(pretrained), revision)
     clip = _from_file(weights, dtype, activation, head_width)
     canonical = canonical_name(weights.name)
     if pretrained is not None and canonical is not None:
@@ -78,16 +78,21 @@ def load_clip(
 
 
 def _mini(pretrained: str | Path | None, dtype: torch.dtype, activation: str | None) -> CLIP:
-    from cliptune.clip.mini import mini_state_dict
+    from cliptune.clip.mini import WEIGHTS, mini_state_dict
 
     if pretrained is not None:
-        raise ValueError(
-            f'load_clip: "mini" has one set of weights, which is shipped; got pretrained={pretrained!r}.'
-        )
+        raise ValueError(f'load_clip: "mini" has one set of weights, which is shipped; got pretrained={pretrained!r}.')
     clip = CLIP.from_state_dict(
-        mini_state_dict(), activation or "quick_gelu", name="mini", tokenizer=default_tokenizer(), dtype=dtype
+        mini_state_dict(WEIGHTS), activation or "quick_gelu", "mini", default_tokenizer(), dtype
     )
-    clip.origin = {"source": "mini", "activation": clip.config.activation}
+    clip.origin = {
+        "source": "mini",
+        "file": WEIGHTS.name,
+        "sha256": sha256(WEIGHTS),
+        "layout": "openai",
+        "activation": clip.config.activation,
+        "activation_from": "argument" if activation else "mini",
+    }
     return clip
 
 
@@ -142,8 +147,7 @@ def _in_folder(folder: Path) -> Path:
             return folder / name
     if any(folder.glob("*.index.json")):
         raise ValueError(
-            f"load_clip: the weights in {folder} are split over several files. "
-            "Save them as one model.safetensors."
+            f"load_clip: the weights in {folder} are split over several files. Save them as one model.safetensors."
         )
     files = sorted(path for path in folder.iterdir() if path.suffix in _SUFFIXES)
     if len(files) == 1:
@@ -219,8 +223,6 @@ def _check_architecture(clip: CLIP, name: str, path: Path) -> None:
         differing = [key for key, value in vars(expected).items() if getattr(found, key) != value]
         raise ValueError(
             f"load_clip: {path} is not a {name}: "
-            + ", ".join(
-                f"{key} should be {getattr(expected, key)}, is {getattr(found, key)}" for key in differing
-            )
+            + ", ".join(f"{key} should be {getattr(expected, key)}, is {getattr(found, key)}" for key in differing)
             + ". Give the path alone to load it as what it is."
         )

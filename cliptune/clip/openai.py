@@ -13,9 +13,7 @@ _SOURCE = "https://openaipublic.azureedge.net/clip/models"
 CONTEXT = 77
 
 
-def _config(
-    embed: int, resolution: int, image: tuple[int, int | tuple[int, ...], int], text_width: int
-) -> CLIPConfig:
+def _config(embed: int, resolution: int, image: tuple[int, int | tuple[int, ...], int], text_width: int) -> CLIPConfig:
     width, layers, patch = image
     return CLIPConfig(
         embed=embed,
@@ -58,7 +56,12 @@ CHECKSUMS = {
 
 
 def canonical_name(name: str) -> str | None:
-    """OpenAI's spelling of `name`, whatever its case and punctuation (`vit_b16`, `ViT-L-14-336`), or None."""
+    """OpenAI's spelling of `name`, whatever its case and punctuation (`vit_b16`, `ViT-L-14-336`), or None.
+
+    What begins with a dot, slash or tilde is a path, not a name.
+    """
+    if not name[:1].isalnum():
+        return None
     return {_letters(known): known for known in OPENAI_CONFIGS}.get(_letters(name))
 
 

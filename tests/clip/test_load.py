@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import json
 import pickle
+from pathlib import Path
 
 import pytest
 import torch
 from safetensors.torch import save_file
 
-from cliptune.clip import CLIP
+from cliptune.clip import CLIP, CLIPConfig
 from cliptune.clip.checkpoint import sha256
 from cliptune.clip.load import load_clip
 from cliptune.clip.tokenizer import default_tokenizer
 from tests.clip.checkpoints import HEAD_WIDTH, hugging_face_tensors, openai_tensors, same_weights
+from tests.conftest import random_clip
 
 
 @pytest.fixture(scope="module")
@@ -239,9 +241,7 @@ def test_wrong_hugging_face_tensor_names_itself(tiny_clip, tmp_path):
     with pytest.raises(ValueError, match=f"tensor '{key}' is missing"):
         load_clip(tmp_path / "model.pt", head_width=HEAD_WIDTH)
     torch.save(theirs | {"text_model.adapter.weight": torch.ones(1)}, tmp_path / "model.pt")
-    with pytest.raises(
-        ValueError, match=r"'text_model\.adapter\.weight' is not part of a Hugging Face CLIPModel"
-    ):
+    with pytest.raises(ValueError, match=r"'text_model\.adapter\.weight' is not part of a Hugging Face CLIPModel"):
         load_clip(tmp_path / "model.pt", head_width=HEAD_WIDTH)
 
 
@@ -333,9 +333,41 @@ def test_folder_with_one_file_is_read_and_with_two_is_asked_about(tensors, tmp_p
         load_clip(tmp_path)
 
 
+@pytest.mark.parametrize("spell", ["./RN50", Path("RN50"), "RN50/weights.pt"], ids=str)
+def test_path_spelled_like_a_name_is_a_path(tensors, tmp_path, monkeypatch, spell):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "RN50").mkdir()
+    torch.save(tensors, tmp_path / "RN50" / "weights.pt")
+    assert same_weights(load_clip(spell, head_width=HEAD_WIDTH), tensors)
+
+
 def test_architecture_and_file_must_agree(tensors, tmp_path):
     torch.save(tensors, tmp_path / "tiny.pt")
-    with pytest.raises(
-        ValueError, match=r"is not a ViT-B/16: embed should be 512, is 16, .*Give the path alone"
-    ):
+    with pytest.raises(ValueError, match=r"is not a ViT-B/16: embed should be 512, is 16, .*Give the path alone"):
         load_clip("ViT-B/16", pretrained=tmp_path / "tiny.pt", head_width=HEAD_WIDTH)
+
+
+def test_mini_is_loaded_by_name(tiny_clip, tmp_path, monkeypatch):
+    from cliptune.clip import mini
+
+    weights = tmp_path / "mini.safetensors"
+    monkeypatch.setattr(mini, "WEIGHTS", weights)
+    config = CLIPConfig(
+        embed=16,
+        resolution=32,
+        image_width=64,
+        image_layers=2,
+        patch=8,
+        context=20,
+        vocab=49408,
+        text_width=128,
+        text_layers=1,
+    )
+    tensors = openai_tensors(random_clip(config))
+    ids = torch.tensor([320, 49406, 49407])
+    packed = mini.pack(tensors | {"token_embedding.weight": tensors["token_embedding.weight"][ids]}, ids)
+    save_file(packed, weights, metadata={"vocabulary_seed": "3"})
+    clip = load_clip("mini")
+    assert clip.config == config
+    assert (clip.name, clip.origin["source"], clip.origin["sha256"]) == ("mini", "mini", sha256(weights))
+    assert torch.equal(clip.image.proj, tensors["visual.proj"].half().float())

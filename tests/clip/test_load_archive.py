@@ -149,11 +149,26 @@ def test_tensor_beyond_its_storage_is_refused(archive, tmp_path):
             read_torchscript(path)
 
 
+def test_compressed_storage_is_refused(archive, tmp_path):
+    target = tmp_path / "compressed.pt"
+    with zipfile.ZipFile(archive) as old, zipfile.ZipFile(target, "w", zipfile.ZIP_DEFLATED) as new:
+        for name in old.namelist():
+            new.writestr(name, old.read(name))
+    with pytest.raises(ValueError, match="refused: storage 0 is compressed"):
+        read_torchscript(target)
+
+
+def test_modules_that_contain_each_other_are_refused(archive, tmp_path):
+    # A module whose attribute "m" is itself.
+    pickled = b"\x80\x02c__torch__\nA\n)\x81q\x00}X\x01\x00\x00\x00mh\x00sb."
+    path = rewritten(archive, tmp_path / "loop.pt", pickled)
+    with pytest.raises(ValueError, match="modules more than 64 deep"):
+        read_torchscript(path)
+
+
 def test_storage_of_another_length_is_refused(archive, tmp_path):
     path = rewritten(archive, tmp_path / "short.pt", data_pickle(archive), first=b"\x00\x00\x00")
-    with pytest.raises(
-        ValueError, match=r"storage 0 should have \d+ values of torch.float16 but has 3 bytes"
-    ):
+    with pytest.raises(ValueError, match=r"storage 0 should have \d+ values of torch.float16 but has 3 bytes"):
         load_clip(path)
 
 
