@@ -26,9 +26,7 @@ CONFIG = "adapter_config.json"
 WEIGHTS = "adapter_model.safetensors"
 
 
-def save_adapter(
-    folder: str | Path, adapter: Adapter, *, method: str, config: Mapping[str, Any], **more: Any
-) -> None:
+def save_adapter(folder: str | Path, adapter: Adapter, *, method: str, config: Mapping[str, Any], **more: Any) -> None:
     """Write the learnables, and what is needed to build the adapter that they fit.
 
     Args:
@@ -69,7 +67,9 @@ def read_adapter_config(folder: str | Path) -> dict[str, Any]:
     try:
         description = json.loads(path.read_text(encoding="utf-8"))
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise ValueError(f"{path} is not readable JSON: {error}. Train the adapter anew, or restore the file.") from error
+        raise ValueError(
+            f"{path} is not readable JSON: {error}. Train the adapter anew, or restore the file."
+        ) from error
     version = description.get("format") if isinstance(description, dict) else None
     if version != FORMAT:
         raise ValueError(

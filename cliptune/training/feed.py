@@ -98,8 +98,7 @@ class Feed:
         split, seed = self.data.train, mixed(self.seed, number)
         view = None if not stage.augment else epoch if self.views is None else epoch % self.views
         table = None
-        # The reference is computed from the images, so they have to be there.
-        if (view is None or self.views is not None) and stage.objective is not None and "reference" not in stage.objective.needs:
+        if view is None or self.views is not None:
             table = self._table("train", view, seed)
         transform = self.test_transform if view is None else self.train_transform
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from contextlib import nullcontext
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any, cast
 
 import torch
@@ -73,7 +74,7 @@ def add_gradients(
     """
     loss_of = cast(LossOf, getattr(model, "module", model))
     bounds = [len(batch) * i // pieces for i in range(pieces + 1)]
-    cuts = [slice(a, b) for a, b in zip(bounds, bounds[1:], strict=False) if a < b]
+    cuts = [slice(a, b) for a, b in pairwise(bounds) if a < b]
     sums: dict[str, Tensor] = {}
     for cut in cuts:
         piece = Batch(batch.images[cut], batch.labels[cut], batch.index[cut])

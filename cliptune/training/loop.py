@@ -76,6 +76,7 @@ class Training:
         self.recipe, self.feed, self.processes = recipe, feed, processes
         self.screen, self.folder, self.options = screen, folder, options
         self.adapter: Adapter = recipe.adapter
+        self._selector = {"last": None, "val": "val", "oracle": "test"}[options.select]
         self.position = Position()
         self._resumed: tuple[dict[str, Tensor], dict[str, Any]] | None = None
         self._clock = self._saved_at = time.monotonic()
@@ -94,7 +95,8 @@ class Training:
             self._save()
 
     def _train(self, number: int, stage: Stage) -> None:
-        assert stage.optimiser is not None and stage.objective is not None
+        assert stage.optimiser is not None
+        assert stage.objective is not None
         adapter, feed, position = self.adapter, self.feed, self.position
         optimiser = build_optimiser(stage.optimiser, adapter.trainable().values())
         scaler = build_scaler(self.options.precision, self.processes.device)
@@ -165,16 +167,14 @@ class Training:
 
     def _score(self) -> float | None:
         """Accuracy in % on the split that selects the epoch, or None if the last epoch is taken."""
-        if self.options.select == "last":
+        name = self._selector
+        if name is None:
             return None
-        name = "val" if self.options.select == "val" else "test"
 
         def accuracy() -> float:
             known = self.feed.embeddings(name)
             split, images = self.feed.data[name], self.feed.images
-            return evaluate(
-                self.adapter, split, workers=self.feed.workers, images=images, embeddings=known
-            ).accuracy
+            return evaluate(self.adapter, split, workers=self.feed.workers, images=images, embeddings=known).accuracy
 
         return self.processes.from_main(accuracy)
 
@@ -191,15 +191,16 @@ class Training:
         # Unlabelled images (a teacher's) have no accuracy.
         line["train_accuracy"] = 100 * sums["correct"] / sums["known"] if sums["known"] else None
         if score is not None:
-            line[f"{'val' if self.options.select == 'val' else 'test'}_accuracy"] = score
+            line[f"{self._selector}_accuracy"] = score
         line["seconds"] = position.seconds
         self._record(line)
-        shown = "" if line["train_accuracy"] is None else f", train accuracy {line['train_accuracy']:.1f} %"
-        shown += "" if score is None else f", {self.options.select} accuracy {score:.1f} %"
-        self.screen.say(
-            f"{stage.name}, epoch {position.epoch + 1} of {stage.epochs}: loss {line['loss']:.4f}{shown}, lr {rate:.3g}",
-            minor=True,
-        )
+        shown = [f"loss {line['loss']:.4f}"]
+        if line["train_accuracy"] is not None:
+            shown.append(f"train accuracy {line['train_accuracy']:.1f} %")
+        if score is not None:
+            shown.append(f"{self._selector} accuracy {score:.1f} %")
+        epoch = f"{stage.name}, epoch {position.epoch + 1} of {stage.epochs}"
+        self.screen.say(f"{epoch}: {', '.join(shown)}, lr {rate:.3g}", minor=True)
         position.next_epoch()
 
     def _record(self, line: dict[str, Any]) -> None:

@@ -42,5 +42,8 @@ def towers_in(clip: nn.Module, precision: str) -> Iterator[None]:
 
 
 def build_scaler(precision: str, device: torch.device) -> torch.amp.GradScaler:
-    """Loss scaling, which only fp16's narrow range of exponents needs; disabled otherwise."""
-    return torch.amp.GradScaler(device.type, enabled=precision == "fp16")
+    """Loss scaling, which only fp16's narrow range of exponents needs; disabled otherwise.
+
+    It starts at 2^10 instead of torch's 2^16: a scale that is too high skips steps, and a few-shot run has few.
+    """
+    return torch.amp.GradScaler(device.type, init_scale=2.0**10, enabled=precision == "fp16")

@@ -44,9 +44,7 @@ class RunFolder:
         OSError with a sentence if it cannot be written.
     """
 
-    def __init__(
-        self, path: str | Path, config: Mapping[str, Any], *, resume: bool = True, overwrite: bool = False
-    ):
+    def __init__(self, path: str | Path, config: Mapping[str, Any], *, resume: bool = True, overwrite: bool = False):
         self.path = Path(path).expanduser()
         if self.path.exists() and not self.path.is_dir():
             raise ValueError(f"The run folder {self.path} is a file. Give a folder's name.")
@@ -59,9 +57,10 @@ class RunFolder:
                 f"The folder {self.path} already holds this run, and resuming was turned off. "
                 "Choose another folder, or pass overwrite=True to start it anew."
             )
+        self._sweep()
         self._write_text(CONFIG_FILE, yaml.safe_dump(_with_format(config), sort_keys=False, allow_unicode=True))
 
-    # -- what was asked -------------------------------------------------------------------------------------------
+    # -- what was asked --------------------------------------------------------------------------------------
 
     def _holds(self, config: Mapping[str, Any]) -> bool:
         """Whether a run of this configuration is here; False if the folder is free. Raises if it is not free."""
@@ -86,7 +85,14 @@ class RunFolder:
         for name in sorted(_OURS, key=lambda name: name == CONFIG_FILE):
             (self.path / name).unlink(missing_ok=True)
 
-    # -- how it went ----------------------------------------------------------------------------------------------
+    def _sweep(self) -> None:
+        """Remove the unfinished files of a process that was killed while writing."""
+        for name in _OURS:
+            path = self.path / name
+            for unfinished in path.parent.glob(f".{path.name}.*"):
+                unfinished.unlink(missing_ok=True)
+
+    # -- how it went -----------------------------------------------------------------------------------------
 
     def write_environment(self, device: torch.device) -> list[str]:
         """Write `env.json` unless the run has one; what differs from the one it has, as sentences."""
@@ -143,7 +149,7 @@ class RunFolder:
                 f"The saved state {path} cannot be read ({error}). Start the run anew with overwrite=True."
             ) from error
 
-    # -- what came out --------------------------------------------------------------------------------------------
+    # -- what came out ---------------------------------------------------------------------------------------
 
     def result(self) -> dict[str, Any] | None:
         """`result.json`, or None while the run is not finished."""
@@ -151,13 +157,6 @@ class RunFolder:
 
     def write_result(self, result: Mapping[str, Any]) -> None:
         atomic_write_json(self.path / RESULT, plain(result))
-
-    def drop_state(self) -> None:
-        """A finished run needs no state; its optimiser memory would be larger than all the rest."""
-        path = self.path / STATE
-        path.unlink(missing_ok=True)
-        if path.parent.is_dir() and not any(path.parent.iterdir()):
-            path.parent.rmdir()
 
     def _write_text(self, name: str, text: str) -> None:
         path = self.path / name

@@ -21,7 +21,7 @@ class Tracker(Protocol):
 class TensorBoard:
     """Writes event files to `folder`/tensorboard."""
 
-    def __init__(self, folder: str | Path, config: Mapping[str, Any] | None = None):
+    def __init__(self, folder: str | Path):
         module = _extra("torch.utils.tensorboard", "TensorBoard", "tensorboard")
         self._writer = module.SummaryWriter(str(Path(folder) / "tensorboard"))
 
@@ -37,9 +37,9 @@ class TensorBoard:
 class WandB:
     """Logs to Weights & Biases; project, entity and mode come from its own environment variables."""
 
-    def __init__(self, folder: str | Path, config: Mapping[str, Any] | None = None):
+    def __init__(self, folder: str | Path, config: Mapping[str, Any]):
         module = _extra("wandb", "Weights & Biases", "wandb")
-        self._run = module.init(dir=str(folder), name=Path(folder).name, config=dict(config or {}), resume="allow")
+        self._run = module.init(dir=str(folder), name=Path(folder).name, config=dict(config), resume="allow")
 
     def log(self, values: Mapping[str, float], step: int) -> None:
         self._run.log(dict(values), step=step)
@@ -48,7 +48,7 @@ class WandB:
         self._run.finish()
 
 
-_BY_NAME = {"tensorboard": TensorBoard, "wandb": WandB}
+NAMES = ("tensorboard", "wandb")
 
 
 def open_trackers(
@@ -63,12 +63,12 @@ def open_trackers(
     for tracker in [wanted] if isinstance(wanted, str) else wanted:
         if not isinstance(tracker, str):
             opened.append(tracker)
-        elif tracker not in _BY_NAME:
-            raise ValueError(f"Unknown tracker {tracker!r}. Known are {', '.join(sorted(_BY_NAME))}.")
+        elif tracker not in NAMES:
+            raise ValueError(f"Unknown tracker {tracker!r}. Known are {', '.join(NAMES)}.")
         elif folder is None:
             raise ValueError(f"The tracker {tracker!r} writes to the run folder, but none was given. Pass out=….")
         else:
-            opened.append(_BY_NAME[tracker](folder, config))
+            opened.append(TensorBoard(folder) if tracker == "tensorboard" else WandB(folder, config))
     return opened
 
 
