@@ -13,6 +13,15 @@ from torch import Tensor, nn
 Tap = Callable[[Tensor], None]
 
 
+def gaussian(*shape: int, std: float) -> nn.Parameter:
+    """Random start of zero mean; left empty on the meta device, where checkpoints are fitted.
+
+    Drawing there changes nothing, but would import torch's compiler, which takes seconds.
+    """
+    values = torch.empty(shape)
+    return nn.Parameter(values if values.is_meta else values.normal_(std=std))
+
+
 class QuickGELU(nn.Module):
     """u · sigmoid(1.702 u), the activation OpenAI's CLIP was trained with."""
 
@@ -37,10 +46,9 @@ class Attention(nn.Module):
     def __init__(self, width: int, heads: int) -> None:
         super().__init__()
         self.width, self.heads = width, heads
-        self.in_proj_weight = nn.Parameter(torch.empty(3 * width, width))
+        self.in_proj_weight = gaussian(3 * width, width, std=width**-0.5)
         self.in_proj_bias = nn.Parameter(torch.zeros(3 * width))
         self.out_proj = nn.Linear(width, width)
-        nn.init.normal_(self.in_proj_weight, std=width**-0.5)
         self.tap: Tap | None = None
 
     def qkv(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:

@@ -7,7 +7,7 @@ from typing import Protocol
 import torch
 from torch import Tensor, nn
 
-from cliptune.clip.blocks import Transformer
+from cliptune.clip.blocks import Transformer, gaussian
 from cliptune.clip.layout import bias_rows, image_layout
 from cliptune.clip.ports import EMPTY, TowerPorts
 
@@ -42,12 +42,12 @@ class VisionTransformer(nn.Module):
         self.patches = (resolution // patch) ** 2
         self.conv1 = nn.Conv2d(3, width, patch, stride=patch, bias=False)
         scale = width**-0.5
-        self.class_embedding = nn.Parameter(scale * torch.randn(width))
-        self.positional_embedding = nn.Parameter(scale * torch.randn(self.patches + 1, width))
+        self.class_embedding = gaussian(width, std=scale)
+        self.positional_embedding = gaussian(self.patches + 1, width, std=scale)
         self.ln_pre = nn.LayerNorm(width)
         self.transformer = Transformer(width, layers, heads, activation)
         self.ln_post = nn.LayerNorm(width)
-        self.proj = nn.Parameter(scale * torch.randn(width, embed))
+        self.proj = gaussian(width, embed, std=scale)
         self.plain = False
 
     @property

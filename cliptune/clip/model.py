@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -129,7 +130,7 @@ class CLIP(nn.Module):
                 raise ValueError("CLIPConfig: a ResNet has a tuple of image layers, one count per stage.")
             self.image = ModifiedResNet(c.resolution, c.image_width, c.image_layers, c.image_heads, c.embed)
         self.text = TextTower(c.context, c.vocab, c.text_width, c.text_layers, c.text_heads, c.embed, c.activation)
-        self.logit_scale = nn.Parameter(torch.tensor(100.0).log())
+        self.logit_scale = nn.Parameter(torch.tensor(math.log(100.0)))
         self.mean, self.std = MEAN, STD
         self.freeze()
 

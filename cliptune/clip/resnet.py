@@ -8,6 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from cliptune.clip.blocks import gaussian
 from cliptune.clip.image import check_views
 from cliptune.clip.ports import EMPTY, TowerPorts
 
@@ -52,7 +53,7 @@ class AttentionPool(nn.Module):
     def __init__(self, side: int, width: int, heads: int, embed: int) -> None:
         super().__init__()
         self.heads = heads
-        self.positional_embedding = nn.Parameter(torch.randn(side**2 + 1, width) * width**-0.5)
+        self.positional_embedding = gaussian(side**2 + 1, width, std=width**-0.5)
         self.q_proj = nn.Linear(width, width)
         self.k_proj = nn.Linear(width, width)
         self.v_proj = nn.Linear(width, width)

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from cliptune.clip.blocks import Block, Transformer
+from cliptune.clip.blocks import Block, Transformer, gaussian
 from cliptune.clip.layout import TokenLayout, bias_rows
 from cliptune.clip.ports import EMPTY, SITES, TowerPorts
 from cliptune.clip.tokens import Chunk, Plan, TokenBatch
@@ -39,14 +39,13 @@ class TextTower(nn.Module):
     ) -> None:
         super().__init__()
         self.context, self.width, self.embed = context, width, embed
-        self.token_embedding = nn.Embedding(vocab, width)
-        self.positional_embedding = nn.Parameter(0.01 * torch.randn(context, width))
+        self.token_embedding = nn.Embedding.from_pretrained(gaussian(vocab, width, std=0.02), freeze=False)
+        self.positional_embedding = gaussian(context, width, std=0.01)
         self.transformer = Transformer(width, layers, heads, activation)
         self.ln_final = nn.LayerNorm(width)
-        self.text_projection = nn.Parameter(width**-0.5 * torch.randn(width, embed))
+        self.text_projection = gaussian(width, embed, std=width**-0.5)
         self.plain = False
         self.max_rows = 2048
-        nn.init.normal_(self.token_embedding.weight, std=0.02)
 
     @property
     def layers(self) -> int:
