@@ -1,0 +1,125 @@
+"""`cliptune eval`: score a finished run on any split, other classes, other data."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Literal
+
+from cliptune.cli.fit import Flag
+from cliptune.cli.opening import data_source, open_data, open_run
+from cliptune.cli.show import count, percent, remark, say, show_json, table
+
+
+def evaluate(
+    run: str,
+    /,
+    *,
+    classes: Literal["all", "base", "new"] | None = None,
+    data: str | None = None,
+    root: str | None = None,
+    split: Literal["train", "val", "test"] = "test",
+    backbone: str | None = None,
+    device: str | None = None,
+    precision: str | None = None,
+    workers: int = 0,
+    per_class: Flag = False,
+    json: Flag = False,
+) -> None:
+    """Score a finished run: its own test images, other classes, or another data set.
+
+    What is measured on test images is entered into the run's result.json, where `cliptune table` finds it.
+
+    Parameters
+    ----------
+    run
+        Folder of the run.
+    classes
+        Classes to tell apart; if left out, those it was trained on (all, for another data set).
+    data
+        Another data set, a name or path as in `cliptune train`; if left out, that of the run.
+    root
+        Folder that holds the data sets.
+    split
+        Images to score; train means the ones it was trained on.
+    backbone
+        Where the run's backbone is now, if it was moved.
+    device
+        cpu, cuda, cuda:1, mps; a card if there is one.
+    precision
+        Of the frozen towers: fp32, bf16, fp16.
+    workers
+        Processes that read images.
+    per_class
+        Show the accuracy of every class.
+    json
+        Print all numbers as JSON.
+    """
+    from cliptune.texts import ClassSet
+    from cliptune.training import evaluate as score
+    from cliptune.training import read_result
+
+    adapter = open_run(run, backbone, device)
+    result = read_result(run) or {}
+    trained = result.get("data") or {}
+    source, sampling = _source(run, result, data, root)
+    wanted = classes or ("all" if data is not None else trained.get("classes", "all"))
+    if split != "train":
+        sampling = {}
+    dataset = open_data(source, **sampling, classes=wanted)
+    if data is None and dataset.split_sha256 != trained.get("split_sha256"):
+        remark(
+            f"The images of {dataset.name} or their split are not those of the run any more: some of these "
+            f"{split} images may have been trained on."
+        )
+    adapter.set_classes(ClassSet(dataset.class_names, dataset.template))
+    chosen = dataset[split]
+    if not len(chosen):
+        raise ValueError(f"{dataset.name} has no {split} images to score. Choose another --split.")
+    evaluation = score(adapter, chosen, precision=precision, workers=workers)
+    name = _name(data is not None, dataset.name, wanted, split)
+    numbers = {"run": run, "data": dataset.name, "classes": wanted, "split": split, **evaluation.summary()}
+    if split == "test":
+        _enter(Path(run).expanduser(), result, name, evaluation.summary())
+    if json:
+        show_json(numbers)
+        return
+    what = f"{dataset.name}, {wanted} classes ({len(dataset.class_names)}), {split}"
+    say(f"{result.get('method', 'run')} on {what}: {count(evaluation.n, 'image')}")
+    shown = ("accuracy", "macro_f1", "mean_per_class", "ece")
+    table([key.replace("_", " ") + " (%)" for key in shown], [[percent(numbers[key]) for key in shown]], left=0)
+    if per_class:
+        table(["class", "accuracy (%)"], [[key, percent(value)] for key, value in evaluation.per_class.items()])
+
+
+def _source(
+    run: str, result: dict[str, Any], data: str | None, root: str | None
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """How to open the data, and how the run's training images were picked from it."""
+    if data is not None:
+        return data_source(data, root), {}
+    source = result.get("source")
+    if source is None:
+        raise ValueError(f"Run folder {run} does not say where its data lies. Name a data set or folder: --data NAME.")
+    picked = (result.get("data") or {}).get("sampling") or {}
+    sampling = {key: picked[key] for key in ("shots", "seed", "repeat") if key in picked}
+    return {**source, **({"root": root} if root is not None else {})}, sampling
+
+
+def _name(other: bool, data: str, classes: str, split: str) -> str:
+    """Called "test" for all classes of the run's own data, else the half; another data set's name goes before it."""
+    own = classes if classes != "all" else split
+    return f"{data}/{own}" if other else own
+
+
+def _enter(folder: Path, result: dict[str, Any], name: str, summary: dict[str, Any]) -> None:
+    from cliptune.data.metrics import harmonic_mean
+    from cliptune.files import atomic_write_json
+    from cliptune.training.plain import plain
+    from cliptune.training.run_folder import RESULT
+
+    evaluations = result.setdefault("evaluations", {})
+    evaluations[name] = summary
+    if result.get("protocol") == "base2new" and {"base", "new"} <= set(evaluations):
+        base, new = (evaluations[half]["accuracy"] for half in ("base", "new"))
+        result |= {"base": base, "new": new, "harmonic_mean": harmonic_mean(base, new)}
+    atomic_write_json(folder / RESULT, plain(result))

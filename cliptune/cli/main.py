@@ -1,0 +1,126 @@
+"""The command `cliptune`: its subcommands, and errors as sentences."""
+
+from __future__ import annotations
+
+import inspect
+import os
+import sys
+import traceback
+import warnings
+from collections.abc import Callable, Sequence
+
+from cyclopts import App, CycloptsError
+
+from cliptune.cli import convert, data, demo, evaluate, fit, methods, predict, table, train
+from cliptune.version import __version__
+
+BAD_INPUT, INTERRUPTED = 2, 130
+_RESUMABLE = ("fit", "train", "demo")
+
+app = App(
+    name="cliptune",
+    help="Adapt a frozen CLIP from a few images.",
+    help_epilogue=(
+        "Every command explains itself with --help. --debug, or CLIPTUNE_DEBUG=1, shows the traceback of an error."
+    ),
+    version=__version__,
+    suppress_keyboard_interrupt=False,  # answered here, with a word on resuming
+    help_format="plaintext",  # rendering markup would double the time to the first line
+)
+
+
+def _register() -> None:
+    """The subcommands, in the order in which one meets them."""
+    commands: dict[str, Callable[..., None]] = {
+        "demo": demo.demo,
+        "fit": fit.fit,
+        "predict": predict.predict,
+        "train": train.train,
+        "eval": evaluate.evaluate,
+        "table": table.table,
+        "methods": methods.methods,
+        "convert": convert.convert,
+        "split": data.split,
+        "list": data.list_,
+    }
+    for place, (name, function) in enumerate(commands.items()):
+        function.__doc__ = _unwrapped(function.__doc__ or "")
+        home = data.app if name in ("split", "list") else app
+        home.command(function, name=name, sort_key=place)
+    app.command(data.app)
+
+
+def _unwrapped(doc: str) -> str:
+    """A docstring whose sentences are not broken into lines, for the help to break them to the terminal's width."""
+    lines: list[str] = []
+    for line in inspect.cleandoc(doc).splitlines():
+        before = lines[-1] if lines else ""
+        continues = before.strip() and line.strip() and _indent(line) == _indent(before)
+        if continues and not line.startswith("---") and not before.startswith("---"):
+            lines[-1] = f"{before} {line.strip()}"
+        else:
+            lines.append(line)
+    return "\n".join(lines)
+
+
+def _indent(line: str) -> int:
+    return len(line) - len(line.lstrip())
+
+
+_register()
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run a command line; its exit code: 0, 2 for bad input, 130 after Ctrl-C."""
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    debug = "--debug" in words or os.environ.get("CLIPTUNE_DEBUG", "") not in ("", "0")
+    words = [word for word in words if word != "--debug"]
+    try:
+        with warnings.catch_warnings():
+            warnings.showwarning = _remark  # type: ignore[assignment]  # takes all that the original takes
+            app(words, exit_on_error=False, print_error=False, result_action="return_value")
+        sys.stdout.flush()
+    except CycloptsError as error:
+        return _fail(_of_command_line(error, words), debug)
+    except KeyboardInterrupt:
+        hint = " The same command goes on where it stopped." if words[:1] and words[0] in _RESUMABLE else ""
+        return _fail(f"Stopped.{hint}", debug, INTERRUPTED)
+    except BrokenPipeError:
+        # The reader has seen enough (`| head`); what is left in the buffer has nowhere to go.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except (ValueError, OSError, ImportError) as error:
+        return _fail(_sentence(error), debug)
+    except RuntimeError as error:
+        if "out of memory" not in str(error):
+            raise
+        return _fail(
+            f"The device ran out of memory ({str(error).splitlines()[0]}) "
+            "Lower --batch-size, or compute each batch in pieces: --set accumulate=4.",
+            debug,
+        )
+    return 0
+
+
+def _fail(sentence: str, debug: bool, code: int = BAD_INPUT) -> int:
+    if debug:
+        traceback.print_exc()
+    print(sentence, file=sys.stderr, flush=True)
+    return code
+
+
+def _remark(message: Warning | str, *_: object) -> None:
+    """A warning as a line, without the place in the code that it comes from."""
+    print(message, file=sys.stderr, flush=True)
+
+
+def _sentence(error: Exception) -> str:
+    if isinstance(error, OSError) and error.strerror:
+        return f"{error.strerror}: {error.filename}" if error.filename else error.strerror
+    return str(error) or type(error).__name__
+
+
+def _of_command_line(error: CycloptsError, words: list[str]) -> str:
+    command = next((word for word in words if not word.startswith("-")), "")
+    known = command if command in app else ""
+    return f"cliptune {known}".rstrip() + f": {error} See `cliptune {known + ' ' if known else ''}--help`."

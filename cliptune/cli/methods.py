@@ -1,0 +1,72 @@
+"""`cliptune methods`: what there is, where it enters, how much it learns, which paper."""
+
+from __future__ import annotations
+
+import json as json_format
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
+
+from cliptune.cli.fit import Flag
+from cliptune.cli.show import say, show_json, table
+
+if TYPE_CHECKING:
+    from cliptune.protocols import MethodListing
+
+
+def methods(name: str | None = None, /, *, json: Flag = False) -> None:
+    """List the methods; with a name, its options.
+
+    Parameters
+    ----------
+    name
+        A method or add-on.
+    json
+        Print JSON.
+    """
+    from cliptune.protocols import list_method, list_methods
+    from cliptune.protocols.listing import COUNTED_AT
+
+    listed = list_methods() if name is None else [list_method(name)]
+    if json:
+        shown: list[dict[str, Any]] = [asdict(one) for one in listed]
+        show_json(shown if name is None else shown[0])
+        return
+    if name is not None:
+        _one(listed[0], COUNTED_AT)
+        return
+    rows = [[m.name, f"arXiv:{m.paper}", m.enters, _learnables(m), ", ".join(m.recipes) or "–"] for m in listed]
+    table(["method", "paper", "where it enters", f"learnables at {COUNTED_AT}", "published recipes"], rows, left=3)
+    say('`cliptune methods NAME` shows a method\'s options; add-ons are joined to a method by "+".')
+
+
+def _one(method: MethodListing, counted_at: str) -> None:
+    say(
+        method.summary,
+        "",
+        f"Paper      arXiv:{method.paper}",
+        f"Enters     {method.enters}",
+        f"Learnables {_learnables(method)} at the sizes of {counted_at}, with the defaults below",
+    )
+    for protocol, options in method.recipes.items():
+        words = ", ".join(f"{key}={_recipe_value(value)}" for key, value in options.items())
+        say(f"Recipe     {protocol}: {words or 'nothing to set'}")
+    rows = [
+        [option["name"], option["type"], json_format.dumps(option["default"]), option["meaning"]]
+        for option in method.options
+    ]
+    table(["option (--set)", "type", "default", "meaning"], rows, left=4)
+
+
+def _learnables(method: MethodListing) -> str:
+    if method.learnables is None:
+        return "depends on the host"
+    if not method.per_class:
+        return f"{method.learnables:,}"
+    fixed = f"{method.learnables:,} + " if method.learnables else ""
+    return f"{fixed}{method.per_class:,} per class"
+
+
+def _recipe_value(value: Any) -> str:
+    if isinstance(value, dict):
+        return " / ".join(f"{number} ({shots}+ shots)" for shots, number in value.items())
+    return json_format.dumps(value)

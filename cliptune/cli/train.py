@@ -1,0 +1,114 @@
+"""`cliptune train`: one run of a method on a named data set."""
+
+from __future__ import annotations
+
+import shlex
+from pathlib import Path
+from typing import Literal
+
+from cliptune.cli.fit import Assignments, Flag
+from cliptune.cli.opening import data_source, open_data
+from cliptune.cli.settings import resolve
+from cliptune.cli.show import say
+from cliptune.cli.training import run_few_shot
+
+
+def train(
+    *,
+    method: str,
+    data: str,
+    root: str | None = None,
+    backbone: str | None = None,
+    shots: int = 16,
+    seed: int = 1,
+    out: str | None = None,
+    classes: Literal["all", "base", "new"] = "all",
+    recipe: Literal["few_shot", "base2new", "cross"] | None = None,
+    epochs: int | None = None,
+    lr: float | None = None,
+    batch_size: int | None = None,
+    set: Assignments = None,
+    config: str | None = None,
+    select: str | None = None,
+    device: str | None = None,
+    precision: str | None = None,
+    workers: int | None = None,
+    overwrite: Flag = False,
+) -> None:
+    """Train a method on a data set and score it on the test images of the same classes.
+
+    Parameters
+    ----------
+    method
+        See `cliptune methods`; add-ons are joined by "+".
+    data
+        A name of `cliptune data list`, or a path as in `cliptune fit`.
+    root
+        Folder that holds the data sets.
+    backbone
+        mini, ViT-B/16 (and OpenAI's others), a path, or hf-hub:organisation/name. If left out: ViT-B/16 if it is on
+        this machine, else mini, a toy.
+    shots
+        Training images per class, the field's picks for the seed; 0 for all.
+    seed
+        Of sampling, start, order and augmentation.
+    out
+        Folder of the run; runs/DATA-CLASSES-SHOTS-METHOD-SEED if left out. The same command goes on with an
+        unfinished run.
+    classes
+        All, or one half of them; after base, `cliptune eval RUN --classes new` gives the other number.
+    recipe
+        The published options of the method for a protocol; the defaults of `cliptune methods NAME` if left out.
+    epochs
+        Shortcut for --set epochs=…
+    lr
+        Shortcut for --set lr=…
+    batch_size
+        Shortcut for --set batch_size=…
+    set
+        An option of the method or of the training, name=value; may be repeated.
+    config
+        YAML file of such options, or the config.yaml of a run to repeat.
+    select
+        Which epoch is kept: last, val (best on validation images), oracle (best on test images; labelled).
+    device
+        cpu, cuda, cuda:1, mps; a card if there is one.
+    precision
+        Of the frozen towers: fp32, bf16, fp16.
+    workers
+        Processes that read images.
+    overwrite
+        Replace the run in --out.
+    """
+    shortcuts = {"epochs": epochs, "lr": lr, "batch_size": batch_size, "select": select}
+    shortcuts |= {"precision": precision, "workers": workers}
+    settings = resolve(method, recipe=recipe, shots=shots, file=config, assignments=set or (), shortcuts=shortcuts)
+    source = data_source(data, root)
+    dataset = open_data(source)
+    where = Path(out) if out is not None else _usual(dataset.name, classes, shots, method, seed)
+    run_few_shot(
+        method,
+        dataset,
+        settings,
+        source=source,
+        backbone=backbone,
+        shots=shots if shots > 0 else None,
+        seed=seed,
+        classes=classes,
+        out=where,
+        device=device,
+        overwrite=overwrite,
+    )
+    other = {"base": "new", "new": "base"}.get(classes)
+    say(
+        "",
+        f"The run lies in {where}.",
+        "Next:",
+        *([f"  cliptune eval {shlex.quote(str(where))} --classes {other}"] if other else []),
+        f"  cliptune table {shlex.quote(str(where.parent))}",
+    )
+
+
+def _usual(data: str, classes: str, shots: int, method: str, seed: int) -> Path:
+    picked = f"{shots}shots" if shots > 0 else "allshots"
+    return Path("runs") / f"{data.replace('/', '-')}-{classes}-{picked}" / f"{method}-seed{seed}"

@@ -1,0 +1,47 @@
+"""How the field measures: few-shot, base-to-new; and opening, listing and tabulating runs."""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from cliptune.protocols.base_to_new import base2new
+    from cliptune.protocols.few_shot_learning import few_shot
+    from cliptune.protocols.listing import MethodListing, list_method, list_methods
+    from cliptune.protocols.runs import load, open_backbone, score
+    from cliptune.protocols.tables import Row, collect, rows
+
+_HOMES = {
+    "MethodListing": "listing",
+    "Row": "tables",
+    "base2new": "base_to_new",
+    "collect": "tables",
+    "few_shot": "few_shot_learning",
+    "list_method": "listing",
+    "list_methods": "listing",
+    "load": "runs",
+    "open_backbone": "runs",
+    "rows": "tables",
+    "score": "runs",
+}
+
+__all__ = [
+    "MethodListing",
+    "Row",
+    "base2new",
+    "collect",
+    "few_shot",
+    "list_method",
+    "list_methods",
+    "load",
+    "open_backbone",
+    "rows",
+    "score",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(f"{__name__}.{_HOMES[name]}"), name)

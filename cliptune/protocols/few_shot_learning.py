@@ -1,0 +1,61 @@
+"""Few-shot classification: a few images of every class, the whole test set.  (arXiv:2109.01134, Sec. 4.1)"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from cliptune.clip.model import CLIP
+from cliptune.data.items import Dataset
+from cliptune.protocols.runs import evaluation_options, score, train
+
+
+def few_shot(
+    method: str,
+    clip: CLIP,
+    dataset: Dataset,
+    *,
+    shots: int | None = 16,
+    seed: int = 1,
+    out: str | Path | None = None,
+    classes: str = "all",
+    options: Mapping[str, Any] | None = None,
+    source: Mapping[str, Any] | None = None,
+    **training: Any,
+) -> dict[str, Any]:
+    """Train on `shots` images per class, score on the test images of the same classes.
+
+    Args:
+        method: a host with add-ons, such as "coop".
+        clip: the frozen backbone.
+        dataset: whole, before any sampling or cut.
+        shots: training images per class; None or below 1 for all.
+        seed: of the sampling, the start, the order and augmentation.
+        out: the run's folder; the same call goes on with an unfinished run, and returns a finished one.
+        classes: "all", or "base" / "new" for one half of them.
+        options: of the method.
+        source: arguments of `load_data` that open the data set again.
+        training: further arguments of `fit`.
+    Returns: the run's result; its evaluation is called "test", or "base" / "new". Where a data set has no test images,
+        the validation images are scored and the evaluation is called "val"; without those either there is none.
+    """
+    sampled = dataset if shots is None else dataset.few_shot(shots, seed)
+    data = sampled.subset(classes)
+    run = train(
+        method,
+        clip,
+        data,
+        protocol="few_shot",
+        seed=seed,
+        out=out,
+        options=options,
+        source=source,
+        **training,
+    )
+    name, split = ("test" if classes == "all" else classes), data.test
+    if not len(split):
+        name, split = "val", data.val
+    if len(split):
+        score(run, name, split, **evaluation_options(training))
+    return run.result

@@ -1,0 +1,112 @@
+"""What there is to say of each method, with its learnables counted by building it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from functools import cache
+from typing import Any, Literal, get_args, get_origin, get_type_hints
+
+import torch
+from torch import nn
+
+from cliptune.adapter import Adapter
+from cliptune.clip.model import CLIP
+from cliptune.clip.openai import OPENAI_CONFIGS
+from cliptune.clip.tokenizer import default_tokenizer
+from cliptune.methods.registry import add_ons, build, describe, find, names
+
+COUNTED_AT = "ViT-B/16"
+
+
+@dataclass(frozen=True)
+class MethodListing:
+    """A row of the listing.
+
+    Args:
+        name, summary, paper, enters: as in `MethodInfo`.
+        learnables: values learned at the sizes of ViT-B/16 with the default options, beside those per class; None for
+            an add-on, whose number depends on its host.
+        per_class: values learned for each class.
+        options: name, type, default and meaning of each option.
+        recipes: protocol → options of the published recipe.
+    """
+
+    name: str
+    summary: str
+    paper: str
+    enters: str
+    learnables: int | None
+    per_class: int
+    options: tuple[dict[str, Any], ...]
+    recipes: Mapping[str, Mapping[str, Any]]
+
+
+def list_methods() -> list[MethodListing]:
+    """All methods by name, then all add-ons."""
+    return [list_method(name) for name in (*names(), *add_ons())]
+
+
+def list_method(name: str) -> MethodListing:
+    """One method or add-on. Raises: ValueError naming the nearest for an unknown one."""
+    info, module = describe(name), find(name)
+    meanings = _meanings(module.Config.__doc__ or "", [field.name for field in fields(module.Config)])
+    kinds = get_type_hints(module.Config)
+    options = tuple(
+        {"name": key, "type": _spelled(kinds[key], kind), "default": default, "meaning": meanings.get(key, "")}
+        for key, (kind, default) in info.options.items()
+    )
+    learnables, per_class = (None, 0) if info.wrapper else _counts(name)
+    recipes = getattr(module, "RECIPES", {})
+    return MethodListing(name, info.summary, info.paper, info.enters, learnables, per_class, options, recipes)
+
+
+def count_learnables(adapter: Adapter) -> int:
+    """Values that an adapter learns: parameters moved by gradient, and what a head fits or counts without one."""
+    return sum(p.numel() for p in adapter.trainable().values()) + sum(b.numel() for b in adapter.head.buffers())
+
+
+def _counts(method: str) -> tuple[int, int]:
+    """Values learned whatever the classes, and for each class."""
+    two, three = (count_learnables(build(method, _sizes(), _classes(n)).adapter) for n in (2, 3))
+    return two - 2 * (three - two), three - two
+
+
+def _classes(n: int) -> list[str]:
+    return ["cat", "dog", "bird"][:n]
+
+
+@cache
+def _sizes() -> CLIP:
+    """A CLIP of the right sizes whose weights are neither downloaded nor filled in."""
+    with torch.device("meta"):
+        clip = CLIP(OPENAI_CONFIGS[COUNTED_AT], default_tokenizer(), COUNTED_AT)
+    # Real memory only where a method looks: initial words are copied, and the projection tells the device.
+    clip.text.token_embedding.to_empty(device="cpu")
+    clip.text.text_projection = nn.Parameter(torch.empty(clip.text.text_projection.shape), requires_grad=False)
+    return clip
+
+
+def _spelled(kind: Any, written: str) -> str:
+    """The choices of a Literal, which may be written under another name; any other type as it is written."""
+    return " | ".join(map(str, get_args(kind))) if get_origin(kind) is Literal else written
+
+
+def _meanings(doc: str, known: list[str]) -> dict[str, str]:
+    """Option → its words in the "Args" of a docstring, where a line may begin with several names ("lr, epochs: …")."""
+    meanings: dict[str, str] = {}
+    current: list[str] = []
+    for line in doc.splitlines():
+        words = line.strip()
+        heads = [head.strip() for head in words.partition(":")[0].split(",")]
+        if ":" in words and all(head in known for head in heads):
+            current = heads
+            words = words.partition(":")[2].strip()
+            meanings |= dict.fromkeys(current, words)
+        elif words in ("Args:", "Options."):
+            current = []
+        elif current and words:
+            meanings |= {head: f"{meanings[head]} {words}" for head in current}
+        else:
+            current = []
+    return meanings

@@ -1,0 +1,133 @@
+"""One run: train and score it, and open its folder again."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from cliptune.adapter import Adapter
+from cliptune.clip.load import load_clip
+from cliptune.clip.model import CLIP
+from cliptune.data.items import Dataset, Split
+from cliptune.methods import build
+from cliptune.protocols.listing import count_learnables
+from cliptune.texts import ClassSet
+from cliptune.training import Run, evaluate, fit, load_adapter, read_adapter_config
+from cliptune.training.run_folder import CONFIG_FILE, RESULT
+
+
+def load(folder: str | Path, *, clip: CLIP | None = None, device: torch.device | str = "cpu") -> Adapter:
+    """The adapter of a finished run, on the backbone it was trained on, speaking of its training classes.
+
+    Args:
+        folder: of the run.
+        clip: the backbone; None opens the one that the run names (downloaded weights come from the cache, local ones
+            from where they were).
+        device: where the adapter goes.
+    Returns: the adapter in evaluation mode.
+    Raises: FileNotFoundError if the folder holds no finished run or its backbone is gone; ValueError if its files are
+        damaged, of another version, or do not fit the given backbone.
+    """
+    _check_finished(Path(folder).expanduser())
+    description = read_adapter_config(folder)
+    backbone = clip if clip is not None else open_backbone(description["backbone"], str(folder))
+    classes = ClassSet(**description["classes"])
+    adapter = build(description["method"], backbone, classes, **description["config"]).adapter
+    load_adapter(folder, adapter)
+    return adapter.to(device).eval()
+
+
+def open_backbone(saved: Mapping[str, Any], who: str) -> CLIP:
+    """The CLIP that `adapter_config.json` names under "backbone".
+
+    Args:
+        saved: name, sizes and origin.
+        who: the run, for error messages.
+    Raises: FileNotFoundError or ValueError if it cannot be opened again, saying what to do.
+    """
+    name, sizes, origin = saved["name"], saved["sizes"], saved["origin"]
+    source, activation = origin.get("source"), origin.get("activation")
+    if source is None:
+        raise ValueError(
+            f"The run in {who} was trained on the backbone {name!r}, which was built in memory and not loaded from "
+            "anywhere. Give the same CLIP: cliptune.load(folder, clip=…)."
+        )
+    if source == "mini":
+        return load_clip("mini", activation=activation)
+    if source == "openai":
+        return load_clip(name, "openai", activation=activation)
+    if not source.startswith("hf-hub:") and not Path(source).expanduser().exists():
+        raise FileNotFoundError(
+            f"The run in {who} was trained on the backbone {name!r} from {source}, which is not there any more. "
+            "Put it back, or say where it is now: --backbone PATH, or cliptune.load(folder, clip=load_clip(PATH))."
+        )
+    heads = {} if sizes.get("image_head_width") else {"head_width": sizes["head_width"]}
+    clip = load_clip(source, activation=activation, **heads)
+    clip.name = name
+    return clip
+
+
+def train(
+    method: str,
+    clip: CLIP,
+    data: Dataset,
+    *,
+    protocol: str,
+    seed: int = 1,
+    out: str | Path | None = None,
+    options: Mapping[str, Any] | None = None,
+    source: Mapping[str, Any] | None = None,
+    **training: Any,
+) -> Run:
+    """Build and fit a method on a data set that is already sampled and cut to its training classes.
+
+    Args:
+        method: a host with add-ons, such as "coop".
+        protocol: noted in the result.
+        seed: of the learnables' start, the order of images, augmentation and dropout.
+        out: the run's folder; None writes nothing. A finished run found there is returned.
+        options: of the method.
+        source: arguments of `load_data` that open the same data again; noted in the result, for later evaluations.
+        training: further arguments of `fit`.
+    """
+    classes = ClassSet(data.class_names, data.template)
+    recipe = build(method, clip, classes, seed=seed, **(options or {}))
+    run = fit(recipe, data, out, seed=seed, **training)
+    run.result.setdefault("protocol", protocol)
+    run.result.setdefault("source", None if source is None else dict(source))
+    run.result["learnables"] = count_learnables(run.adapter)
+    return run
+
+
+def score(run: Run, name: str, split: Split, **evaluation: Any) -> float:
+    """Accuracy in % of a run on a split under a name, from its result if it is there, else measured and entered."""
+    known = run.result.get("evaluations", {}).get(name)
+    if known is None:
+        run.add(name, evaluate(run.adapter, split, **evaluation))
+        known = run.result["evaluations"][name]
+    return float(known["accuracy"])
+
+
+def evaluation_options(training: Mapping[str, Any]) -> dict[str, Any]:
+    """Those arguments of `fit` that `evaluate` has as well."""
+    return {key: training[key] for key in ("precision", "workers") if key in training}
+
+
+def _check_finished(folder: Path) -> None:
+    """Raises: FileNotFoundError with a sentence that fits what the folder is."""
+    if not folder.is_dir():
+        what = "a file" if folder.exists() else "not there"
+        raise FileNotFoundError(f"Run folder {folder}: expected the folder of a finished run, but it is {what}.")
+    if (folder / RESULT).exists():
+        return
+    if (folder / CONFIG_FILE).exists():
+        raise FileNotFoundError(
+            f"Run folder {folder}: the run is not finished. Give the command that started it once more; it goes on "
+            "where it stopped."
+        )
+    runs = sorted(str(path.parent) for path in folder.glob(f"**/{RESULT}"))
+    hint = f" There are runs in it, such as {runs[0]}." if runs else ""
+    raise FileNotFoundError(f"Run folder {folder}: expected the folder of a finished run, found none.{hint}")
