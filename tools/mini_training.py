@@ -68,7 +68,9 @@ class AttributeHeads(nn.Module):
         self.patches = nn.ModuleDict({name: nn.Linear(sizes.width, HEADS[name]) for name in _PATCH_HEADS})
         self.pixels = nn.Linear(sizes.width, PATCH * PATCH)
 
-    def forward(self, tower: ImageTower, pictures: Pictures, keep: Tensor | None) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
+    def forward(
+        self, tower: ImageTower, pictures: Pictures, keep: Tensor | None
+    ) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
         """Returns: embedding (n, D), loss, and per head the correct answers (n,) as 0 / 1, −1 where not asked."""
         embedding, middle, last = tower((pictures.images - MEAN) / STD, keep)
         answers, right = targets(pictures), {}

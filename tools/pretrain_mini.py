@@ -68,8 +68,9 @@ def train_attributes(out: Path, seed: int, pictures: int, batch: int, stop: int 
         first = restore(saved, tower, heads, opts)
     worlds = World(seed, large=True), World(seed)
     steps, tally = pictures // batch, Tally()
+    last = min(steps, stop or steps)
     parameters = [*tower.parameters(), *heads.parameters()]
-    for step in range(first, min(steps, stop or steps)):
+    for step in range(first, last):
         set_rate(opts, min(1.0, (step + 1) / _WARMUP))
         seen = worlds[step * batch >= _LARGE_PICTURES].pictures(step * batch, batch)
         keep = kept_patches(seen.coverage, KEPT, torch.Generator().manual_seed(seed + step))
@@ -81,7 +82,7 @@ def train_attributes(out: Path, seed: int, pictures: int, batch: int, stop: int 
         for opt in opts:
             opt.step()
         tally.add(right, batch)
-        if (step + 1) % _CHECKPOINT_STEPS == 0 or step + 1 == steps:
+        if (step + 1) % _CHECKPOINT_STEPS == 0 or step + 1 == last:
             print(f"attributes {(step + 1) * batch} loss {loss.item():.3f} {tally.line()}", flush=True)
             done = (step + 1) * batch
             save_checkpoint(path, {**state(step + 1, tower, heads, opts), "pictures": done})
@@ -106,8 +107,9 @@ def train_captions(out: Path, seed: int, pictures: int, batch: int, stop: int | 
     # pictures of the first stage are not shown again
     world, start = World(seed), before["pictures"]
     steps, tally = pictures // batch, Tally()
+    last = min(steps, stop or steps)
     parameters = [*both.parameters(), *heads.parameters()]
-    for step in range(first, min(steps, stop or steps)):
+    for step in range(first, last):
         set_rate(opts, min(1.0, (step + 1) / _WARMUP, (1 - step / steps) / _DECAY))
         seen = world.pictures(start + step * batch, batch)
         whole = step >= (1 - _WHOLE) * steps
@@ -123,7 +125,7 @@ def train_captions(out: Path, seed: int, pictures: int, batch: int, stop: int | 
         for opt in opts:
             opt.step()
         tally.add(right, batch)
-        if (step + 1) % _CHECKPOINT_STEPS == 0 or step + 1 == steps:
+        if (step + 1) % _CHECKPOINT_STEPS == 0 or step + 1 == last:
             done = (step + 1) * batch
             print(f"captions {done} pairs {pairs.item():.3f} scale {scale.item():.0f} {tally.line()}", flush=True)
             save_checkpoint(path, {**state(step + 1, both, heads, opts), "pictures": done})
@@ -166,7 +168,7 @@ def main() -> None:
     parser.add_argument("stage", choices=["attributes", "captions", "export"])
     parser.add_argument("--out", type=Path, default=Path("runs/mini"))
     parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--pictures", type=int, help="of this stage; by default 260,000 and 440,000")
+    parser.add_argument("--pictures", type=int, help="of this stage; by default 96,000 and 140,800")
     parser.add_argument("--batch", type=int, help="by default 96 and 128")
     parser.add_argument("--weights", type=Path, default=WEIGHTS, help="file that export writes")
     parser.add_argument("--stop", type=int, help="stop after this many steps, to go on later")
@@ -174,9 +176,9 @@ def main() -> None:
     torch.set_num_threads(1)
     args.out.mkdir(parents=True, exist_ok=True)
     if args.stage == "attributes":
-        train_attributes(args.out, args.seed, args.pictures or 260_000, args.batch or 96, args.stop)
+        train_attributes(args.out, args.seed, args.pictures or 96_000, args.batch or 96, args.stop)
     elif args.stage == "captions":
-        train_captions(args.out, args.seed, args.pictures or 440_000, args.batch or 128, args.stop)
+        train_captions(args.out, args.seed, args.pictures or 140_800, args.batch or 128, args.stop)
     else:
         export(args.out, args.seed, args.weights)
 

@@ -33,7 +33,8 @@ def describe(
     """
     return {
         cause: {
-            name: tuple(_sentences(cause, allowed, position)) for position, (name, allowed) in enumerate(classes.items())
+            name: tuple(_sentences(cause, allowed, position))
+            for position, (name, allowed) in enumerate(classes.items())
         }
         for cause in causes
     }

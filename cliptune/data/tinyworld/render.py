@@ -36,7 +36,12 @@ def render(scene: Scene) -> tuple[Tensor, Tensor]:
         c, s = (f(turn).float()[:, None, None] for f in (torch.cos, torch.sin))
         px, py = gx[rows] - scene.x[rows, :1, None], gy[rows] - scene.y[rows, :1, None]
         images[rows] = land(
-            scene.attributes["land"][rows], c * px + s * py, c * py - s * px, clouds[rows], grain[rows], scene.shade[rows, 1]
+            scene.attributes["land"][rows],
+            c * px + s * py,
+            c * py - s * px,
+            clouds[rows],
+            grain[rows],
+            scene.shade[rows, 1],
         )
     rows = (kind != 2).nonzero().squeeze(1)
     if len(rows):

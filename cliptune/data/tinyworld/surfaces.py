@@ -87,7 +87,7 @@ def _gridded(p: Tensor, x: Tensor, y: Tensor, clouds: Tensor, grain: Tensor) -> 
 
 
 def _marbled(p: Tensor, x: Tensor, y: Tensor, clouds: Tensor, grain: Tensor) -> Tensor:
-    return (0.5 + 0.5 * torch.sin((clouds * 34 + x * 0.16))).pow(2)
+    return (0.5 + 0.5 * torch.sin(clouds * 34 + x * 0.16)).pow(2)
 
 
 def _speckled(p: Tensor, x: Tensor, y: Tensor, clouds: Tensor, grain: Tensor) -> Tensor:
