@@ -130,7 +130,6 @@ class Adapter(nn.Module):
             image_embedding: (B, V, D) computed before, allowed where `image_is_frozen`.
             needs: "reference" adds the frozen CLIP's answer.
         """
-        known = image_embedding
         ports = self.prompt(seen=self.seen)  # once per step: both towers see one sample of the prompt
         if image_embedding is None:
             views = self._views(batch, ports.pixels)
@@ -143,7 +142,9 @@ class Adapter(nn.Module):
             text_features = self._fixed_features() if text.empty else self._encode(self.texts, text)
         similarity = self.clip.scale * image @ text_features.mT
         logits = self.head(similarity, self.texts, image_embedding)
-        reference = self.reference(batch, known) if "reference" in needs else None
+        untouched = ports.image.empty and ports.pixels is None and ports.features is None
+        bare = image_embedding if untouched else None
+        reference = self.reference(batch, bare) if "reference" in needs else None
         return Outputs(logits, similarity, image, text_features, image_embedding, reference)
 
     def _views(self, batch: Batch, pixels: Any) -> Tensor:

@@ -20,7 +20,7 @@ class WeightedLoss:
         weights: keyword arguments of `fn`.
     """
 
-    def __init__(self, fn: LossFunction, needs: frozenset[str] | set[str] = frozenset(), **weights: float) -> None:
+    def __init__(self, fn: LossFunction, needs: frozenset[str] | set[str] = frozenset(), **weights: Any) -> None:
         self.fn, self.needs, self.weights = fn, frozenset(needs), weights
 
     def __call__(self, out: Any, batch: Any, progress: float) -> tuple[Tensor, Parts]:

@@ -1,7 +1,8 @@
 """Where learnable tensors enter CLIP: each prompt's forward gives ports."""
 
 from cliptune.prompts.base import Prompt, Together
+from cliptune.prompts.conditional import ConditionalTokens
 from cliptune.prompts.coupled import CoupledTokens
 from cliptune.prompts.tokens import DeepTokens, NoPrompt
 
-__all__ = ["CoupledTokens", "DeepTokens", "NoPrompt", "Prompt", "Together"]
+__all__ = ["ConditionalTokens", "CoupledTokens", "DeepTokens", "NoPrompt", "Prompt", "Together"]

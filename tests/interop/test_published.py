@@ -12,6 +12,8 @@ from tests.conftest import CLASS_NAMES
 
 OPTIONS = {
     "coop": {"n_ctx": 3, "words": ""},
+    "cocoop": {"n_ctx": 3, "words": ""},
+    "kgcoop": {"n_ctx": 3, "words": "", "form": "released"},
     "vpt": {"n_ctx": 3, "depth": 2},
     "ivlp": {"n_text": 3, "n_image": 2, "depth_text": 4, "depth_image": 2},
     "maple": {"n_ctx": 2, "depth": 3},

@@ -11,7 +11,8 @@ from cliptune.methods.registry import find
 from cliptune.recipe import Recipe
 from tests.golden.reference import assert_equals, golden, published_start, reference_batch, reference_clip
 
-CASES = [(m, case) for m in ("coop", "vpt", "ivlp", "maple") for case in golden(m)[0]["cases"]]
+METHODS = ("coop", "cocoop", "kgcoop", "vpt", "ivlp", "maple")
+CASES = [(m, case) for m in METHODS for case in golden(m)[0]["cases"]]
 
 
 def from_golden(method: str, case: str) -> Recipe:
@@ -21,7 +22,9 @@ def from_golden(method: str, case: str) -> Recipe:
     options = {"epochs": 1}
     if method == "coop":
         options |= {"position": given["class_token_position"], "words": given["ctx_init"]}
-    elif method != "vpt":
+    elif method == "kgcoop":
+        options |= {"template": given["template"], "weight": given["W"]}
+    elif method in ("ivlp", "maple"):
         options |= {"words": given["ctx_init"]}
     names = given.get("classnames", meta["classnames"])
     return interop.from_published(
@@ -40,13 +43,15 @@ def test_method_equals_released_code(method, case):
         weight_decay=recipe.stages[0].optimiser.weight_decay,
     )  # fmt: skip
     for step in (1, 2):
-        out = adapter(batch)
-        loss, _ = recipe.stages[0].objective(out, batch, 0.0)
+        out = adapter(batch, needs=recipe.stages[0].objective.needs)
+        loss, parts = recipe.stages[0].objective(out, batch, 0.0)
         optimiser.zero_grad()
         loss.backward()
         if step == 1:
             assert_equals(out.logits, tensors, f"{case}/logits")
             assert_equals(loss, tensors, f"{case}/loss")
+            for name in set(parts) & {"kg"}:
+                assert_equals(parts[name], tensors, f"{case}/loss_{name}")
             if f"{case}/image_features" in tensors:
                 assert_equals(out.image_embedding[:, 0], tensors, f"{case}/image_features")
             for name, parameter in adapter.trainable().items():
