@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -116,41 +117,44 @@ def fit(
         folder = group.from_main(
             lambda: RunFolder(out, config, resume=resume, overwrite=overwrite) if out is not None else None
         )
-        result = group.from_main(lambda: folder.result() if folder is not None else None)
-        if folder is not None and result is not None:
-            load_adapter(folder.path, adapter)
-            return Run(adapter, folder if group.main else None, result, folder.metrics())
-
-        screen = _screen(group, folder, progress, log, trackers, config)
         try:
-            for sentence in group.from_main(lambda: _describe(folder, split, group.device)):
-                screen.say(sentence)
-            feed = Feed(
-                adapter,
-                data,
-                group,
-                seed=seed,
-                workers=workers,
-                cache_images=cache_images,
-                cache_features=cache_features,
-                views=views,
-            )
-            training = Training(
-                recipe, feed, group, screen, folder, Options(seed, precision, accumulate, select, save_every)
-            )
-            with towers_in(adapter.clip, precision):
-                training.run()
-            adapter.eval()
-            result = _result(recipe, data, training, config)
-            if folder is not None:
-                group.from_main(lambda: _finish(folder, recipe, result))
-            screen.say(f"Finished after {duration(result['seconds'])}")
-        except Exception as error:
-            _last_words(screen, error)
-            raise
+            result = group.from_main(lambda: folder.result() if folder is not None else None)
+            if folder is not None and result is not None:
+                load_adapter(folder.path, adapter)
+            else:
+                with _screen(group, folder, progress, log, trackers, config) as screen:
+                    feed = Feed(
+                        adapter,
+                        data,
+                        group,
+                        seed=seed,
+                        workers=workers,
+                        cache_images=cache_images,
+                        cache_features=cache_features,
+                        views=views,
+                    )
+                    options = Options(seed, precision, accumulate, select, save_every)
+                    result = _train(Training(recipe, feed, group, screen, folder, options), config, split)
+            metrics = folder.metrics() if folder is not None else []
         finally:
-            screen.close()
-        return Run(adapter, folder if group.main else None, result, folder.metrics() if folder is not None else [])
+            if folder is not None:
+                folder.release()
+    return Run(adapter, folder if group.main else None, result, metrics)
+
+
+def _train(training: Training, config: dict[str, Any], split: dict[str, Any]) -> dict[str, Any]:
+    """Run all stages and write what came out."""
+    recipe, group, screen, folder = training.recipe, training.processes, training.screen, training.folder
+    for sentence in group.from_main(lambda: _describe(folder, split, group.device)):
+        screen.say(sentence)
+    with towers_in(recipe.adapter.clip, training.options.precision):
+        training.run()
+    recipe.adapter.eval()
+    result = _result(training, config)
+    if folder is not None:
+        group.from_main(lambda: _finish(folder, recipe, result))
+    screen.say(f"Finished after {duration(result['seconds'])}")
+    return result
 
 
 def _check(recipe: Recipe, data: Dataset, select: str, accumulate: int) -> None:
@@ -238,8 +242,9 @@ def _describe(folder: RunFolder | None, split: dict[str, Any], device: torch.dev
     return folder.write_environment(device)
 
 
-def _result(recipe: Recipe, data: Dataset, training: Training, config: dict[str, Any]) -> dict[str, Any]:
+def _result(training: Training, config: dict[str, Any]) -> dict[str, Any]:
     """What came out, with everything that a reader of the number should know."""
+    recipe = training.recipe
     flags = {
         "selection": training.options.select,
         "extra_images": False,
@@ -254,7 +259,7 @@ def _result(recipe: Recipe, data: Dataset, training: Training, config: dict[str,
             "backbone": config["backbone"]["name"],
             "seed": config["seed"],
             "learnables": sum(p.numel() for p in recipe.adapter.trainable().values()),
-            "train_images": len(data.train),
+            "train_images": len(training.feed.data.train),
             "seconds": training.position.whole_seconds,
             "selected": training.position.selected,
             "flags": flags,
@@ -272,6 +277,7 @@ def _finish(folder: RunFolder, recipe: Recipe, result: dict[str, Any]) -> None:
     folder.write_result(result)
 
 
+@contextmanager
 def _screen(
     group: Processes,
     folder: RunFolder | None,
@@ -279,19 +285,22 @@ def _screen(
     log: Callable[[str], None] | None,
     trackers: Sequence[str | Tracker],
     config: dict[str, Any],
-) -> Screen:
-    if not group.main:
-        return Screen(None)
-    opened = open_trackers(trackers, None if folder is None else folder.path, config)
-    return Screen(open_progress(progress), folder, log, opened)
-
-
-def _last_words(screen: Screen, error: Exception) -> None:
-    """Leave the reason in the log; if the disk is full, the error itself has to do."""
+) -> Iterator[Screen]:
+    """Where the run speaks; an error leaves its sentence in the log."""
+    if group.main:
+        opened = open_trackers(trackers, None if folder is None else folder.path, config)
+        screen = Screen(open_progress(progress), folder, log, opened)
+    else:
+        screen = Screen(None)
     try:
-        screen.say(f"Stopped: {error}")
-    except OSError:
-        return
+        yield screen
+    except Exception as error:
+        # If the log cannot be written either, the error itself has to do.
+        with suppress(OSError):
+            screen.say(f"Stopped: {error}")
+        raise
+    finally:
+        screen.close()
 
 
 @contextmanager
@@ -302,6 +311,8 @@ def _undisturbed(device: torch.device) -> Iterator[None]:
     warn_only = torch.is_deterministic_algorithms_warn_only_enabled()
     with torch.random.fork_rng(devices=[device] if cuda else []):
         if cuda:
+            # Read by cuBLAS when it starts; one of the two settings with which it repeats itself.
+            os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
             torch.use_deterministic_algorithms(True, warn_only=True)
         try:
             yield

@@ -20,6 +20,11 @@ from cliptune.training.checkpoints import CONFIG, WEIGHTS
 from cliptune.training.environment import environment
 from cliptune.training.plain import plain
 
+try:
+    import fcntl
+except ImportError:  # not a POSIX system: no lock
+    fcntl = None  # type: ignore[assignment]
+
 FORMAT = 1
 
 CONFIG_FILE = "config.yaml"
@@ -41,24 +46,37 @@ class RunFolder:
         resume: go on with (or return) the run that the folder holds, if its configuration is this one.
         overwrite: remove the run that the folder holds and start anew. Other files in the folder stay.
     Raises: ValueError if the folder holds another run, or this one and neither `resume` nor `overwrite` is set;
-        OSError with a sentence if it cannot be written.
+        also if another process is working in it; OSError with a sentence if it cannot be written.
     """
 
     def __init__(self, path: str | Path, config: Mapping[str, Any], *, resume: bool = True, overwrite: bool = False):
         self.path = Path(path).expanduser()
+        self._lock: int | None = None
         if self.path.exists() and not self.path.is_dir():
             raise ValueError(f"The run folder {self.path} is a file. Give a folder's name.")
-        if overwrite:
-            self._clear()
-        elif not self._holds(config):
-            pass
-        elif not resume:
-            raise ValueError(
-                f"The folder {self.path} already holds this run, and resuming was turned off. "
-                "Choose another folder, or pass overwrite=True to start it anew."
-            )
-        self._sweep()
-        self._write_text(CONFIG_FILE, yaml.safe_dump(_with_format(config), sort_keys=False, allow_unicode=True))
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise explained(error, self.path) from error
+        self._take()
+        try:
+            if overwrite:
+                self._clear()
+            elif self._holds(config) and not resume:
+                raise ValueError(
+                    f"The folder {self.path} already holds this run, and resuming was turned off. "
+                    "Choose another folder, or pass overwrite=True to start it anew."
+                )
+            self._sweep()
+            self._write_config(config)
+        except Exception:
+            self.release()
+            raise
+
+    def _write_config(self, config: Mapping[str, Any]) -> None:
+        path = self.path / CONFIG_FILE
+        if not path.exists():
+            atomic_write_text(path, yaml.safe_dump(_with_format(config), sort_keys=False, allow_unicode=True))
 
     # -- what was asked --------------------------------------------------------------------------------------
 
@@ -84,6 +102,29 @@ class RunFolder:
         # The configuration goes last: if this is interrupted, what is left is still known to be a run.
         for name in sorted(_OURS, key=lambda name: name == CONFIG_FILE):
             (self.path / name).unlink(missing_ok=True)
+
+    def _take(self) -> None:
+        """Keep other processes out. The system lets go when this process ends, however it ends."""
+        if fcntl is None:
+            return
+        self._lock = os.open(self.path, os.O_RDONLY)
+        try:
+            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            self.release()
+            raise ValueError(
+                f"Another process is working in the run folder {self.path}. Wait for it to end, or take another folder."
+            ) from None
+
+    def release(self) -> None:
+        """Let other processes work in the folder."""
+        if self._lock is not None:
+            os.close(self._lock)
+            self._lock = None
+
+    def __getstate__(self) -> dict[str, Any]:
+        # Another process that is told of the folder does not hold the lock.
+        return {**self.__dict__, "_lock": None}
 
     def _sweep(self) -> None:
         """Remove the unfinished files of a process that was killed while writing."""
@@ -157,11 +198,6 @@ class RunFolder:
 
     def write_result(self, result: Mapping[str, Any]) -> None:
         atomic_write_json(self.path / RESULT, plain(result))
-
-    def _write_text(self, name: str, text: str) -> None:
-        path = self.path / name
-        if not path.exists() or path.read_text(encoding="utf-8") != text:
-            atomic_write_text(path, text)
 
     def _append(self, name: str, text: str, durable: bool = False) -> int:
         path = self.path / name

@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from cliptune.data.items import Dataset
+from cliptune.heads import MeanHead
 from cliptune.methods import build
 from cliptune.objectives import WeightedLoss
 from cliptune.recipe import OptimiserConfig, Stage
@@ -96,6 +97,40 @@ def test_resumed_run_equals_an_uninterrupted_one(tiny_clip, tmp_path, steps):
     assert (tmp_path / "cut" / weights).read_bytes() == (tmp_path / "whole" / weights).read_bytes()
     assert timeless(cut.metrics) == timeless(whole.metrics)
     assert cut.result["selected"] == whole.result["selected"]
+
+
+class CountingHead(MeanHead):
+    """Weighs classes by what an epoch's steps counted, as heads that count do; the counts are in no checkpoint."""
+
+    def __init__(self):
+        super().__init__()
+        self.register_buffer("weight", torch.ones(3))
+        self.register_buffer("votes", torch.zeros(3), persistent=False)
+
+    def forward(self, similarity, texts, image_embedding):
+        return super().forward(similarity, texts, image_embedding) * self.weight
+
+    def observe(self, out, labels, split="train"):
+        assert not out.logits.requires_grad
+        self.votes += torch.bincount(out.logits.argmax(-1), minlength=3)
+
+    def refit(self):
+        self.weight.copy_(1 + self.votes / self.votes.sum())
+        self.votes.zero_()
+
+
+@pytest.mark.parametrize("steps", [2, 4, 6])
+def test_a_heads_counts_are_resumed_within_an_epoch(tiny_clip, tmp_path, steps):
+    def counting():
+        r = recipe(tiny_clip)
+        r.adapter.head = CountingHead()
+        return r
+
+    whole = fit(counting(), squares(), progress="silent").adapter.learnables()
+    assert not torch.equal(whole["head.weight"], torch.ones(3))
+    with pytest.raises(KeyboardInterrupt):
+        fit(counting(), squares(), tmp_path, progress=StopAfter(steps), save_every=0)
+    same(fit(counting(), squares(), tmp_path, progress="silent").adapter.learnables(), whole)
 
 
 def test_resuming_without_mid_epoch_states_goes_back_to_the_last_epoch(tiny_clip, tmp_path):

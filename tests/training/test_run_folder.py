@@ -195,3 +195,17 @@ def test_plain_values_survive_yaml_and_json():
     assert yaml.safe_load(yaml.safe_dump(plain(value))) == json.loads(json.dumps(plain(value))) == plain(value)
     with pytest.raises(ValueError, match="cannot be written to a run folder"):
         plain({"f": print})
+
+
+def test_a_second_process_is_kept_out_until_the_first_lets_go(tiny_clip, tmp_path):
+    class Second(StopAfter):
+        def advance(self, description):
+            # A lock belongs to an open file, so that this process can stand for another.
+            with pytest.raises(ValueError, match="Another process is working in the run folder"):
+                RunFolder(tmp_path, {})
+
+    fit(recipe(tiny_clip, epochs=1), squares(), tmp_path, progress=Second(0))
+    fit(recipe(tiny_clip, epochs=1), squares(), tmp_path, progress="silent")
+    with pytest.raises(KeyboardInterrupt):
+        fit(recipe(tiny_clip, epochs=2), squares(), tmp_path, overwrite=True, progress=StopAfter(1))
+    fit(recipe(tiny_clip, epochs=2), squares(), tmp_path, progress="silent")
