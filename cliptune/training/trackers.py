@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import importlib
+import json
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from types import ModuleType
@@ -39,7 +41,12 @@ class WandB:
 
     def __init__(self, folder: str | Path, config: Mapping[str, Any]):
         module = _extra("wandb", "Weights & Biases", "wandb")
-        self._run = module.init(dir=str(folder), name=Path(folder).name, config=dict(config), resume="allow")
+        # The same run in the same folder has the same id, so that a resumed one goes on in its own curves.
+        key = json.dumps([str(Path(folder).resolve()), dict(config)], sort_keys=True)
+        identity = hashlib.sha256(key.encode()).hexdigest()[:16]
+        self._run = module.init(
+            dir=str(folder), name=Path(folder).name, config=dict(config), id=identity, resume="allow"
+        )
 
     def log(self, values: Mapping[str, float], step: int) -> None:
         self._run.log(dict(values), step=step)
