@@ -55,11 +55,13 @@ def split(
     from cliptune.files import atomic_write_text
 
     dataset = open_data(data_source(folder, None, split_seed=split_seed))
+    if dataset.root is None:
+        raise ValueError(f"{dataset.name} is made by the library and has no files that a split file could list.")
     with notes_said_once():
         chosen = dataset if shots is None else dataset.few_shot(shots, seed)
     describe_data(chosen)
     content = json.dumps(make_split(chosen), ensure_ascii=False, indent=1) + "\n"
-    root = dataset.root if dataset.root is not None else Path()
+    root = dataset.root
     picked = "" if shots is None else f"_{shots}shots_seed{seed}"
     target = Path(out).expanduser() if out is not None else root / f"split_{dataset.name}{picked}.json"
     if target.exists() and target.read_text(encoding="utf-8", errors="replace") != content:

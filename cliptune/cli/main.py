@@ -89,7 +89,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         # The reader has seen enough (`| head`); what is left in the buffer has nowhere to go.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
-    except (ValueError, OSError, ImportError) as error:
+    except (ValueError, OSError) as error:
+        return _fail(_sentence(error), debug)
+    except ImportError as error:
+        if error.name:  # raised by an import itself; a missing extra is told in a sentence of ours, without a name
+            raise
         return _fail(_sentence(error), debug)
     except RuntimeError as error:
         if "out of memory" not in str(error):

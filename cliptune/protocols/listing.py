@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import re
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from functools import cache
 from typing import Any, Literal, get_args, get_origin, get_type_hints
@@ -92,21 +93,16 @@ def _spelled(kind: Any, written: str) -> str:
     return " | ".join(map(str, get_args(kind))) if get_origin(kind) is Literal else written
 
 
-def _meanings(doc: str, known: list[str]) -> dict[str, str]:
-    """Option → its words in the "Args" of a docstring, where a line may begin with several names ("lr, epochs: …")."""
-    meanings: dict[str, str] = {}
-    current: list[str] = []
-    for line in doc.splitlines():
-        words = line.strip()
-        heads = [head.strip() for head in words.partition(":")[0].split(",")]
-        if ":" in words and all(head in known for head in heads):
-            current = heads
-            words = words.partition(":")[2].strip()
-            meanings |= dict.fromkeys(current, words)
-        elif words in ("Args:", "Options."):
-            current = []
-        elif current and words:
-            meanings |= {head: f"{meanings[head]} {words}" for head in current}
-        else:
-            current = []
-    return meanings
+def _meanings(doc: str, known: Sequence[str]) -> dict[str, str]:
+    """Option → its words in the "Args" of a docstring, where several may share an entry ("lr, epochs: …")."""
+    if not known:
+        return {}
+    text = " ".join(doc.partition("Args:")[2].partition("Raises:")[0].split())
+    name = "|".join(map(re.escape, known))
+    entries = list(re.finditer(rf"(?<!\S)((?:{name})(?:, (?:{name}))*): ", text))
+    ends = [entry.start() for entry in entries[1:]] + [len(text)]
+    return {
+        option: text[entry.end() : end].strip()
+        for entry, end in zip(entries, ends, strict=True)
+        for option in entry[1].split(", ")
+    }

@@ -193,7 +193,7 @@ def test_python_opens_what_the_command_line_made(cli, photos, run):
     ("words", "sentence"),
     [
         (["nowhere"], "'nowhere': expected the name of a data set, a folder"),
-        (["PHOTOS", "--method", "cop"], "no method 'cop'. Did you mean coop?"),
+        (["PHOTOS", "--method", "mapel"], "no method 'mapel'. Did you mean maple"),
         (["PHOTOS", "--set", "nctx=4"], "no option 'nctx'. Did you mean n_ctx?"),
         (["PHOTOS", "--set", "n_ctx=four"], "Option n_ctx: expected a whole number, got 'four'"),
         (["PHOTOS", "--set", "position=up"], "Option position: expected one of end, middle, front, got 'up'"),

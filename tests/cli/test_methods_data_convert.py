@@ -1,0 +1,171 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+NAMES = ("lynx", "puma", "red fox")
+
+
+def test_methods_lists_every_method_with_its_learnables(cli):
+    answer = cli("methods", "--json")
+    assert answer.code == 0, answer.err
+    rows = {row["name"]: row for row in json.loads(answer.out)}
+    assert rows["coop"]["learnables"] == 2048
+    assert rows["maple"]["paper"] == "2210.03117"
+    shown = cli("methods").out
+    assert "3,555,072" in shown
+    assert "513 per class" in shown
+
+
+def test_methods_shows_the_options_of_one(cli):
+    out = cli("methods", "coop").out
+    assert "n_ctx" in out
+    assert "learned tokens" in out
+    assert "end | middle | front" in out
+    assert "few_shot" in out
+    unknown = cli("methods", "mapel")
+    assert unknown.code == 2
+    assert "Did you mean maple" in unknown.err
+
+
+def test_data_list_names_what_can_be_asked_for(cli):
+    answer = cli("data", "list")
+    assert answer.code == 0
+    assert "tinyworld/objects" in answer.out
+
+
+def test_data_split_writes_a_file_that_fit_reads(cli, photos, backbone):
+    answer = cli("data", "split", photos, "--shots", 2, "--seed", 3)
+    assert answer.code == 0, answer.err
+    file = photos / "split_photos_2shots_seed3.json"
+    assert {split: len(items) for split, items in json.loads(file.read_text()).items()} == {
+        "train": 8,
+        "val": 8,
+        "test": 8,
+    }
+    assert f"cliptune fit {file}" in answer.out
+    assert cli("data", "split", photos, "--shots", 2, "--seed", 3).code == 0
+    fitted = cli("fit", file, "--method", "zeroshot", "--backbone", backbone, "--out", "out")
+    assert fitted.code == 0, fitted.err
+    assert "8 train, 8 val, 8 test" in fitted.out
+    elsewhere = cli("data", "split", photos, "--out", "split.json")
+    assert f"--root {photos}" in elsewhere.out
+    again = cli("fit", "split.json", "--root", photos, "--method", "zeroshot", "--backbone", backbone, "--out", "b")
+    assert again.code == 0, again.err
+    taken = cli("data", "split", photos, "--split-seed", 9, "--out", "split.json")
+    assert taken.code == 2
+    assert "holds something else already" in taken.err
+
+
+@pytest.fixture
+def released() -> dict[str, torch.Tensor]:
+    """A released MaPLe checkpoint for the toy CLIP: 2 tokens, both blocks."""
+    draw = torch.Generator().manual_seed(0)
+    text, image = 64, 128
+    return {
+        "prompt_learner.ctx": torch.randn(2, text, generator=draw),
+        "prompt_learner.compound_prompts_text.0": torch.randn(2, text, generator=draw),
+        "prompt_learner.proj.weight": torch.randn(image, text, generator=draw),
+        "prompt_learner.proj.bias": torch.randn(image, generator=draw),
+        "prompt_learner.compound_prompt_projections.0.weight": torch.randn(image, text, generator=draw),
+        "prompt_learner.compound_prompt_projections.0.bias": torch.randn(image, generator=draw),
+        "prompt_learner.token_prefix": torch.zeros(3, 1, text),
+        "prompt_learner.token_suffix": torch.zeros(3, 74, text),
+    }
+
+
+def test_convert_goes_both_ways(cli, released, backbone, photos):
+    torch.save({"state_dict": released, "epoch": 5}, "model.pth.tar-5")
+    Path("names.txt").write_text("\n".join(NAMES))
+    there = cli(
+        "convert",
+        "model.pth.tar-5",
+        "--from",
+        "maple",
+        "--out",
+        "run",
+        "--backbone",
+        backbone,
+        "--classes",
+        "names.txt",
+    )
+    assert there.code == 0, there.err
+    predicted = cli("predict", "run", photos / "snow" / "00.png", "--json")
+    (found,) = json.loads(predicted.out)
+    assert {entry["class"] for entry in found["predictions"]} == set(NAMES)
+    assert cli("eval", "run", "--data", photos).code == 0
+    no_data = cli("eval", "run")
+    assert no_data.code == 2
+    assert "--data NAME" in no_data.err
+
+    for file in ("back.pth.tar", "back.safetensors"):
+        back = cli("convert", "run", "--to", "maple", "--out", file)
+        assert back.code == 0, back.err
+    pickled = torch.load("back.pth.tar", weights_only=True)["state_dict"]
+    learned = {name: value for name, value in released.items() if "token_" not in name}
+    for written in (pickled, load_file("back.safetensors")):
+        assert set(written) == set(learned)
+        assert all(torch.equal(written[name], learned[name]) for name in learned)
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        (["x.tar", "--out", "run"], "say one of --from METHOD"),
+        (["x.tar", "--out", "run", "--from", "maple", "--classes", "a,b"], "there is no file x.tar"),
+        (["good.safetensors", "--out", "run", "--from", "maple"], "does not hold its class names"),
+        (
+            ["good.safetensors", "--out", "run", "--from", "coop", "--classes", "a,b"],
+            "not a released checkpoint of coop",
+        ),
+        (
+            ["good.safetensors", "--out", "run", "--from", "zeroshot", "--classes", "a,b"],
+            "no released checkpoint format",
+        ),
+        (
+            ["bad.tar", "--out", "run", "--from", "maple", "--classes", "a,b"],
+            "is not a checkpoint of tensors",
+        ),
+        (["nowhere", "--out", "x.tar", "--to", "maple"], "expected the folder of a finished run"),
+    ],
+)
+def test_bad_input_to_convert_is_one_sentence(cli, released, backbone, words, sentence):
+    save_file(released, "good.safetensors")
+    Path("bad.tar").write_bytes(b"nothing of the kind")
+    answer = cli("convert", *words, *(("--backbone", backbone) if "--from" in words else ()))
+    assert answer.code == 2
+    assert sentence in answer.err
+    assert "Traceback" not in answer.err
+
+
+def test_convert_refuses_another_method_and_an_existing_file(cli, photos, backbone):
+    cli("fit", photos, "--method", "coop", "--epochs", 1, "--out", "run", "--backbone", backbone)
+    other = cli("convert", "run", "--to", "maple", "--out", "x.tar")
+    assert other.code == 2
+    assert "of method 'coop'" in other.err
+    Path("x.tar").write_text("precious")
+    taken = cli("convert", "run", "--to", "coop", "--out", "x.tar")
+    assert taken.code == 2
+    assert Path("x.tar").read_text() == "precious"
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        (["data", "split", "nowhere"], "expected the name of a data set"),
+        (["data", "split"], "requires an argument"),
+        (["data", "lists"], 'Did you mean "list"?'),
+        (["data", "split", "EMPTY"], "found no class folder"),
+        (["data", "split", "tinyworld/objects"], "has no files"),
+    ],
+)
+def test_bad_input_to_data_is_one_sentence(cli, tmp_path, words, sentence):
+    (tmp_path / "empty").mkdir()
+    answer = cli(*(str(tmp_path / "empty") if word == "EMPTY" else word for word in words))
+    assert answer.code == 2
+    assert sentence in answer.err
+    assert "Traceback" not in answer.err

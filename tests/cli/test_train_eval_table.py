@@ -1,0 +1,154 @@
+from __future__ import annotations
+
+import csv
+import io
+import json
+import statistics
+from pathlib import Path
+
+import pytest
+
+DATA = "tinyworld/textures"
+
+
+@pytest.fixture(autouse=True)
+def _few_pictures(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Tinyworld with a handful of pictures per class."""
+    import cliptune.data.tinyworld.suites as suites
+
+    whole = suites.load_suite
+    monkeypatch.setattr(suites, "load_suite", lambda name, root=None: whole(name, train=6, val=2, test=2))
+
+
+@pytest.fixture
+def train(cli, backbone):
+    def run(out: str, *words: object, method: str = "coop"):
+        command = ("train", "--method", method, "--data", DATA, "--backbone", backbone, "--shots", 2, "--out", out)
+        if method == "coop":
+            command += ("--epochs", 1)
+        return cli(*command, *words)
+
+    return run
+
+
+def test_train_on_base_classes_then_eval_on_new_ones(cli, train):
+    answer = train("runs/a", "--classes", "base")
+    assert answer.code == 0, answer.err
+    assert "Accuracy on the base classes: " in answer.out
+    assert "cliptune eval runs/a --classes new" in answer.out
+    result = json.loads(Path("runs/a/result.json").read_text())
+    assert result["train_images"] == 5 * 2
+    assert result["evaluations"]["base"]["n"] == 5 * 2
+
+    new = cli("eval", "runs/a", "--classes", "new", "--json")
+    assert new.code == 0, new.err
+    numbers = json.loads(new.out)
+    assert numbers["n"] == 5 * 2
+    assert set(numbers["per_class"]).isdisjoint(result["evaluations"]["base"]["per_class"])
+    assert json.loads(Path("runs/a/result.json").read_text())["evaluations"]["new"]["accuracy"] == numbers["accuracy"]
+
+
+def test_eval_repeats_the_number_of_training(cli, train):
+    train("runs/a")
+    before = json.loads(Path("runs/a/result.json").read_text())
+    again = json.loads(cli("eval", "runs/a", "--json").out)
+    assert again["accuracy"] == before["evaluations"]["test"]["accuracy"]
+    assert json.loads(Path("runs/a/result.json").read_text()) == before
+    trained_on = json.loads(cli("eval", "runs/a", "--split", "train", "--json").out)
+    assert trained_on["n"] == before["train_images"]
+    assert json.loads(Path("runs/a/result.json").read_text()) == before
+
+
+def test_eval_on_other_data_and_own_folders(cli, train, photos):
+    train("runs/a")
+    answer = cli("eval", "runs/a", "--data", photos, "--per-class")
+    assert answer.code == 0, answer.err
+    assert "red fox" in answer.out
+    assert "photos/test" in json.loads(Path("runs/a/result.json").read_text())["evaluations"]
+
+
+def test_eval_warns_if_the_folder_has_changed(cli, photos, backbone):
+    cli("fit", photos, "--method", "zeroshot", "--out", "out", "--backbone", backbone)
+    (photos / "snow" / "00.png").unlink()
+    answer = cli("eval", "out")
+    assert answer.code == 0
+    assert "may have been trained on" in answer.err
+
+
+def test_a_published_recipe_is_a_start_that_other_settings_change(train):
+    answer = train("runs/a", "--recipe", "few_shot")
+    assert answer.code == 0, answer.err
+    config = json.loads(Path("runs/a/adapter_config.json").read_text())["config"]
+    assert (config["n_ctx"], config["words"], config["epochs"]) == (16, "", 1)
+    none = train("runs/b", "--recipe", "base2new", method="linear_probe")
+    assert none.code == 2
+    assert "no published recipe for 'base2new'" in none.err
+
+
+def test_table_averages_seeds_and_gives_the_harmonic_mean(cli, train):
+    for seed in (1, 2):
+        train(f"runs/coop-{seed}", "--classes", "base", "--seed", seed)
+        cli("eval", f"runs/coop-{seed}", "--classes", "new")
+    train("runs/zeroshot", "--classes", "base", method="zeroshot")
+    results = [json.loads(Path(f"runs/coop-{seed}/result.json").read_text()) for seed in (1, 2)]
+    base, new = ([r["evaluations"][half]["accuracy"] for r in results] for half in ("base", "new"))
+    answer = cli("table", "runs", "--format", "csv")
+    assert answer.code == 0, answer.err
+    coop, zeroshot = csv.DictReader(io.StringIO(answer.out))
+    assert float(coop["base"]) == pytest.approx(statistics.mean(base))
+    assert float(coop["base_std"]) == pytest.approx(statistics.pstdev(base))
+    b, n = statistics.mean(base), statistics.mean(new)
+    assert float(coop["harmonic_mean"]) == pytest.approx(2 * b * n / (b + n) if b * n else 0)
+    assert coop["seeds"] == "1 2"
+    assert zeroshot["new"] == zeroshot["harmonic_mean"] == ""
+
+    for style, mark in (("md", "| coop |"), ("latex", r"$\pm$"), ("text", "±")):
+        assert mark in cli("table", "runs", "--format", style).out
+
+
+def test_table_keeps_what_differs_apart_and_says_what(cli, train):
+    train("runs/last")
+    train("runs/val", "--select", "val")
+    train("runs/longer", "--set", "n_ctx=2")
+    out = cli("table", "runs", "--format", "md").out
+    assert "coop (n_ctx=4, select=last)" in out
+    assert "coop (n_ctx=4, select=val)" in out
+    assert "coop (n_ctx=2, select=last)" in out
+
+
+def test_table_refuses_the_same_run_twice(cli, train):
+    train("runs/a")
+    train("runs/b")
+    answer = cli("table", "runs")
+    assert answer.code == 2
+    assert "runs/a and runs/b are the same run" in answer.err
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        (["train"], "requires an argument"),
+        (["train", "--method", "coop", "--data", "tinyworld"], "is a family: say which one"),
+        (["train", "--method", "coop", "--data", "tinyworld/texture"], "Did you mean tinyworld/textures"),
+        (["train", "--method", "coop", "--data", DATA, "--classes", "old"], 'Choose from: "all", "base", "new"'),
+        (["train", "--method", "coop", "--data", DATA, "--recipe", "mine"], "Choose from"),
+        (["train", "--method", "coop+what", "--data", DATA], "no method 'what'"),
+        (["eval", "nowhere"], "expected the folder of a finished run"),
+        (["eval", "RUN", "--data", "nowhere"], "expected the name of a data set"),
+        (["eval", "PROBE", "--classes", "new"], "cannot speak of other classes"),
+        (["eval", "RUN", "--backbone", "mini.safetensors"], "no file or folder mini.safetensors"),
+        (["table", "nowhere"], "expected a folder with runs in it"),
+        (["table", "."], "there is no finished run"),
+        (["table", ".", "--format", "pdf"], "Choose from"),
+        (["tabel", "."], 'Did you mean "table"?'),
+    ],
+)
+def test_bad_input_is_one_sentence(cli, train, words, sentence):
+    if "RUN" in words:
+        train("run", method="zeroshot")
+    if "PROBE" in words:
+        train("probe", "--classes", "base", method="linear_probe")
+    answer = cli(*({"RUN": "run", "PROBE": "probe"}.get(word, word) for word in words))
+    assert answer.code == 2
+    assert sentence in answer.err
+    assert "Traceback" not in answer.err
