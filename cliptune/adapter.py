@@ -151,7 +151,7 @@ class Adapter(nn.Module):
         return self.clip.normalise(batch.images)[:, None] if pixels is None else pixels(batch.images, batch)
 
     def _encode(self, texts: TextBatch, ports: Any = EMPTY) -> Tensor:
-        return texts.reduce(F.normalize(self.clip.encode_text(texts, ports), dim=-1))
+        return texts.reduce(self.clip.encode_text(texts, ports))
 
     def _keep(self, what: str, texts: Callable[[], TextBatch]) -> Tensor:
         """Unit features of texts that no learnable reaches: encoded once per class set, device and precision."""

@@ -27,7 +27,8 @@ def from_published(
     """A recipe whose adapter holds the learnables of a released state dict.
 
     Args:
-        method: one whose file knows the names of its release: "coop", "cocoop", "kgcoop", "vpt", "ivlp", "maple".
+        method: one whose file knows the names of its release: "coop", "cocoop", "kgcoop", "vpt", "ivlp",
+            "maple", "promptsrc".
         tensors: released state dict; a "module." or missing "prompt_learner." prefix is understood. The frozen CLIP
             and the word embeddings of its class list, if they are in it, are left out: the latter must never be
             restored for other classes.

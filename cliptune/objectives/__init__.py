@@ -3,5 +3,13 @@
 from cliptune.objectives.base import LossFunction, WeightedLoss
 from cliptune.objectives.cross_entropy import cross_entropy
 from cliptune.objectives.knowledge_guided import knowledge_guided
+from cliptune.objectives.self_regularised import divergence, self_regularised
 
-__all__ = ["LossFunction", "WeightedLoss", "cross_entropy", "knowledge_guided"]
+__all__ = [
+    "LossFunction",
+    "WeightedLoss",
+    "cross_entropy",
+    "divergence",
+    "knowledge_guided",
+    "self_regularised",
+]

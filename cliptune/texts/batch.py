@@ -23,12 +23,14 @@ class TextBatch(TokenBatch):
         classes: C.
         ensemble: average the unit features of a class's texts, then normalise again, so that each class has one
             text feature. (The standard ensemble has both normalisations.)
+        raw_mean: of an ensemble, average the features as the tower gives them, and normalise only the mean.
     """
 
     class_of: Tensor
     view_of: Tensor
     classes: int
     ensemble: bool = False
+    raw_mean: bool = False
 
     @classmethod
     def one_each(cls, tokens: TokenBatch) -> TextBatch:
@@ -37,8 +39,9 @@ class TextBatch(TokenBatch):
         each = torch.arange(k, device=tokens.ids.device)
         return cls(tokens.ids, tokens.slots, each, torch.zeros_like(each), k)
 
-    def reduce(self, features: Tensor) -> Tensor:
-        """Unit features of the texts (I, K, D) → what votes: (I, C, D) unit for an ensemble, else unchanged."""
+    def reduce(self, embedding: Tensor) -> Tensor:
+        """Outputs of the text tower (I, K, D) → unit features that vote: (I, C, D) for an ensemble, else (I, K, D)."""
+        features = embedding if self.raw_mean and self.ensemble else F.normalize(embedding, dim=-1)
         if not self.ensemble:
             return features
         sums = features.new_zeros(len(features), self.classes, features.shape[-1])

@@ -30,9 +30,11 @@ class TemplatePhrasing:
     Args:
         templates: sentences with `{}`; empty for the classes' own template. More than one makes an ensemble:
             the mean of the unit features, normalised again (arXiv:2103.00020, Sec. 3.1.4).
+        raw_mean: average the features of an ensemble before they are normalised (PromptSRC's release).
     """
 
     templates: tuple[str, ...] = ()
+    raw_mean: bool = False
 
     def __call__(self, clip: CLIP, classes: ClassSet) -> TextBatch:
         templates = self.templates or (classes.template,)
@@ -40,7 +42,8 @@ class TemplatePhrasing:
         if len(templates) == 1:
             return TextBatch.one_each(tokens)
         class_of = torch.arange(len(classes), device=tokens.ids.device).repeat_interleave(len(templates))
-        return TextBatch(tokens.ids, tokens.slots, class_of, torch.zeros_like(class_of), len(classes), ensemble=True)
+        view_of = torch.zeros_like(class_of)
+        return TextBatch(tokens.ids, tokens.slots, class_of, view_of, len(classes), True, self.raw_mean)
 
 
 @dataclass(frozen=True)

@@ -16,6 +16,7 @@ OPTIONS = {
     "kgcoop": {"n_ctx": 3, "words": "", "form": "released"},
     "vpt": {"n_ctx": 3, "depth": 2},
     "ivlp": {"n_text": 3, "n_image": 2, "depth_text": 4, "depth_image": 2},
+    "promptsrc": {"n_text": 3, "n_image": 2, "depth_text": 4, "depth_image": 2},
     "maple": {"n_ctx": 2, "depth": 3},
 }
 
