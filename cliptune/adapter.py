@@ -5,17 +5,19 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from cliptune.batch import Batch
 from cliptune.clip.model import CLIP
-from cliptune.clip.ports import EMPTY
-from cliptune.heads import Head
+from cliptune.clip.pictures import fitted
+from cliptune.clip.ports import EMPTY, TowerPorts
+from cliptune.heads import FoldedClassifier, Head
 from cliptune.prompts import Prompt
 from cliptune.texts import ClassSet, Phrasing, TextBatch
 
@@ -30,6 +32,7 @@ class Outputs:
         image_features: (B, V, D) unit. text_features: (I, K, D) unit, I = 1 or B.
         image_embedding: (B, V, D), before unit norm.
         reference: the frozen CLIP's answer to the same batch, if it was asked for.
+        texts: what the K similarities are about: class, view and set of each text.
     """
 
     logits: Tensor
@@ -38,6 +41,7 @@ class Outputs:
     text_features: Tensor
     image_embedding: Tensor
     reference: Outputs | None = None
+    texts: TextBatch | None = None
 
 
 class Adapter(nn.Module):
@@ -50,6 +54,8 @@ class Adapter(nn.Module):
         prompt: what is learned and where it enters.
         head: similarity to logits.
         reference_phrasing: wording of the frozen reference; None for the phrasing of the classes' own template.
+        chunk: views that pass the image tower together; more are encoded in pieces, and in training their inside is
+            computed again for the backward pass, so that memory is bounded by the piece. None for all at once.
     """
 
     def __init__(
@@ -60,8 +66,12 @@ class Adapter(nn.Module):
         prompt: Prompt,
         head: Head,
         reference_phrasing: Phrasing | None = None,
+        chunk: int | None = None,
     ) -> None:
         super().__init__()
+        if chunk is not None and chunk < 1:
+            raise ValueError(f"Adapter: chunk must be at least 1 view, or None for all at once, got {chunk}.")
+        self.chunk = chunk
         self.clip, self.prompt, self.head = clip, prompt, head
         self.phrasing, self.reference_phrasing = phrasing, reference_phrasing
         self.trained_classes = classes
@@ -94,6 +104,7 @@ class Adapter(nn.Module):
         Args:
             classes: names, in the order of the logits.
             template: hand-written sentence with `{}` for methods that use one; None keeps the present one.
+                Descriptions are kept likewise, for the classes that have some.
             seen: are these the classes trained on? None decides by comparing the names.
         Raises: ValueError if the prompt or the head is specific to its training classes.
         """
@@ -101,12 +112,20 @@ class Adapter(nn.Module):
         if template is None and not isinstance(classes, ClassSet):
             template = self.classes.template
         given = given.with_template(template)
+        if not given.descriptions:
+            given = replace(given, descriptions=self.trained_classes.descriptions)
         self._set(given, seen=given.names == self.trained_classes.names if seen is None else seen)
         return self
 
     def for_texts(self, classes: Sequence[str] | ClassSet, *, seen: bool | None = None) -> Adapter:
         """Another adapter that shares the learnables and speaks of other classes."""
         return copy.copy(self)._own_registers().set_classes(classes, seen=seen)
+
+    def with_prompt(self, prompt: Prompt) -> Adapter:
+        """Another adapter that has this prompt and shares everything else, also its mode and classes."""
+        other = copy.copy(self)._own_registers()
+        other.prompt = prompt
+        return other
 
     def _own_registers(self) -> Adapter:
         # nn.Module keeps its children in dictionaries, which a shallow copy would share.
@@ -133,25 +152,52 @@ class Adapter(nn.Module):
         ports = self.prompt(seen=self.seen)  # once per step: both towers see one sample of the prompt
         if image_embedding is None:
             views = self._views(batch, ports.pixels)
-            image_embedding = self.clip.encode_image(views, ports.image)
+            image_embedding = self._encode_views(views, ports.image)
             if ports.features is not None:
                 image_embedding = ports.features(image_embedding)
         image = F.normalize(image_embedding, dim=-1)
         if text_features is None:
             text = ports.text_given(image)
             text_features = self._fixed_features() if text.empty else self._encode(self.texts, text)
+        if not self.head.settled:
+            self.head.settle(text_features, self.texts)
         similarity = self.clip.scale * image @ text_features.mT
         logits = self.head(similarity, self.texts, image_embedding)
         untouched = ports.image.empty and ports.pixels is None and ports.features is None
         bare = image_embedding if untouched else None
         reference = self.reference(batch, bare) if "reference" in needs else None
-        return Outputs(logits, similarity, image, text_features, image_embedding, reference)
+        return Outputs(logits, similarity, image, text_features, image_embedding, reference, self.texts)
 
     def _views(self, batch: Batch, pixels: Any) -> Tensor:
-        return self.clip.normalise(batch.images)[:, None] if pixels is None else pixels(batch.images, batch)
+        if pixels is not None:
+            return pixels(batch.images, batch)
+        images = batch.images
+        if self.prompt.resolution is not None:  # a smaller picture, meant for a frame
+            images = fitted(images, self.clip.image.resolution)
+        return self.clip.normalise(images)[:, None]
+
+    def _encode_views(self, views: Tensor, ports: TowerPorts) -> Tensor:
+        """(B, V, 3, R, R) → (B, V, D), in pieces of at most `chunk` views (whole images, if an image has more)."""
+        images, per_image = views.shape[:2]
+        if self.chunk is None or images * per_image <= self.chunk:
+            return self.clip.encode_image(views, ports)
+        pieces = []
+        for rows in torch.arange(images, device="cpu").split(max(1, self.chunk // per_image)):
+            cut = slice(int(rows[0]), int(rows[-1]) + 1)
+            # Leaves are (n, d), or (B or 1, V or 1, n, d); of these, only one per image is cut.
+            own = ports.map(lambda leaf, cut=cut: leaf[cut] if leaf.ndim > 3 and len(leaf) == images > 1 else leaf)
+            if torch.is_grad_enabled():
+                pieces.append(checkpoint(self.clip.encode_image, views[cut], own, use_reentrant=False))
+            else:
+                pieces.append(self.clip.encode_image(views[cut], own))
+        return torch.cat(pieces)
 
     def _encode(self, texts: TextBatch, ports: Any = EMPTY) -> Tensor:
         return texts.reduce(self.clip.encode_text(texts, ports))
+
+    def forget(self) -> None:
+        """Drop kept features of unprompted texts, after frozen weights have changed."""
+        self._kept.clear()
 
     def _keep(self, what: str, texts: Callable[[], TextBatch]) -> Tensor:
         """Unit features of texts that no learnable reaches: encoded once per class set, device and precision."""
@@ -199,7 +245,36 @@ class Adapter(nn.Module):
         from cliptune.images import as_batch
 
         with self.evaluating():
-            return self(Batch.of(as_batch(images, self.clip.image.resolution).to(self.clip.device))).logits
+            return self(Batch.of(as_batch(images, self.resolution).to(self.clip.device))).logits
+
+    @torch.no_grad()
+    def fold(self) -> FoldedClassifier:
+        """The texts, the head and the scale as one linear classifier per view of the image.
+
+        It takes the unit image features (B, V, D) of this adapter; the pattern on the pixels stays where it is.
+        Raises: ValueError where the answer is not linear in the image features: the head chooses among the texts per
+            image, or the texts depend on the image.
+        """
+        with self.evaluating():
+            ports = self.prompt(seen=self.seen)
+            if ports.condition is not None:
+                raise ValueError(
+                    "Adapter: the texts depend on the image (a condition port), so there is no one linear classifier "
+                    "to fold into. Fold a method with fixed texts."
+                )
+            text = self._fixed_features() if ports.text.empty else self._encode(self.texts, ports.text)
+            if not self.head.settled:
+                self.head.settle(text, self.texts)
+            side = self.resolution
+            probe = Batch.of(torch.zeros(1, 3, side, side, device=self.clip.device))
+            views = self._views(probe, ports.pixels).shape[1]
+            prototypes = self.head.fold(text[0].double(), self.texts, views)
+        return FoldedClassifier((self.clip.scale.double() * prototypes).float())
+
+    @property
+    def resolution(self) -> int:
+        """Side in pixels of the images that this adapter wants: the tower's, unless a pattern frames smaller ones."""
+        return self.prompt.resolution or self.clip.image.resolution
 
     @contextmanager
     def evaluating(self) -> Any:

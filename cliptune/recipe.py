@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from random import Random
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from torch import Tensor
@@ -11,6 +12,30 @@ from torch import Tensor
 if TYPE_CHECKING:
     from cliptune.adapter import Adapter, Outputs
     from cliptune.batch import Batch
+
+
+class Pool(Protocol):
+    """The training images that a sampler may add to a batch: those that the stage is given, and no others.
+
+    Called with positions in the training split, it gives them as a batch, transformed as the stage's images are.
+
+    Attributes:
+        labels: (N,) int64, class of every position.
+        random: its own generator, seeded by run, stage, epoch and step.
+    """
+
+    labels: Tensor
+    random: Random
+
+    def __call__(self, positions: list[int]) -> Batch: ...
+
+    def embedding(self, batch: Batch) -> Tensor | None:
+        """Image embeddings (B, V, D) of a batch where they are known, else None."""
+        ...
+
+
+Sampler = Callable[["Adapter", "Batch", Pool], "Batch"]
+"""Adds images to a batch: `(adapter, batch, pool) → batch`; a reference, not a copy, of the run's adapter."""
 
 
 class Objective(Protocol):
@@ -42,6 +67,8 @@ class OptimiserConfig:
         min_lr: where the cosine ends.
         recount: True starts counting the cosine's epochs after the warm-up, as the CoOp family's recipes do; False
             counts from the first epoch (the warm-up takes its share of the curve, the peak is still reached).
+        horizon: epochs over which the cosine would reach its end; None for the stage's own epochs.
+        factors: start of a learnable's name → factor on the rate, for recipes with several rates; others take 1.
     """
 
     lr: float
@@ -57,6 +84,8 @@ class OptimiserConfig:
     warmup: Literal["constant", "linear"] = "constant"
     min_lr: float = 0.0
     recount: bool = True
+    horizon: int | None = None
+    factors: Mapping[str, float] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if self.name not in ("sgd", "adamw"):
@@ -76,8 +105,12 @@ class Stage:
         optimiser: None for a stage that only observes (no learnable moves by gradient; heads count or fit).
         name: shown in progress and metrics.
         augment: random crop and flip (the train transform); False uses the test transform.
+        resize_first: bring the short side to the adapter's resolution before the random crop is taken.
+        keep_last: a last batch that is not full is used as well, instead of dropped.
         observe: splits shown to `head.observe` in a stage that only observes, in this order; absent ones are skipped.
         sampler: adds images to a batch (hard negatives); None for plain shuffling.
+        before: called as `hook(adapter)` when the stage begins, and again when a run is resumed within it: whatever
+            a hook does once must leave a mark among the learnables.
         after_epoch: called as `hook(adapter, epoch, epochs)` when an epoch ends. A hook that keeps state
             between epochs has `state_dict()` and `load_state_dict()`.
     """
@@ -88,8 +121,11 @@ class Stage:
     optimiser: OptimiserConfig | None
     name: str = "train"
     augment: bool = True
+    resize_first: bool = False
+    keep_last: bool = False
     observe: tuple[str, ...] = ("train",)
-    sampler: Any | None = None
+    sampler: Sampler | None = None
+    before: Sequence[Callable[[Adapter], None]] = ()
     after_epoch: Sequence[Callable[[Adapter, int, int], None]] = ()
 
     def __post_init__(self) -> None:
@@ -110,6 +146,7 @@ class Recipe:
         method: the name it was built from, add-ons joined by "+".
         config: the resolved options of the method.
         flags: honest flags for `result.json` (extra images, unlabelled test classes seen, external models).
+        remarks: restrictions that a combination of method and add-ons works under, a phrase each.
     """
 
     adapter: Adapter
@@ -117,3 +154,4 @@ class Recipe:
     method: str = ""
     config: dict[str, Any] = field(default_factory=dict)
     flags: Mapping[str, Any] = field(default_factory=dict)
+    remarks: tuple[str, ...] = ()

@@ -26,7 +26,9 @@ Transform = Callable[[Image.Image], Tensor]
 """RGB picture of any size → (3, R, R) float32 in [0, 1]."""
 
 
-def train_transform(resolution: int, scale: tuple[float, float] = (0.08, 1.0)) -> Transform:
+def train_transform(
+    resolution: int, scale: tuple[float, float] = (0.08, 1.0), *, resize_first: bool = False
+) -> Transform:
     """Random resized crop (area share `scale`, aspect 3/4 to 4/3, bicubic) and a mirror image half of the
     time.
 
@@ -34,6 +36,8 @@ def train_transform(resolution: int, scale: tuple[float, float] = (0.08, 1.0)) -
         resolution: R in pixels; the tower's.
         scale: smallest and largest share of the picture's area; (0.08, 1) in the CoOp line and CLIP-LoRA,
             (0.5, 1) in Tip-Adapter.
+        resize_first: bring the short side to R before the crop is taken, which so comes from fewer pixels; in visual
+            reprogramming.
     Returns: callable, RGB picture → (3, R, R) float32 in [0, 1]; draws from torch's CPU generator.
     """
     low, high = scale
@@ -41,7 +45,8 @@ def train_transform(resolution: int, scale: tuple[float, float] = (0.08, 1.0)) -
         raise ValueError(f"train_transform: scale must be 0 < low ≤ high ≤ 1, got {scale}. The default is (0.08, 1).")
     size = (_checked(resolution), resolution)
     crop = RandomResizedCrop(size, scale=(low, high), interpolation=InterpolationMode.BICUBIC)
-    return Compose([crop, RandomHorizontalFlip(), ToTensor()])
+    first = [Resize(resolution, interpolation=InterpolationMode.BICUBIC)] if resize_first else []
+    return Compose([*first, crop, RandomHorizontalFlip(), ToTensor()])
 
 
 def test_transform(resolution: int) -> Transform:

@@ -1,7 +1,11 @@
 """How texts vote: similarity to logits."""
 
 from cliptune.heads.base import Head
+from cliptune.heads.folded import FoldedClassifier
 from cliptune.heads.linear import LinearHead
 from cliptune.heads.mean import MeanHead
+from cliptune.heads.nearest import NearestHead
+from cliptune.heads.prm import PRMHead
+from cliptune.heads.rvp import RVPHead
 
-__all__ = ["Head", "LinearHead", "MeanHead"]
+__all__ = ["FoldedClassifier", "Head", "LinearHead", "MeanHead", "NearestHead", "PRMHead", "RVPHead"]

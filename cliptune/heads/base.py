@@ -13,16 +13,32 @@ class Head(nn.Module):
     """Similarities (B, V, K) → logits (B, C). Most heads learn nothing; some count, some fit.
 
     `class_specific`: true once it holds values per class, so that it cannot speak of other classes.
+    `settled`: false while it waits to be shown the text features (see `settle`).
     """
 
     class_specific = False
+    settled = True
 
     def forward(self, similarity: Tensor, texts: TextBatch, image_embedding: Tensor) -> Tensor:
         """Args: similarity (B, V, K), scaled; image_embedding (B, V, D), before unit norm."""
         raise NotImplementedError
+
+    def settle(self, text_features: Tensor, texts: TextBatch) -> None:
+        """See the unit text features (I, K, D) once, before the first answer; heads that group texts do it here."""
 
     def observe(self, out: Any, labels: Tensor, split: str = "train") -> None:
         """See a batch of outputs with its labels; heads that count or fit keep what they need."""
 
     def refit(self) -> None:
         """An epoch, or an observing stage, has ended."""
+
+    def fold(self, text_features: Tensor, texts: TextBatch, views: int) -> Tensor:
+        """One vector per view and class, (V, C, D), whose products with the image features are the logits / scale.
+
+        Args: text_features (K, D) unit.
+        Raises: ValueError where logits are not linear in the similarities.
+        """
+        raise ValueError(
+            f"{type(self).__name__}: this head is not linear in the similarities, so it cannot be folded into one "
+            "matrix. Keep the adapter as it is, or use a head with fixed weights."
+        )

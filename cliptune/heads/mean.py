@@ -20,3 +20,9 @@ class MeanHead(Head):
         owner, votes = texts.class_of[voting], votes[:, voting]
         sums = votes.new_zeros(len(votes), texts.classes).index_add(1, owner, votes)
         return sums / torch.bincount(owner, minlength=texts.classes).to(sums.dtype)
+
+    def fold(self, text_features: Tensor, texts: TextBatch, views: int) -> Tensor:
+        """Mean text of each class, for every view alike."""
+        # The mean is linear, so it acts on texts as it acts on their similarities.
+        means = self(text_features.T[:, None], texts, text_features).T
+        return (means / views).expand(views, -1, -1)

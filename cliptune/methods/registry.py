@@ -18,7 +18,7 @@ import cliptune.wrappers
 from cliptune.clip.model import CLIP, CLIPConfig
 from cliptune.clip.tokenizer import default_tokenizer
 from cliptune.recipe import Recipe
-from cliptune.texts import ClassSet
+from cliptune.texts import ClassSet, read_descriptions
 
 
 @dataclass(frozen=True)
@@ -71,11 +71,13 @@ def build(method: str, clip: CLIP, classes: Sequence[str] | ClassSet, *, seed: i
     """Build adapter and stages of a method.
 
     Args:
-        method: a host, with add-ons joined by "+" in any order, such as "coop" or "maple+dpc".
+        method: a host, with add-ons joined by "+", such as "coop" or "maple+rlp+dpc"; the order in which they are
+            named does not matter.
         clip: the frozen backbone.
         classes: names in label order, or a `ClassSet` with the data set's template.
         seed: of the random start of the learnables.
-        options: fields of the method's `Config`; `template` may also be given for the hand-written sentence.
+        options: fields of the method's `Config`; `template` may also be given for the hand-written sentence, and
+            `descriptions` for a file or folder of sentences about the classes.
     Raises: ValueError for an unknown method or option, naming the nearest, or for a combination that cannot be.
     """
     parts = [part.strip() for part in method.split("+")]
@@ -85,17 +87,19 @@ def build(method: str, clip: CLIP, classes: Sequence[str] | ClassSet, *, seed: i
             f"build: {method!r} must name exactly one method and each add-on once. "
             f"Methods: {', '.join(names())}. Add-ons: {', '.join(add_ons()) or 'none'}."
         )
-    template = options.pop("template", None)
+    template, descriptions = options.pop("template", None), options.pop("descriptions", None)
     class_set = ClassSet.of(classes).with_template(template)
+    if descriptions is not None:
+        class_set = class_set.with_descriptions(read_descriptions(descriptions))
     module = find(hosts[0])
-    wrappers = [find(name) for name in sorted(set(parts) - set(hosts))]
+    wrappers = sorted((find(name) for name in set(parts) - set(hosts)), key=lambda wrapper: wrapper.ORDER)
     configs = _configs([module, *wrappers], options, method)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         recipe = module.build(clip, class_set, configs[0])
         for wrapper, config in zip(wrappers, configs[1:], strict=True):
             recipe = wrapper.build(recipe, config)
-    recipe.method = method
+    recipe.method = "+".join([hosts[0], *(_name(wrapper) for wrapper in wrappers)])
     recipe.config = {
         **{key: value for config in configs for key, value in asdict(config).items()},
         **({} if template is None else {"template": template}),
@@ -142,6 +146,10 @@ def _by_shots(values: dict[int, Any], shots: int | None) -> Any:
     return values[max(below) if below else min(values)]
 
 
+def _name(module: ModuleType) -> str:
+    return module.__name__.rpartition(".")[2]
+
+
 def _is_host(name: str) -> bool:
     if name in _modules(cliptune.wrappers):
         return False
@@ -170,7 +178,7 @@ def _configs(modules: Sequence[ModuleType], options: dict[str, Any], method: str
             raise ValueError(
                 f"{method}: there is no option {key!r}. "
                 + (f"Did you mean {' or '.join(near)}? " if near else "")
-                + f"Options: {', '.join(sorted(known | {'template'}))}."
+                + f"Options: {', '.join(sorted(known | {'template', 'descriptions'}))}."
             )
     return [
         module.Config(**{f.name: options[f.name] for f in fields(module.Config) if f.name in options})

@@ -3,6 +3,16 @@
 from cliptune.prompts.base import Prompt, Together
 from cliptune.prompts.conditional import ConditionalTokens
 from cliptune.prompts.coupled import CoupledTokens
+from cliptune.prompts.pixels import PixelFrame, PixelOverlay
 from cliptune.prompts.tokens import DeepTokens, NoPrompt
 
-__all__ = ["ConditionalTokens", "CoupledTokens", "DeepTokens", "NoPrompt", "Prompt", "Together"]
+__all__ = [
+    "ConditionalTokens",
+    "CoupledTokens",
+    "DeepTokens",
+    "NoPrompt",
+    "PixelFrame",
+    "PixelOverlay",
+    "Prompt",
+    "Together",
+]

@@ -13,9 +13,13 @@ class Prompt(nn.Module):
     """What is learned and where it enters: forward gives the ports.
 
     `class_specific`: true if it holds one matrix per class, so that it cannot speak of other classes.
+    `resolution`: side in pixels of the images it wants to be given; None for the tower's.
+    `map_names`: submodules that turn one prompt, or a feature, into another and enter no tower themselves.
     """
 
     class_specific = False
+    resolution: int | None = None
+    map_names: tuple[str, ...] = ()
 
     def forward(self, seen: bool = True) -> Ports:
         """The ports of this step. `seen`: is the class set the one trained on?"""
@@ -33,6 +37,7 @@ class Together(Prompt):
         super().__init__()
         self.parts = nn.ModuleDict(prompts)
         self.class_specific = any(prompt.class_specific for prompt in prompts.values())
+        self.resolution = next((prompt.resolution for prompt in prompts.values() if prompt.resolution), None)
 
     def forward(self, seen: bool = True) -> Ports:
         return reduce(compose, (prompt(seen) for prompt in self.parts.values()))

@@ -23,6 +23,7 @@ class TextBatch(TokenBatch):
         classes: C.
         ensemble: average the unit features of a class's texts, then normalise again, so that each class has one
             text feature. (The standard ensemble has both normalisations.)
+        set_of: (K,) int64, which set of descriptions each text is from, counted from 0; None where there are no sets.
         raw_mean: of an ensemble, average the features as the tower gives them, and normalise only the mean.
     """
 
@@ -31,6 +32,7 @@ class TextBatch(TokenBatch):
     classes: int
     ensemble: bool = False
     raw_mean: bool = False
+    set_of: Tensor | None = None
 
     @classmethod
     def one_each(cls, tokens: TokenBatch) -> TextBatch:
@@ -51,3 +53,18 @@ class TextBatch(TokenBatch):
     def one_vote_each(self) -> bool:
         """Does feature c, after `reduce`, speak for class c, for all C classes?"""
         return self.ensemble or self.class_of.tolist() == list(range(self.classes))
+
+    @cached_property
+    def blocks(self) -> Tensor:
+        """(C, M) int64: positions of each class's own texts, in order, where every class has M of them.
+
+        Raises: ValueError if the classes have different numbers of texts.
+        """
+        counts = torch.bincount(self.class_of[self.class_of >= 0], minlength=self.classes)
+        if int(counts.min()) != int(counts.max()) or not int(counts.min()):
+            raise ValueError(
+                f"TextBatch: every class needs the same number of texts here, got between {int(counts.min())} and "
+                f"{int(counts.max())}. Draw the same number of descriptions for each class."
+            )
+        by_class = torch.argsort(self.class_of, stable=True)
+        return by_class[-int(counts.sum()) :].view(self.classes, -1)

@@ -16,7 +16,8 @@ class ClassSet:
         names: C class names in label order. Two classes may share a name (ImageNet has two such pairs): labels are
             positions, never names.
         template: hand-written sentence of the data set, with `{}` where the name goes.
-        descriptions: cause → class name → sentences, where a data set has them.
+        descriptions: set or cause → class name → sentences, where a data set has them; in the order in which
+            they are to be used. Sets called "des" and "dist" hold describing and distinguishing attributes.
 
     Raises: ValueError for no classes, a blank name, or a template without `{}`.
     """
@@ -45,6 +46,9 @@ class ClassSet:
 
     def with_template(self, template: str | None) -> ClassSet:
         return self if template is None else replace(self, template=template)
+
+    def with_descriptions(self, descriptions: Mapping[str, Mapping[str, Sequence[str]]]) -> ClassSet:
+        return replace(self, descriptions=descriptions)
 
     def __len__(self) -> int:
         return len(self.names)

@@ -87,7 +87,7 @@ def evaluate(
         if embeddings is not None:
             passes = in_order_without_images(split, batch_size, where)
         else:
-            transform = test_transform(adapter.clip.image.resolution)
+            transform = test_transform(adapter.resolution)
             passes = batches(
                 split, transform, batch_size, shuffle=False, seed=0, workers=workers, device=where, cache=images
             )

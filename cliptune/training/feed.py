@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from random import Random
 from typing import TYPE_CHECKING
 
 import torch
@@ -11,7 +13,7 @@ from torch import Tensor
 from cliptune.batch import Batch
 from cliptune.data.images import ImageCache
 from cliptune.data.items import Dataset, Split
-from cliptune.data.loader import batches, gather, order, steps_per_epoch
+from cliptune.data.loader import DropLast, batches, gather, order, steps_per_epoch
 from cliptune.data.transforms import Transform, mixed, test_transform, train_transform
 from cliptune.recipe import Stage
 from cliptune.training.distributed import Processes
@@ -62,13 +64,13 @@ class Feed:
         self.seed, self.workers, self.views = seed, workers, views
         self.cache_features = cache_features == "auto"
         self.images = ImageCache() if cache_images else None
-        resolution = adapter.clip.image.resolution
-        self.train_transform: Transform = train_transform(resolution)
-        self.test_transform: Transform = test_transform(resolution)
+        self.train_transform: Transform = train_transform(adapter.resolution)
+        self.test_transform: Transform = test_transform(adapter.resolution)
         self._tables: dict[tuple[str, int | None, int], Tensor] = {}
 
     def begin(self, stage: Stage) -> None:
-        """Forget embeddings that an earlier stage's learnables may have changed; check what the stage asks."""
+        """Forget embeddings that an earlier stage's learnables may have changed; do and check what the stage asks."""
+        self.train_transform = train_transform(self.adapter.resolution, resize_first=stage.resize_first)
         if not self.adapter.image_is_frozen:
             self._tables.clear()
         if self.views is not None and stage.optimiser is not None and not self.adapter.image_is_frozen:
@@ -83,15 +85,14 @@ class Feed:
             )
 
     def steps(self, stage: Stage) -> int:
-        """Optimiser steps per epoch; a last partial batch is dropped unless it is the only one."""
-        return steps_per_epoch(len(self.data.train), stage.batch_size)
+        """Optimiser steps per epoch; a last partial batch is dropped, unless it is the only one or to be kept."""
+        return steps_per_epoch(len(self.data.train), stage.batch_size, drop_last=_drop_last(stage))
 
-    def batch_size(self, stage: Stage, share: Batch) -> int:
-        """Images of a training batch on all processes together; `share` is this process's part of it."""
+    def batch_size(self, stage: Stage, share: Batch, step: int) -> int:
+        """Images of a step's batch on all processes together; `share` is this process's part of it."""
         if stage.sampler is not None:
             return len(share)
-        # All batches are full: a partial one is taken only if it is alone.
-        return min(stage.batch_size, len(self.data.train))
+        return min(stage.batch_size, len(self.data.train) - step * stage.batch_size)
 
     def training(self, stage: Stage, number: int, epoch: int, start: int) -> Iterator[tuple[Batch, Tensor | None]]:
         """This process's share of each batch of an epoch, from step `start` on, with embeddings (b, V, D) or None."""
@@ -109,7 +110,7 @@ class Feed:
             return batch.to(self.processes.device)
 
         shares = self._shares(split, stage, seed, epoch, start) if table is not None else None
-        for batch in (
+        loaded = (
             map(draw, shares)
             if shares is not None
             else batches(
@@ -119,6 +120,7 @@ class Feed:
                 shuffle=True,
                 seed=seed,
                 epoch=epoch,
+                drop_last=_drop_last(stage),
                 workers=self.workers,
                 device=self.processes.device,
                 start_step=start,
@@ -126,15 +128,23 @@ class Feed:
                 world_size=self.processes.world,
                 cache=self.images,
             )
-        ):
+        )
+        for step, batch in enumerate(loaded, start):
             if stage.sampler is not None:
-                batch = stage.sampler(self.adapter, batch, draw)
+                pool = StepPool(draw, split.labels, table, Random(mixed(seed, epoch, step)))
+                batch = stage.sampler(self.adapter, batch, pool)
             yield batch, None if table is None else table[batch.index]
 
-    def in_order(self, name: str) -> Iterator[tuple[Batch, Tensor | None]]:
-        """A split once, in its own order and without augmentation; every process sees all of it."""
-        split, table = self.data[name], self.embeddings(name)
-        for batch in self._ordered(split, self.test_transform, 0, 0, images=table is None):
+    def in_order(self, name: str, number: int | None = None) -> Iterator[tuple[Batch, Tensor | None]]:
+        """A split once, in its own order; every process sees all of it.
+
+        Args:
+            number: of the stage to augment for; None for no augmentation.
+        """
+        seed = 0 if number is None else mixed(self.seed, number)
+        table = self._table(name, None if number is None else 0, seed)
+        transform = self.test_transform if number is None else self.train_transform
+        for batch in self._ordered(self.data[name], transform, seed, 0, images=table is None):
             yield batch, None if table is None else table[batch.index]
 
     def embeddings(self, name: str) -> Tensor | None:
@@ -174,6 +184,26 @@ class Feed:
         for step in range(start, self.steps(stage)):
             whole = positions[step * size : (step + 1) * size]
             yield whole[self.processes.share(len(whole))]
+
+
+@dataclass(frozen=True)
+class StepPool:
+    """The training images that one step's sampler may draw from; see `recipe.Pool`."""
+
+    draw: Callable[[list[int]], Batch]
+    labels: Tensor
+    table: Tensor | None
+    random: Random
+
+    def __call__(self, positions: list[int]) -> Batch:
+        return self.draw(positions)
+
+    def embedding(self, batch: Batch) -> Tensor | None:
+        return None if self.table is None else self.table[batch.index]
+
+
+def _drop_last(stage: Stage) -> DropLast:
+    return False if stage.keep_last else "field"
 
 
 @torch.no_grad()

@@ -86,6 +86,9 @@ class Training:
         self._resume()
         for number in range(self.position.stage, len(self.recipe.stages)):
             stage = self.recipe.stages[number]
+            torch.manual_seed(mixed(self.options.seed, number))
+            for begin in stage.before:
+                begin(self.adapter)
             self.feed.begin(stage)
             if stage.optimiser is None:
                 self._observe(number, stage)
@@ -98,7 +101,7 @@ class Training:
         assert stage.optimiser is not None
         assert stage.objective is not None
         adapter, feed, position = self.adapter, self.feed, self.position
-        optimiser = build_optimiser(stage.optimiser, adapter.trainable().values())
+        optimiser = build_optimiser(stage.optimiser, adapter.trainable())
         scaler = build_scaler(self.options.precision, self.processes.device)
         best = None
         if self._resumed is not None:
@@ -118,7 +121,7 @@ class Training:
                     batch,
                     embedding,
                     progress=epoch / stage.epochs,
-                    whole=feed.batch_size(stage, batch),
+                    whole=feed.batch_size(stage, batch, position.step),
                     pieces=self.options.accumulate,
                     seed=mixed(self.options.seed, number, epoch, position.step),
                     scaler=scaler,
@@ -149,14 +152,15 @@ class Training:
             position.selected.append({"stage": stage.name, "epoch": best.epoch, "accuracy": best.score})
 
     def _observe(self, number: int, stage: Stage) -> None:
-        """Show whole splits to the head, in order and without augmentation; nothing moves by gradient."""
+        """Show whole splits to the head, in order; nothing moves by gradient. Only training images are augmented."""
         self.adapter.eval()
         torch.manual_seed(mixed(self.options.seed, number))
         seen = [name for name in stage.observe if len(self.feed.data[name])]
         with torch.no_grad():
             text = self.adapter.text_features()
             for name in seen:
-                for batch, embedding in self.feed.in_order(name):
+                augmented = stage.augment and name == "train"
+                for batch, embedding in self.feed.in_order(name, number if augmented else None):
                     out = self.adapter(batch, text_features=text, image_embedding=embedding)
                     self.adapter.head.observe(out, batch.labels, split=name)
             self.adapter.head.refit()

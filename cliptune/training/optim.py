@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -10,32 +11,44 @@ from torch import Tensor, nn
 from cliptune.recipe import OptimiserConfig
 
 
-def build_optimiser(config: OptimiserConfig, parameters: Iterable[nn.Parameter]) -> torch.optim.Optimizer:
-    """SGD (no Nesterov, no dampening) or AdamW over `parameters`.
+def build_optimiser(
+    config: OptimiserConfig, parameters: Iterable[nn.Parameter] | Mapping[str, nn.Parameter]
+) -> torch.optim.Optimizer:
+    """SGD (no Nesterov, no dampening) or AdamW over `parameters`; by name, where `config.factors` tells them apart.
 
     The plain per-tensor update is used, not the fused or multi-tensor one: learnables are few and small, and the
     plain one rounds the same way on every machine and in every grouping.
 
     Raises: ValueError if there is nothing to train.
     """
-    parameters = list(parameters)
-    if not parameters:
+    named = parameters if isinstance(parameters, Mapping) else {str(i): p for i, p in enumerate(parameters)}
+    if not named:
         raise ValueError(
             "The stage has an optimiser but the adapter has no parameter that trains. "
             "Use a stage with optimiser=None, or a method that has learnables."
         )
+    groups = _groups(config, named)
     if config.name == "sgd":
         return torch.optim.SGD(
-            parameters, lr=config.lr, momentum=config.momentum, weight_decay=config.weight_decay, foreach=False
+            groups, lr=config.lr, momentum=config.momentum, weight_decay=config.weight_decay, foreach=False
         )
     return torch.optim.AdamW(
-        parameters, lr=config.lr, betas=config.betas, eps=config.eps, weight_decay=config.weight_decay, foreach=False
+        groups, lr=config.lr, betas=config.betas, eps=config.eps, weight_decay=config.weight_decay, foreach=False
     )
+
+
+def _groups(config: OptimiserConfig, named: Mapping[str, nn.Parameter]) -> list[dict[str, Any]]:
+    """One group per factor on the rate, in order of first appearance."""
+    groups: dict[float, list[nn.Parameter]] = {}
+    for name, parameter in named.items():
+        factor = next((f for start, f in config.factors.items() if name.startswith(start)), 1.0)
+        groups.setdefault(factor, []).append(parameter)
+    return [{"params": members, "factor": factor} for factor, members in groups.items()]
 
 
 def set_rate(optimiser: torch.optim.Optimizer, rate: float) -> None:
     for group in optimiser.param_groups:
-        group["lr"] = rate
+        group["lr"] = rate * group["factor"]
 
 
 def optimiser_tensors(optimiser: torch.optim.Optimizer, parameters: Mapping[str, nn.Parameter]) -> dict[str, Tensor]:

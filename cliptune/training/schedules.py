@@ -10,8 +10,8 @@ from cliptune.recipe import OptimiserConfig
 def learning_rate(config: OptimiserConfig, epoch: int, epochs: int, step: int = 0, steps: int = 1) -> float:
     """The rate of one optimiser step.
 
-    With E epochs, W warm-up epochs and position e (whole epochs, or epoch + step / steps if `config.per` is
-    "step"), the cosine is
+    With E epochs (`config.horizon` instead, if it is given), W warm-up epochs and position e (whole epochs, or
+    epoch + step / steps if `config.per` is "step"), the cosine is
 
         lr(e) = lr_min + ½ (lr − lr_min) (1 + cos(π (e − W) / E))        for e ≥ W.
 
@@ -40,8 +40,9 @@ def learning_rate(config: OptimiserConfig, epoch: int, epochs: int, step: int = 
         return config.lr * position / warmup
     if config.schedule == "constant":
         return config.lr
+    horizon = config.horizon or epochs
     if config.recount:
-        share = 0.5 * (1 + math.cos(math.pi * (position - warmup) / epochs))
+        share = 0.5 * (1 + math.cos(math.pi * (position - warmup) / horizon))
     else:
-        share = (1 + math.cos(math.pi * position / epochs)) / (1 + math.cos(math.pi * warmup / epochs))
+        share = (1 + math.cos(math.pi * position / horizon)) / (1 + math.cos(math.pi * warmup / horizon))
     return config.min_lr + (config.lr - config.min_lr) * share

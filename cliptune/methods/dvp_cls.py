@@ -1,0 +1,80 @@
+"""DVP-cls: one frame per cluster of descriptions, reweighted by votes of training images.  (arXiv:2506.01000)"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from cliptune.adapter import Adapter
+from cliptune.clip.model import CLIP
+from cliptune.heads import PRMHead
+from cliptune.methods.visual_recipes import PUBLISHED, PUBLISHED_TEXTS, flags, stages_with_prm
+from cliptune.prompts import PixelFrame
+from cliptune.recipe import Recipe
+from cliptune.texts import ClassSet, DescriptionPhrasing
+from cliptune.texts.described import Replacement, Stream
+from cliptune.texts.descriptions import DESCRIBING
+
+PAPER = "2506.01000"
+ENTERS = "pixels: a frame per cluster"
+RECIPES: dict[str, dict[str, object]] = {
+    # Three clusters; as released, two for Food101 and UCF101, one for EuroSAT.
+    "few_shot": {
+        **PUBLISHED,
+        **PUBLISHED_TEXTS,
+        "batch_size": 64,
+        "inner": 192,
+        "clusters": 3,
+        "votes": 3,
+        "smoothing": 0.0,
+    },
+}
+
+
+@dataclass(frozen=True)
+class Config:
+    """Options.
+
+    Args:
+        clusters: v, patterns, and clusters that k-means divides the descriptions of all classes into.
+        votes: k, descriptions of its class that each training image votes for.
+        smoothing: strength of PRM's uniform prior in votes; "auto" for none from 16 shots on, else the likeliest.
+        inner: side of the image inside the frame in pixels; None for 192 of 224.
+        m: descriptions per class; None for 20, or as many as the poorest class has.
+        min_length: characters of a usable description.
+        description_seed: of the draw.
+        replacement: "needed", "never", or the published rule "reference".
+        rng: stream of the draw, "own" or "reference".
+        lr, batch_size, epochs: of SGD with a cosine per step; the first epoch only counts votes.
+        chunk: views per pass of the image tower, to bound memory; None for all at once.
+    """
+
+    clusters: int = 3
+    votes: int = 3
+    smoothing: float | Literal["auto"] = "auto"
+    inner: int | None = None
+    m: int | None = None
+    min_length: int = 8
+    description_seed: int = 1
+    replacement: Replacement = "needed"
+    rng: Stream = "own"
+    lr: float = 10.0
+    batch_size: int = 32
+    epochs: int = 50
+    chunk: int | None = None
+
+
+def build(clip: CLIP, classes: ClassSet, config: Config = Config()) -> Recipe:
+    phrasing = DescriptionPhrasing(
+        (DESCRIBING,),
+        config.m,
+        config.description_seed,
+        replacement=config.replacement,
+        rng=config.rng,
+        min_length=config.min_length,
+    )
+    head = PRMHead(len(classes), sum(phrasing.sizes(classes)), config.votes, config.smoothing, groups=config.clusters)
+    prompt = PixelFrame(clip, config.inner, patterns=config.clusters)
+    adapter = Adapter(clip, classes, phrasing, prompt, head, chunk=config.chunk)
+    stages = stages_with_prm(config.epochs, config.batch_size, config.lr)
+    return Recipe(adapter, stages, flags=flags("dvp_cls", classes))
