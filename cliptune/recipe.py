@@ -24,8 +24,11 @@ class Pool(Protocol):
         random: its own generator, seeded by run, stage, epoch and step.
     """
 
-    labels: Tensor
-    random: Random
+    @property
+    def labels(self) -> Tensor: ...
+
+    @property
+    def random(self) -> Random: ...
 
     def __call__(self, positions: list[int]) -> Batch: ...
 

@@ -21,6 +21,8 @@ class CoupledTokens(Prompt):
     Source: MaPLe (arXiv:2210.03117, Sec. 3.2.3).
     """
 
+    map_names = ("maps",)
+
     def __init__(self, starts: Sequence[Tensor], maps: Sequence[nn.Linear], param: Parameterisation = FullRank) -> None:
         super().__init__()
         if len(starts) != len(maps):

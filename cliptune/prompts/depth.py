@@ -5,20 +5,30 @@ from __future__ import annotations
 from typing import Any
 
 
-def resolve_depth(method: str, tower_name: str, tower: Any, depth: int | None, published: int | None = None) -> int:
+def resolve_depth(
+    method: str,
+    tower_name: str,
+    tower: Any,
+    depth: int | None,
+    published: int | None = None,
+    *,
+    what: str = "prompt tokens",
+    instead: str = "a method that prompts the text only, such as coop",
+) -> int:
     """Number of prompted blocks.
 
     Args:
         method: who asks, for the error. tower_name: "text" or "image".
         depth: as configured; None for the published depth, or all blocks of a shallower tower.
         published: the paper's depth; None if the paper prompts every block.
+        what: enters the blocks. instead: what works on any tower. Both for the error.
     Raises: ValueError if the tower has no transformer blocks, or fewer than `depth`.
     """
     layers = getattr(tower, "layers", 0)
     if not layers:
         raise ValueError(
-            f"{method}: prompt tokens need a transformer as {tower_name} tower, but this backbone has a "
-            f"{type(tower).__name__}. Use a ViT backbone, or a method that prompts the text only, such as coop."
+            f"{method}: {what} need a transformer as {tower_name} tower, but this backbone has a "
+            f"{type(tower).__name__}. Use a ViT backbone, or {instead}."
         )
     if depth is None:
         return min(layers, published or layers)

@@ -1,0 +1,52 @@
+"""Biases of the residual stream written into the frozen weights, and taken out again."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from cliptune.clip.model import CLIP
+from cliptune.clip.ports import TowerPorts
+
+
+class BiasFold:
+    """`image` and `text` biases added to the output projection of attention and the second linear map of the MLP.
+
+    The weights of `clip` change, for all adapters that share it, until `undo` puts the old ones back, bit for bit.
+    Also a context manager.
+
+    Args:
+        clip: whose frozen biases take them up. image, text: only `bias` is read; each for all tokens and shared by
+            all inputs, (d,).
+    Raises: ValueError for a bias of some tokens only or of some inputs only, which no single vector can hold.
+    """
+
+    def __init__(self, clip: CLIP, image: TowerPorts, text: TowerPorts) -> None:
+        found = [(which, *item) for which, ports in (("image", image), ("text", text)) for item in ports.bias.items()]
+        for which, (layer, site, group), value in found:
+            if group != "all" or value.ndim != 1:
+                raise ValueError(
+                    f"BiasFold: the {which} bias of block {layer}, {site}, is for the tokens {group!r} with shape "
+                    f"{tuple(value.shape)}; only a vector for all tokens folds into the frozen weights. "
+                    "Use it unfolded, or train with one vector for all tokens."
+                )
+        self._kept: list[tuple[nn.Parameter, Tensor]] = []
+        for which, (layer, site, _), value in found:
+            block = getattr(clip, which).transformer.blocks[layer]
+            frozen = block.attn.out_proj.bias if site == "attn_out" else block.mlp.c_proj.bias
+            self._kept.append((frozen, frozen.detach().clone()))
+            with torch.no_grad():
+                frozen.add_(value.to(frozen))
+
+    def undo(self) -> None:
+        """Restore the frozen weights exactly; a second call does nothing."""
+        with torch.no_grad():
+            while self._kept:
+                frozen, before = self._kept.pop()
+                frozen.copy_(before)
+
+    def __enter__(self) -> BiasFold:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.undo()

@@ -1,0 +1,129 @@
+"""Bias tuning beside any host: learned vectors in the residual stream of every block.  (arXiv:2312.11570)"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from typing import Literal
+
+from cliptune.adapter import Adapter
+from cliptune.clip.folding import BiasFold
+from cliptune.clip.ports import SITES, Ports, TowerPorts
+from cliptune.objectives import WeightedLoss, cross_entropy
+from cliptune.prompts import Prompt, Together
+from cliptune.prompts.bias import Groups, LayerBias, TowerBias, matching_budget
+from cliptune.prompts.depth import resolve_depth
+from cliptune.recipe import OptimiserConfig, Recipe, Stage
+
+PAPER = "2312.11570"
+ENTERS = "image.bias, text.bias"
+# Biases are parameters like others: they are there before anything acts on parameters or mixes them.
+ORDER = 10
+
+
+@dataclass(frozen=True)
+class Config:
+    """Options.
+
+    Args:
+        bias_towers: "both", "text" or "image".
+        bias_sites: "both", "attn_out" (after attention) or "mlp_out" (after the MLP).
+        bias_groups: "all" gives every token the same vector, "split" gives CLS and EOT one of their own.
+        bias_depth: biased blocks; None for all.
+        bias_budget: 1, 2 or 4 chooses sites and groups that cost what so many prompt tokens per block cost; None
+            leaves them as given.
+        bias_lr, bias_batch_size, bias_epochs: of SGD with the field's schedule, where the host has no training of
+            its own (zeroshot); otherwise the host's are used.
+    """
+
+    bias_towers: Literal["both", "text", "image"] = "both"
+    bias_sites: Literal["both", "attn_out", "mlp_out"] = "both"
+    bias_groups: Groups = "all"
+    bias_depth: int | None = None
+    bias_budget: int | None = None
+    bias_lr: float = 3.5e-3
+    bias_batch_size: int = 4
+    bias_epochs: int = 5
+
+
+def build(recipe: Recipe, config: Config = Config()) -> Recipe:
+    adapter = recipe.adapter
+    if recipe.stages and all(stage.optimiser is None for stage in recipe.stages):
+        raise ValueError(
+            "bias: this host fits its head on the features of the frozen CLIP and takes no gradient steps, so biases "
+            "would never learn. Use bias_tuning, or a host that is trained."
+        )
+    prompt = LayerBias(_places(adapter, config))
+    if adapter.prompt().image.tokens:
+        recipe.remarks += ("biases of the image tower overlap with what image tokens can do",)
+    adapter.prompt = Together(host=adapter.prompt, bias=prompt)
+    if not recipe.stages:
+        optimiser = OptimiserConfig(lr=config.bias_lr)
+        recipe.stages.append(Stage(WeightedLoss(cross_entropy), config.bias_epochs, config.bias_batch_size, optimiser))
+    return recipe
+
+
+def _places(adapter: Adapter, config: Config) -> dict[str, TowerBias]:
+    for name, value, known in (
+        ("bias_towers", config.bias_towers, ("both", "text", "image")),
+        ("bias_sites", config.bias_sites, ("both", *SITES)),
+        ("bias_groups", config.bias_groups, ("all", "split")),
+    ):
+        if value not in known:
+            raise ValueError(f"bias: {name} must be one of {', '.join(known)}, got {value!r}.")
+    sites: tuple[str, ...] = SITES if config.bias_sites == "both" else (config.bias_sites,)
+    groups = config.bias_groups
+    if config.bias_budget is not None:
+        sites, groups = matching_budget(config.bias_budget)
+    chosen = ("text", "image") if config.bias_towers == "both" else (config.bias_towers,)
+    places = {}
+    for name in chosen:
+        tower = getattr(adapter.clip, name)
+        depth = resolve_depth("bias", name, tower, config.bias_depth, what="biases", instead="bias_towers='text'")
+        places[name] = TowerBias(depth, tower.width, sites, groups)
+    return places
+
+
+class _WithoutBias(Prompt):
+    """A prompt whose biases are folded into the frozen weights."""
+
+    def __init__(self, prompt: Prompt) -> None:
+        super().__init__()
+        self.prompt = prompt
+        self.class_specific, self.resolution = prompt.class_specific, prompt.resolution
+
+    def forward(self, seen: bool = True) -> Ports:
+        ports = self.prompt(seen)
+        return replace(ports, image=TowerPorts(ports.image.tokens), text=TowerPorts(ports.text.tokens))
+
+
+@contextmanager
+def folded(adapter: Adapter) -> Iterator[Adapter]:
+    """The adapter with its biases written into the frozen weights: same answers, no cost, for as long as it is open.
+
+    Afterwards CLIP and adapter are what they were, bit for bit. Other adapters of the same CLIP see the biases
+    meanwhile.
+
+    Raises: ValueError if there are no biases, if they are not the same for all tokens, or if the texts depend on the
+        image.
+    """
+    with adapter.evaluating():
+        ports = adapter.prompt(seen=adapter.seen)
+    if not ports.image.bias and not ports.text.bias:
+        raise ValueError("folded: the adapter has no biases to fold. It costs nothing more as it is.")
+    if ports.condition is not None and ports.text.bias:
+        raise ValueError(
+            "folded: the texts depend on the image, so text biases cannot be taken out of the prompt. "
+            "Use the adapter as it is."
+        )
+    live = adapter.prompt
+    with BiasFold(adapter.clip, ports.image, ports.text):
+        adapter.prompt = _WithoutBias(live)
+        adapter.forget()
+        try:
+            with adapter.evaluating():
+                yield adapter
+        finally:
+            adapter.prompt = live
+            adapter.forget()

@@ -1,0 +1,181 @@
+"""DPC: a parallel prompt against hard negatives, mixed with the tuned one by task.  (arXiv:2503.13443)"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Literal
+
+from torch import nn
+
+from cliptune.adapter import Adapter
+from cliptune.clip.ports import mix
+from cliptune.objectives import WeightedLoss, cross_entropy
+from cliptune.objectives.contrastive import hard_negative_contrast
+from cliptune.params import LowRank
+from cliptune.prompts.dual import MODES, DualPrompt, Mode
+from cliptune.recipe import OptimiserConfig, Recipe, Stage
+from cliptune.wrappers.negatives import HardNegatives
+
+PAPER = "2503.13443"
+ENTERS = "where the host does"
+# Last of what changes the prompt: it mixes what enters the towers, whatever that is made of.
+ORDER = 40
+PAPERS_NEGATIVES = 8
+
+
+@dataclass(frozen=True)
+class Config:
+    """Options.
+
+    Args:
+        dpc_base_weight, dpc_new_weight: ω for the trained classes and for others, in [0, 1].
+        dpc_mode: "paper" trains the parallel prompt itself; "converse", "released" and "mixed_forward" as in
+            `DualPrompt`, with their other effective learning rates.
+        dpc_negatives: K, hard classes looked at per image; None for the paper's 8, or all classes if there are
+            fewer.
+        dpc_sampler: "paper" or "released" choice of negatives. dpc_duplicates: "mask" or "keep" pairs of one class as
+            negatives of each other. None follows the mode: released with "released", else the paper.
+        dpc_keep_host_losses: keep the host's regularisers beside the contrast that replaces its cross-entropy.
+        dpc_start: "tuned" clones the tuned prompt, "fresh" starts where the host started.
+        dpc_train_maps: let coupling maps (MaPLe) learn in the second stage.
+        dpc_lr, dpc_batch_size, dpc_epochs: of the second stage; images per batch before negatives are added.
+    """
+
+    dpc_base_weight: float = 0.2
+    dpc_new_weight: float = 0.0
+    dpc_mode: Mode = "paper"
+    dpc_negatives: int | None = None
+    dpc_sampler: Literal["paper", "released"] | None = None
+    dpc_duplicates: Literal["mask", "keep"] | None = None
+    dpc_keep_host_losses: bool = True
+    dpc_start: Literal["tuned", "fresh"] = "tuned"
+    dpc_train_maps: bool = False
+    dpc_lr: float = 2e-3
+    dpc_batch_size: int = 4
+    dpc_epochs: int = 20
+
+
+def build(recipe: Recipe, config: Config = Config()) -> Recipe:
+    adapter = recipe.adapter
+    _check_config(config)
+    _check_host(recipe)
+    negatives = _negatives(config, len(adapter.classes))
+    host = next(stage for stage in reversed(recipe.stages) if stage.optimiser is not None)
+    prompt = DualPrompt(
+        adapter.prompt,
+        config.dpc_mode,
+        config.dpc_base_weight,
+        config.dpc_new_weight,
+        fresh=config.dpc_start == "fresh",
+        train_maps=config.dpc_train_maps,
+    )
+    if config.dpc_mode == "converse" and prompt.fresh and _bilinear(prompt, config):
+        raise ValueError(
+            "dpc: dpc_start='fresh' with dpc_mode='converse' mixes parameters, which is only right where they are what "
+            "enters the towers; low-rank factors and trained maps are not. Use dpc_mode='paper'."
+        )
+    if adapter.prompt.class_specific:
+        recipe.remarks += ("trained classes only, so that the weight for new ones does not matter",)
+    adapter.prompt = prompt
+    for stage in recipe.stages:
+        if stage.optimiser is not None:
+            stage.optimiser = replace(stage.optimiser, factors=_under(stage.optimiser.factors, "tuned"))
+    released = config.dpc_mode == "released"
+    sampler = HardNegatives(negatives, config.dpc_sampler or ("released" if released else "paper"))
+    recipe.stages.append(
+        Stage(
+            _objective(host, config),
+            config.dpc_epochs,
+            config.dpc_batch_size,
+            OptimiserConfig(lr=config.dpc_lr, factors=_parallel_factors(host)),
+            name="dpc",
+            resize_first=host.resize_first,
+            sampler=sampler,
+            before=(_open, sampler.forget),
+        )
+    )
+    return recipe
+
+
+def _open(adapter: Adapter) -> None:
+    assert isinstance(adapter.prompt, DualPrompt)
+    adapter.prompt.open()
+
+
+def _check_config(config: Config) -> None:
+    for name, value, known in (
+        ("dpc_mode", config.dpc_mode, MODES),
+        ("dpc_sampler", config.dpc_sampler, (None, "paper", "released")),
+        ("dpc_duplicates", config.dpc_duplicates, (None, "mask", "keep")),
+        ("dpc_start", config.dpc_start, ("tuned", "fresh")),
+    ):
+        if value not in known:
+            raise ValueError(f"dpc: {name} must be one of {', '.join(filter(None, known))}, got {value!r}.")
+    for name in ("dpc_base_weight", "dpc_new_weight"):
+        if not 0 <= getattr(config, name) <= 1:
+            raise ValueError(f"dpc: {name} (ω) must be between 0 and 1, got {getattr(config, name)}.")
+    if config.dpc_mode != "paper" and config.dpc_base_weight == 0:
+        raise ValueError(
+            f"dpc: mode {config.dpc_mode!r} scales the gradient by ω or 1 / ω, so dpc_base_weight must be above 0. "
+            "Use dpc_mode='paper' for ω = 0."
+        )
+
+
+def _check_host(recipe: Recipe) -> None:
+    adapter = recipe.adapter
+    if not any(stage.optimiser is not None for stage in recipe.stages) or not any(
+        p.requires_grad for p in adapter.prompt.parameters()
+    ):
+        raise ValueError(
+            "dpc: this host trains no prompt, so there is nothing to clone and mix. Use a host that learns prompt "
+            "tokens or biases, such as coop, maple or bias_tuning."
+        )
+    if any(p.requires_grad for p in adapter.head.parameters()):
+        raise ValueError(
+            "dpc: this host learns in its head as well, and heads are not mixed. Use a host that learns prompts only."
+        )
+    ports = adapter.prompt()
+    if ports.pixels is not None:
+        raise ValueError(
+            "dpc: this host draws on the pixels, and views of an image cannot be mixed like prompts. "
+            "Use a host that learns prompt tokens or biases."
+        )
+    if ports.image.empty and ports.text.empty:
+        raise ValueError("dpc: this host's prompt enters neither tower as tokens or biases, which is what dpc mixes.")
+    mix(ports, ports, 0.5)
+
+
+def _negatives(config: Config, classes: int) -> int:
+    if config.dpc_negatives is None:
+        return min(PAPERS_NEGATIVES, classes)
+    if not 2 <= config.dpc_negatives <= classes:
+        raise ValueError(
+            f"dpc: dpc_negatives (K) must be between 2 and the number of classes, {classes}, "
+            f"got {config.dpc_negatives}. Use a smaller K, or leave it out."
+        )
+    return config.dpc_negatives
+
+
+def _objective(host: Stage, config: Config) -> WeightedLoss:
+    duplicates = config.dpc_duplicates or ("keep" if config.dpc_mode == "released" else "mask")
+    plain = getattr(host.objective, "fn", None) is cross_entropy
+    kept = None if plain or not config.dpc_keep_host_losses else host.objective
+    needs = frozenset() if kept is None else kept.needs
+    return WeightedLoss(hard_negative_contrast, needs, duplicates=duplicates, host=kept)
+
+
+def _bilinear(prompt: nn.Module, config: Config) -> bool:
+    return config.dpc_train_maps or any(isinstance(module, LowRank) for module in prompt.modules())
+
+
+def _under(factors: Mapping[str, float], name: str) -> dict[str, float]:
+    return {
+        f"prompt.{name}." + key.removeprefix("prompt.") if key.startswith("prompt.") else key: factor
+        for key, factor in factors.items()
+    }
+
+
+def _parallel_factors(host: Stage) -> dict[str, float]:
+    assert host.optimiser is not None
+    return {key.replace("prompt.tuned.", "prompt.parallel.", 1): f for key, f in host.optimiser.factors.items()}
