@@ -19,7 +19,7 @@ from cliptune.clip.pictures import fitted
 from cliptune.clip.ports import EMPTY, TowerPorts
 from cliptune.heads import FoldedClassifier, Head
 from cliptune.prompts import Prompt
-from cliptune.texts import ClassSet, Phrasing, TextBatch
+from cliptune.texts import ClassSet, KnownTexts, Phrasing, TextBatch
 
 
 @dataclass
@@ -54,6 +54,7 @@ class Adapter(nn.Module):
         prompt: what is learned and where it enters.
         head: similarity to logits.
         reference_phrasing: wording of the frozen reference; None for the phrasing of the classes' own template.
+        known_texts: class texts that another CLIP encoded; they take the place of unprompted texts.
         chunk: views that pass the image tower together; more are encoded in pieces, and in training their inside is
             computed again for the backward pass, so that memory is bounded by the piece. None for all at once.
     """
@@ -66,6 +67,7 @@ class Adapter(nn.Module):
         prompt: Prompt,
         head: Head,
         reference_phrasing: Phrasing | None = None,
+        known_texts: KnownTexts | None = None,
         chunk: int | None = None,
     ) -> None:
         super().__init__()
@@ -74,6 +76,7 @@ class Adapter(nn.Module):
         self.chunk = chunk
         self.clip, self.prompt, self.head = clip, prompt, head
         self.phrasing, self.reference_phrasing = phrasing, reference_phrasing
+        self.known_texts = known_texts
         self.trained_classes = classes
         self._set(classes, seen=True)
 
@@ -88,6 +91,12 @@ class Adapter(nn.Module):
                         f"training classes and cannot speak of other classes, such as {classes.names[0]!r}. "
                         "Use a method with a unified prompt for new classes."
                     )
+        unknown = [] if self.known_texts is None else self.known_texts.missing(classes)
+        if unknown:
+            raise ValueError(
+                f"Adapter: it keeps the texts of {len(self.known_texts.names)} classes and cannot speak of other "
+                f"classes, such as {unknown[0]!r}. Build it with the names of all classes that it will be asked about."
+            )
         self.classes, self.seen = classes, seen
         self.texts: TextBatch = self.phrasing(self.clip, classes)
         self._kept: dict[tuple[Any, ...], Tensor] = {}
@@ -151,7 +160,7 @@ class Adapter(nn.Module):
         """
         ports = self.prompt(seen=self.seen)  # once per step: both towers see one sample of the prompt
         if image_embedding is None:
-            views = self._views(batch, ports.pixels)
+            views = self.views(batch, ports.pixels)
             image_embedding = self._encode_views(views, ports.image)
             if ports.features is not None:
                 image_embedding = ports.features(image_embedding)
@@ -168,7 +177,8 @@ class Adapter(nn.Module):
         reference = self.reference(batch, bare) if "reference" in needs else None
         return Outputs(logits, similarity, image, text_features, image_embedding, reference, self.texts)
 
-    def _views(self, batch: Batch, pixels: Any) -> Tensor:
+    def views(self, batch: Batch, pixels: Any) -> Tensor:
+        """The views (B, V, 3, R, R) of a batch, normalised, as a `pixels` port or its absence makes them."""
         if pixels is not None:
             return pixels(batch.images, batch)
         images = batch.images
@@ -209,6 +219,8 @@ class Adapter(nn.Module):
 
     def _fixed_features(self) -> Tensor:
         """Unit features of the unprompted texts."""
+        if self.known_texts is not None:
+            return self.known_texts(self.classes)
         return self._keep("fixed", lambda: self.texts)
 
     @torch.no_grad()
@@ -230,7 +242,7 @@ class Adapter(nn.Module):
         phrasing = self.reference_phrasing or TemplatePhrasing()
         text = self._keep("reference", lambda: phrasing(self.clip, self.classes))
         if image_embedding is None:
-            image_embedding = self.clip.encode_image(self._views(batch, None))
+            image_embedding = self.clip.encode_image(self.views(batch, None))
         image = F.normalize(image_embedding, dim=-1)
         similarity = self.clip.scale * image @ text.mT
         return Outputs(similarity.mean(dim=1), similarity, image, text, image_embedding)
@@ -267,7 +279,7 @@ class Adapter(nn.Module):
                 self.head.settle(text, self.texts)
             side = self.resolution
             probe = Batch.of(torch.zeros(1, 3, side, side, device=self.clip.device))
-            views = self._views(probe, ports.pixels).shape[1]
+            views = self.views(probe, ports.pixels).shape[1]
             prototypes = self.head.fold(text[0].double(), self.texts, views)
         return FoldedClassifier((self.clip.scale.double() * prototypes).float())
 
@@ -316,11 +328,15 @@ class Adapter(nn.Module):
         """Name → parameter that learns by gradient."""
         return {name: p for name, p in self.named_parameters() if p.requires_grad}
 
+    @property
+    def _learning_parts(self) -> tuple[str, ...]:
+        return ("prompt", "head") if self.known_texts is None else ("prompt", "head", "known_texts")
+
     def learnables(self) -> dict[str, Tensor]:
-        """Everything that a run has to keep, kilobytes: parameters and buffers of prompt and head, on the CPU."""
+        """Everything that a run has to keep, kilobytes: parameters and buffers of prompt, head and known texts."""
         return {
             f"{part}.{name}": value.detach().cpu().contiguous().clone()
-            for part in ("prompt", "head")
+            for part in self._learning_parts
             for name, value in getattr(self, part).state_dict().items()
         }
 
@@ -339,7 +355,7 @@ class Adapter(nn.Module):
                     f"Adapter: {name} must have shape {tuple(value.shape)}, got {tuple(tensors[name].shape)}. "
                     "The checkpoint was made for another backbone, class list or option."
                 )
-        for part in ("prompt", "head"):
+        for part in self._learning_parts:
             state = {k.removeprefix(part + "."): v for k, v in tensors.items() if k.startswith(part + ".")}
             getattr(self, part).load_state_dict(state)
         return self

@@ -111,6 +111,7 @@ class Stage:
         resize_first: bring the short side to the adapter's resolution before the random crop is taken.
         keep_last: a last batch that is not full is used as well, instead of dropped.
         observe: splits shown to `head.observe` in a stage that only observes, in this order; absent ones are skipped.
+        whole_batch: its numbers depend on a batch as a whole (batch statistics), so no batch may be cut into pieces.
         sampler: adds images to a batch (hard negatives); None for plain shuffling.
         before: called as `hook(adapter)` when the stage begins, and again when a run is resumed within it: whatever
             a hook does once must leave a mark among the learnables.
@@ -127,6 +128,7 @@ class Stage:
     resize_first: bool = False
     keep_last: bool = False
     observe: tuple[str, ...] = ("train",)
+    whole_batch: bool = False
     sampler: Sampler | None = None
     before: Sequence[Callable[[Adapter], None]] = ()
     after_epoch: Sequence[Callable[[Adapter, int, int], None]] = ()

@@ -23,6 +23,8 @@ LEARNABLES = {
     "coop": 4 * 512,
     "cocoop": 4 * 512 + (512 * 32 + 32) + (32 * 512 + 512),
     "kgcoop": 4 * 512,
+    # The default teacher is the student's own CLIP, so that the projector is square.
+    "promptkd": 9 * 4 * 768 + 2 * (512 * 512 + 512) + 2 * 512,
     "promptsrc": 9 * 4 * (512 + 768),
     "vpt": 8 * 768 * 12,
     "ivlp": 2 * 512 * 12 + 2 * 768 * 12,
@@ -88,6 +90,7 @@ def test_counts_with_options_match_the_papers():
     assert count("vpt", depth=1) == 8 * 768
     assert count("ivlp", n_text=4, n_image=4, depth_text=9, depth_image=9) == 46_080
     assert count("ivlp", n_text=4, n_image=0) == 24_576
+    assert count("promptkd", teacher="a larger CLIP", width=768) == 1_013_760
     assert count("maple", depth=3) == 3 * 2 * 512 + 3 * (512 * 768 + 768)
 
 

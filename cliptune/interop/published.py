@@ -19,6 +19,7 @@ from cliptune.texts import ClassSet
 # What a released checkpoint holds besides learnables: word embeddings of its class list, and the frozen CLIP.
 _CLASS_BUFFERS = ("token_prefix", "token_suffix", "token_midfix")
 _FROZEN = ("image_encoder.", "text_encoder.", "logit_scale", "dtype")
+_OUTSIDE = (*_FROZEN, "VPT_image_trans.")
 
 
 def from_published(
@@ -28,7 +29,7 @@ def from_published(
 
     Args:
         method: one whose file knows the names of its release: "coop", "cocoop", "kgcoop", "vpt", "ivlp",
-            "maple", "promptsrc".
+            "maple", "promptsrc", "promptkd".
         tensors: released state dict; a "module." or missing "prompt_learner." prefix is understood. The frozen CLIP
             and the word embeddings of its class list, if they are in it, are left out: the latter must never be
             restored for other classes.
@@ -49,7 +50,9 @@ def from_published(
             f"(found {', '.join(sorted(given)[:5])})."
         ) from error
     recipe = build(method, clip, class_names, **{**implied, **options})
-    ours = {name: module.published_name(name) for name in recipe.adapter.learnables()}
+    own = recipe.adapter.learnables()
+    names = {name: module.published_name(name) for name in own}
+    ours = {name: theirs for name, theirs in names.items() if theirs is not None}
     spare = sorted(key for key in set(given) - set(ours.values()) if not _is_frozen(key))
     missing = sorted(set(ours.values()) - set(given))
     if missing or spare:
@@ -57,14 +60,20 @@ def from_published(
             f"from_published: this is not a released checkpoint of {method} with these options: "
             f"missing {missing or 'none'}, unexpected {spare or 'none'}."
         )
-    recipe.adapter.load_learnables({name: given[theirs].float() for name, theirs in ours.items()})
+    # Where the release writes a linear map as a convolution, it has trailing ones.
+    same = lambda value, like: value.reshape(like.shape) if value.shape[: like.ndim] == like.shape else value
+    recipe.adapter.load_learnables(
+        own | {name: same(given[theirs].to(own[name].dtype), own[name]) for name, theirs in ours.items()}
+    )
     return recipe
 
 
 def to_published(method: str, adapter: Adapter) -> dict[str, Tensor]:
     """The learnables under the names of the released code, float32."""
     module = _speaking(method)
-    return {module.published_name(name): value for name, value in adapter.learnables().items()}
+    shaped = getattr(module, "published_tensor", lambda name, value: value)
+    names = {name: module.published_name(name) for name in adapter.learnables()}
+    return {names[name]: shaped(name, value) for name, value in adapter.learnables().items() if names[name] is not None}
 
 
 def read_published(path: str | Path) -> dict[str, Tensor]:
@@ -102,7 +111,7 @@ def _speaking(method: str) -> Any:
 
 def _full_name(key: str) -> str:
     key = key.removeprefix("module.")
-    return key if key.startswith(("prompt_learner.", *_FROZEN)) else f"prompt_learner.{key}"
+    return key if key.startswith(("prompt_learner.", *_OUTSIDE)) else f"prompt_learner.{key}"
 
 
 def _is_frozen(key: str) -> bool:

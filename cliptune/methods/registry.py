@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 import pkgutil
 from collections.abc import Mapping, Sequence
-from dataclasses import MISSING, asdict, dataclass, fields, is_dataclass
+from dataclasses import MISSING, dataclass, fields, is_dataclass
 from difflib import get_close_matches
 from functools import cache
 from types import ModuleType
@@ -101,7 +101,9 @@ def build(method: str, clip: CLIP, classes: Sequence[str] | ClassSet, *, seed: i
             recipe = wrapper.build(recipe, config)
     recipe.method = "+".join([hosts[0], *(_name(wrapper) for wrapper in wrappers)])
     recipe.config = {
-        **{key: value for config in configs for key, value in asdict(config).items()},
+        **{f.name: getattr(config, f.name) for config in configs for f in fields(config)},
+        # Options that are objects, as the plain values that the method wrote in their place.
+        **recipe.config,
         **({} if template is None else {"template": template}),
     }
     # Learnables live where the towers do; the frozen weights are there already.

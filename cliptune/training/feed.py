@@ -83,6 +83,11 @@ class Feed:
                 f"Stage {stage.name!r} adds images to its batches, which one process must see whole. "
                 "Start it without torchrun."
             )
+        if stage.whole_batch and self.processes.world > 1:
+            raise ValueError(
+                f"Stage {stage.name!r} takes statistics over its batches, which one process must see whole. "
+                "Start it without torchrun."
+            )
 
     def steps(self, stage: Stage) -> int:
         """Optimiser steps per epoch; a last partial batch is dropped, unless it is the only one or to be kept."""

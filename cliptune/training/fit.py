@@ -172,7 +172,7 @@ def _check(recipe: Recipe, data: Dataset, select: str, accumulate: int) -> None:
     for stage in recipe.stages:
         if stage.optimiser is not None and stage.objective is None:
             raise ValueError(f"Stage {stage.name!r} has an optimiser but no objective to minimise.")
-        if stage.sampler is not None and accumulate > 1:
+        if (stage.sampler is not None or stage.whole_batch) and accumulate > 1:
             raise ValueError(
                 f"Stage {stage.name!r} compares the images of a batch with each other, so a batch cannot be computed "
                 "in pieces. Use accumulate=1."
