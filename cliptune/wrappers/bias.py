@@ -54,8 +54,11 @@ def build(recipe: Recipe, config: Config = Config()) -> Recipe:
             "bias: this host fits its head on the features of the frozen CLIP and takes no gradient steps, so biases "
             "would never learn. Use bias_tuning, or a host that is trained."
         )
+    ports = adapter.prompt()
+    if ports.image.bias or ports.text.bias:
+        raise ValueError("bias: this host has biases in its blocks already. Choose their places with its own options.")
     prompt = LayerBias(_places(adapter, config))
-    if adapter.prompt().image.tokens:
+    if ports.image.tokens:
         recipe.remarks += ("biases of the image tower overlap with what image tokens can do",)
     adapter.prompt = Together(host=adapter.prompt, bias=prompt)
     if not recipe.stages:

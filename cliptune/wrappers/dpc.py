@@ -13,6 +13,7 @@ from cliptune.clip.ports import mix
 from cliptune.objectives import WeightedLoss, cross_entropy
 from cliptune.objectives.contrastive import hard_negative_contrast
 from cliptune.params import LowRank
+from cliptune.prompts import Prompt
 from cliptune.prompts.dual import MODES, DualPrompt, Mode
 from cliptune.recipe import OptimiserConfig, Recipe, Stage
 from cliptune.wrappers.negatives import HardNegatives
@@ -77,6 +78,11 @@ def build(recipe: Recipe, config: Config = Config()) -> Recipe:
         )
     if adapter.prompt.class_specific:
         recipe.remarks += ("trained classes only, so that the weight for new ones does not matter",)
+    if adapter.prompt().condition is not None:
+        recipe.remarks += ("both networks that shift the text by the image run at test",)
+    if any(isinstance(part, Prompt) and part.map_names for part in adapter.prompt.modules()):
+        kept = "learn" if config.dpc_train_maps else "stay those of the tuned prompt"
+        recipe.remarks += (f"maps between prompts {kept} in the second stage",)
     adapter.prompt = prompt
     for stage in recipe.stages:
         if stage.optimiser is not None:

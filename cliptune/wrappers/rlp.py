@@ -68,6 +68,9 @@ def build(recipe: Recipe, config: Config = Config()) -> Recipe:
                     shared[width] = nn.Parameter(STD * drawn.expand(config.rlp_rank, -1).clone())
                 right = shared[width]
             setattr(owner, name, LowRank(start, config.rlp_rank, config.rlp_dropout, factors, right))
+    factors_of = {id(p) for module in prompt.modules() if isinstance(module, LowRank) for p in module.parameters()}
+    if any(p.requires_grad and id(p) not in factors_of for p in prompt.parameters()):
+        recipe.remarks += ("maps and networks of the host stay as they are",)
     if config.rlp_lr_scale != 1:
         _scale_rates(recipe, config.rlp_lr_scale)
     return recipe
