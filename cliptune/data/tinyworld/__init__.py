@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from cliptune.data.tinyworld.domains import DOMAINS
-    from cliptune.data.tinyworld.suites import Suite, images_of, list_suites, load_suite, masks_of, suites
+    from cliptune.data.tinyworld.suites import Suite, images_of, list_suites, load_suite, masks_of
 
 _HOMES = {
     "DOMAINS": "domains",
@@ -16,10 +16,9 @@ _HOMES = {
     "list_suites": "suites",
     "load_suite": "suites",
     "masks_of": "suites",
-    "suites": "suites",
 }
 
-__all__ = ["DOMAINS", "Suite", "images_of", "list_suites", "load_suite", "masks_of", "suites"]
+__all__ = ["DOMAINS", "Suite", "images_of", "list_suites", "load_suite", "masks_of"]
 
 
 def __getattr__(name: str) -> Any:
