@@ -24,6 +24,8 @@ class Projector(Prompt):
     Source: PromptKD (arXiv:2403.02781, Sec. 3.3), with the layers of the released code.
     """
 
+    map_names = ("map",)
+
     def __init__(self, embed: int, target: int) -> None:
         super().__init__()
         self.map = nn.Sequential(nn.Linear(embed, target), nn.BatchNorm1d(target), nn.ReLU(), nn.Linear(target, target))

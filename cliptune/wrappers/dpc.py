@@ -88,7 +88,9 @@ def build(recipe: Recipe, config: Config = Config()) -> Recipe:
         if stage.optimiser is not None:
             stage.optimiser = replace(stage.optimiser, factors=_under(stage.optimiser.factors, "tuned"))
     released = config.dpc_mode == "released"
-    sampler = HardNegatives(negatives, config.dpc_sampler or ("released" if released else "paper"))
+    rule = config.dpc_sampler or ("released" if released else "paper")
+    # A host that learns from a teacher lets the teacher say what is hard.
+    sampler = HardNegatives(negatives, rule, getattr(host.objective, "logits", None))
     recipe.stages.append(
         Stage(
             _objective(host, config),

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from random import Random
 from typing import Literal
 
 import torch
 from torch import Tensor
 
-from cliptune.adapter import Adapter
+from cliptune.adapter import Adapter, Outputs
 from cliptune.batch import Batch
 from cliptune.prompts.dual import DualPrompt
 from cliptune.recipe import Pool
@@ -85,10 +85,14 @@ class HardNegatives:
 
     Args:
         top: K. rule: see `choose_negatives`.
+        scores: `(outputs of the tuned prompt, batch) → logits`, where someone else ranks the classes: a teacher.
+    Raises (when called): ValueError for an image without a label.
     """
 
-    def __init__(self, top: int, rule: Rule = "paper") -> None:
-        self.top, self.rule = top, rule
+    def __init__(
+        self, top: int, rule: Rule = "paper", scores: Callable[[Outputs, Batch], Tensor] | None = None
+    ) -> None:
+        self.top, self.rule, self.scores = top, rule, scores
         self._text: Tensor | None = None
         self._positions: dict[int, list[int]] = {}
 
@@ -99,6 +103,11 @@ class HardNegatives:
     @torch.no_grad()
     def __call__(self, adapter: Adapter, batch: Batch, pool: Pool) -> Batch:
         assert isinstance(adapter.prompt, DualPrompt)
+        if (batch.labels < 0).any():
+            raise ValueError(
+                "dpc: its second stage compares images of known classes, and an image of this batch has no label. "
+                "Train on labelled images."
+            )
         tuned = adapter.with_prompt(adapter.prompt.tuned)
         if not self._positions:
             for position, label in enumerate(pool.labels.tolist()):
@@ -108,7 +117,8 @@ class HardNegatives:
             self._text = tuned.text_features()
         out = tuned(batch, text_features=self._text, image_embedding=pool.embedding(batch))
         labels = batch.labels.tolist()
-        chosen = choose_negatives(out.logits, labels, self.top, self._positions, pool.random, self.rule)
+        scores = out.logits if self.scores is None else self.scores(out, batch)
+        chosen = choose_negatives(scores, labels, self.top, self._positions, pool.random, self.rule)
         flat = [position for positions in chosen for position in positions]
         if not flat:
             return batch

@@ -152,6 +152,20 @@ def test_negatives_follow_their_image_and_are_training_images(host, tiny_clip):
     assert all(p.grad.abs().max() > 0 for p in adapter.trainable().values())
 
 
+def test_a_teacher_says_what_is_hard_and_the_projector_stays(tiny_clip):
+    recipe = methods.build("promptkd+dpc", tiny_clip, CLASS_NAMES)
+    assert recipe.stages[1].sampler.scores == recipe.stages[0].objective.logits
+    recipe.adapter.prompt.open()
+    assert recipe.adapter.trainable()
+    assert not [name for name in recipe.adapter.trainable() if "projector" in name]
+
+
+def test_an_image_without_a_label_is_refused(tiny_clip, images):
+    recipe = opened("coop+dpc", tiny_clip)
+    with pytest.raises(ValueError, match="has no label"):
+        recipe.stages[1].sampler(recipe.adapter, Batch.of(images), None)
+
+
 def test_one_command_runs_both_stages_and_the_file_holds_both_prompts(tiny_clip, tmp_path, images):
     recipe = methods.build("coop+dpc", tiny_clip, NAMES, **SHORT)
     run = fit(recipe, squares(), tmp_path / "run", progress="silent")
