@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 
 from cyclopts import App, CycloptsError
 
-from cliptune.cli import convert, data, demo, evaluate, fit, methods, predict, table, train
+from cliptune.cli import convert, data, demo, describe, evaluate, fit, methods, predict, table, train
 from cliptune.version import __version__
 
 BAD_INPUT, INTERRUPTED = 2, 130
@@ -19,8 +19,8 @@ _RESUMABLE = ("fit", "train", "demo")
 
 app = App(
     name="cliptune",
-    help="Adapt a frozen CLIP from a few images.",
-    help_epilogue=(
+    help=(
+        "Adapt a frozen CLIP from a few images.\n\n"
         "Every command explains itself with --help. --debug, or CLIPTUNE_DEBUG=1, shows the traceback of an error."
     ),
     version=__version__,
@@ -40,6 +40,7 @@ def _register() -> None:
         "table": table.table,
         "methods": methods.methods,
         "convert": convert.convert,
+        "describe": describe.describe,
         "split": data.split,
         "list": data.list_,
     }

@@ -34,16 +34,20 @@ def methods(name: str | None = None, /, *, json: Flag = False) -> None:
     if name is not None:
         _one(listed[0], COUNTED_AT)
         return
-    rows = [[m.name, f"arXiv:{m.paper}", m.enters, _learnables(m), ", ".join(m.recipes) or "–"] for m in listed]
+    rows = [[m.name, _paper(m), m.enters, _learnables(m), ", ".join(m.recipes) or "–"] for m in listed]
     table(["method", "paper", "where it enters", f"learnables at {COUNTED_AT}", "published recipes"], rows, left=3)
     say('`cliptune methods NAME` shows a method\'s options; add-ons are joined to a method by "+".')
+
+
+def _paper(method: MethodListing) -> str:
+    return f"arXiv:{method.paper}" if method.paper else "without arXiv id"
 
 
 def _one(method: MethodListing, counted_at: str) -> None:
     say(
         method.summary,
         "",
-        f"Paper      arXiv:{method.paper}",
+        f"Paper      {_paper(method)}",
         f"Enters     {method.enters}",
         f"Learnables {_learnables(method)} at the sizes of {counted_at}, with the defaults below",
     )
