@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import cast
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from cliptune.clip.deltas import Delta, added
+
 Tap = Callable[[Tensor], None]
+UNCHANGED: Mapping[str, Delta] = {}
 
 
 def gaussian(*shape: int, std: float) -> nn.Parameter:
@@ -51,20 +54,20 @@ class Attention(nn.Module):
         self.out_proj = nn.Linear(width, width)
         self.tap: Tap | None = None
 
-    def qkv(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """(..., T, d) → query, key, value, each (..., T, d)."""
+    def qkv(self, x: Tensor, deltas: Mapping[str, Delta] = UNCHANGED) -> tuple[Tensor, Tensor, Tensor]:
+        """(..., T, d) → query, key, value, each (..., T, d); `deltas` change the maps that make them."""
         q, k, v = F.linear(x, self.in_proj_weight, self.in_proj_bias).chunk(3, dim=-1)
-        return q, k, v
+        return added(q, x, deltas, "q"), added(k, x, deltas, "k"), added(v, x, deltas, "v")
 
-    def query(self, x: Tensor) -> Tensor:
+    def query(self, x: Tensor, deltas: Mapping[str, Delta] = UNCHANGED) -> Tensor:
         d = self.width
-        return F.linear(x, self.in_proj_weight[:d], self.in_proj_bias[:d])
+        return added(F.linear(x, self.in_proj_weight[:d], self.in_proj_bias[:d]), x, deltas, "q")
 
-    def key_value(self, x: Tensor) -> tuple[Tensor, Tensor]:
+    def key_value(self, x: Tensor, deltas: Mapping[str, Delta] = UNCHANGED) -> tuple[Tensor, Tensor]:
         """(..., S, d) → key, value, for rows that are only looked at."""
         d = self.width
         k, v = F.linear(x, self.in_proj_weight[d:], self.in_proj_bias[d:]).chunk(2, dim=-1)
-        return k, v
+        return added(k, x, deltas, "k"), added(v, x, deltas, "v")
 
     def split(self, x: Tensor) -> Tensor:
         """(..., T, d) → (..., heads, T, d / heads)."""

@@ -80,11 +80,11 @@ class VisionTransformer(nn.Module):
                 None if b is None else self._rows(b, lead)
                 for b in (bias_rows(ports, i, site, layout) for site in ("attn_out", "mlp_out"))
             ]
-            h = block.ln_1(x)
+            h, deltas = block.ln_1(x), ports.deltas(i)
             if keep < x.shape[1]:
-                q, (k, v) = block.attn.query(h[:, :keep]), block.attn.key_value(h)
+                q, (k, v) = block.attn.query(h[:, :keep], deltas), block.attn.key_value(h, deltas)
             else:
-                q, k, v = block.attn.qkv(h)
+                q, k, v = block.attn.qkv(h, deltas)
             x = block.finish(x[:, :keep], block.attn.attend(q, k, v), *biases)
         return (self.ln_post(x[:, 0]) @ self.proj).unflatten(0, lead)
 

@@ -5,6 +5,7 @@
 | `pixels` | images (B, 3, h, w) in [0, 1], batch → (B, V, 3, R, R), normalised | the views of an image |
 | `tokens[layer]` | (*lead, n, d) | at that block's input, drop the prompt rows left by the block before, put these in |
 | `bias[layer, site, group]` | (*lead, d) | added to the residual stream there |
+| `delta[layer, projection]` | `Delta` of (r, d) and (d, r) | added to the map that makes q, k or v there |
 | `features` | (B, V, D) → (B, V, D') | after the image tower, before unit norm |
 | `condition` | (text ports, unit image features (B, V, D)) → text ports | text that depends on the image |
 
@@ -21,6 +22,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from cliptune.clip.deltas import PROJECTIONS, Delta, DeltaKey
+from cliptune.clip.deltas import mixed as mixed_delta
+
 BiasKey = tuple[int, str, str]
 SITES = ("attn_out", "mlp_out")
 
@@ -36,10 +40,12 @@ class TowerPorts:
         tokens: layer → (*lead, n, d).
         bias: (layer, site, group) → (*lead, d); site "attn_out" or "mlp_out"; group "all" or a token name
             (image: "cls", "patch", "prompt"; text: "sos", "prompt", "class", "eot").
+        delta: (layer, projection) → low-rank change of the frozen map; projection "q", "k" or "v".
     """
 
     tokens: Mapping[int, Tensor] = field(default_factory=dict)
     bias: Mapping[BiasKey, Tensor] = field(default_factory=dict)
+    delta: Mapping[DeltaKey, Delta] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if self.tokens and min(self.tokens) != 0:
@@ -54,16 +60,33 @@ class TowerPorts:
                     f"got {site!r} (layer {layer}, group {group!r})."
                 )
 
+        for layer, projection in self.delta:
+            if projection not in PROJECTIONS:
+                raise ValueError(
+                    f"TowerPorts: a delta changes one of {', '.join(PROJECTIONS)}, got {projection!r} (layer {layer})."
+                )
+
     @property
     def empty(self) -> bool:
-        return not self.tokens and not self.bias
+        return not self.tokens and not self.bias and not self.delta
+
+    def deltas(self, layer: int) -> dict[str, Delta]:
+        """Projection → delta of one block."""
+        return {projection: delta for (at, projection), delta in self.delta.items() if at == layer}
 
     def leaves(self) -> Iterator[tuple[tuple[str, Any], Tensor]]:
         yield from ((("tokens", layer), value) for layer, value in self.tokens.items())
         yield from ((("bias", key), value) for key, value in self.bias.items())
+        for key, delta in self.delta.items():
+            yield ("delta", (*key, "down")), delta.down
+            yield ("delta", (*key, "up")), delta.up
 
     def map(self, fn: Callable[[Tensor], Tensor]) -> TowerPorts:
-        return TowerPorts({k: fn(v) for k, v in self.tokens.items()}, {k: fn(v) for k, v in self.bias.items()})
+        return TowerPorts(
+            {k: fn(v) for k, v in self.tokens.items()},
+            {k: fn(v) for k, v in self.bias.items()},
+            {k: v.map(fn) for k, v in self.delta.items()},
+        )
 
     def check(self, who: str, layers: int, width: int) -> None:
         """Raise a sentence if a leaf does not fit a tower of `layers` blocks and that width."""
@@ -74,7 +97,8 @@ class TowerPorts:
                     f"{who}: prompts may enter blocks 0 to {layers - 1}, got block {layer}. "
                     f"Use a depth of at most {layers} for this backbone."
                 )
-            if value.shape[-1] != width:
+            own = value.shape[0] if kind == "delta" and key[-1] == "up" else value.shape[-1]
+            if own != width:
                 raise ValueError(
                     f"{who}: {kind}[{key}] must have width {width}, got shape {tuple(value.shape)}. "
                     "Build the prompt for this backbone."
@@ -145,14 +169,14 @@ def mix(a: Ports, b: Ports, weight: float) -> Ports:
 
 
 def _joined(tower: str, a: TowerPorts, b: TowerPorts) -> TowerPorts:
-    for kind in ("tokens", "bias"):
+    for kind in ("tokens", "bias", "delta"):
         both = set(getattr(a, kind)) & set(getattr(b, kind))
         if both:
             raise ValueError(
                 f"compose: two prompts both write {tower}.{kind}{sorted(both)}. "
                 "Give one of them other layers, or use a wrapper that mixes prompts."
             )
-    return TowerPorts({**a.tokens, **b.tokens}, {**a.bias, **b.bias})
+    return TowerPorts({**a.tokens, **b.tokens}, {**a.bias, **b.bias}, {**a.delta, **b.delta})
 
 
 def _only(name: str, a: Any, b: Any) -> Any:
@@ -162,7 +186,7 @@ def _only(name: str, a: Any, b: Any) -> Any:
 
 
 def _mixed(tower: str, a: TowerPorts, b: TowerPorts, weight: float) -> TowerPorts:
-    if set(a.tokens) != set(b.tokens) or set(a.bias) != set(b.bias):
+    if any(set(getattr(a, kind)) != set(getattr(b, kind)) for kind in ("tokens", "bias", "delta")):
         raise ValueError(
             f"mix: the two prompts enter the {tower} tower at different places "
             f"({sorted(a.tokens)} and {sorted(b.tokens)}). Mix prompts of one kind and depth."
@@ -170,4 +194,5 @@ def _mixed(tower: str, a: TowerPorts, b: TowerPorts, weight: float) -> TowerPort
     return TowerPorts(
         {k: torch.lerp(v, b.tokens[k], weight) for k, v in a.tokens.items()},
         {k: torch.lerp(v, b.bias[k], weight) for k, v in a.bias.items()},
+        {k: mixed_delta(v, b.delta[k], weight) for k, v in a.delta.items()},
     )

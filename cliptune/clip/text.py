@@ -65,6 +65,8 @@ class TextTower(nn.Module):
                     f"for {texts.slots.shape[1]}. Build texts and prompt with the same n_ctx."
                 )
         for (kind, key), value in ports.leaves():
+            if kind == "delta":
+                continue
             lead = value.shape[:-2] if kind == "tokens" else value.shape[:-1]
             if lead and lead[-1] not in (1, len(texts)):
                 raise ValueError(
@@ -91,7 +93,7 @@ class TextTower(nn.Module):
                 x = x.scatter(1, slots, rows(ports.tokens[i]))
             biases = [bias_rows(ports, i, site, texts.layout) for site in SITES]
             h = block.ln_1(x)
-            attended = block.attn.attend(*block.attn.qkv(h), mask)
+            attended = block.attn.attend(*block.attn.qkv(h, ports.deltas(i)), mask)
             x = block.finish(x, attended, *(None if b is None else rows(b) for b in biases))
         x = x.unflatten(0, lead)[:, torch.arange(len(texts), device=x.device), texts.eot]
         return self.ln_final(x) @ self.text_projection
@@ -102,8 +104,9 @@ class TextTower(nn.Module):
         plan = texts.plan(_shareable(texts, ports), max(1, self.max_rows // _images(ports)))
         prefix = self._prefix(texts, plan, ports) if plan.prefix else None
         recompute = len(plan.chunks) > 1 and torch.is_grad_enabled() and _needs_grad(ports)
+        random = any(delta.dropout for delta in ports.delta.values())
         features = [
-            checkpoint(self._suffix, texts, plan, chunk, ports, prefix, use_reentrant=False, preserve_rng_state=False)
+            checkpoint(self._suffix, texts, plan, chunk, ports, prefix, use_reentrant=False, preserve_rng_state=random)
             if recompute
             else self._suffix(texts, plan, chunk, ports, prefix)
             for chunk in plan.chunks
@@ -127,7 +130,7 @@ class TextTower(nn.Module):
                 prompt = prompt + position[at] if i == 0 else prompt
                 u = u.index_copy(1, at, prompt.expand(len(u), -1, -1))
             h = block.ln_1(u)
-            key, value = block.attn.key_value(h)
+            key, value = block.attn.key_value(h, ports.deltas(i))
             kept.append(KeyValue(key, value))
             if i == self.layers - 1:
                 break
@@ -135,7 +138,7 @@ class TextTower(nn.Module):
             biases = [_packed_bias(ports, i, site, layout) for site in SITES]
             rows = block.finish(
                 u[:, need],
-                block.attn.attend(block.attn.query(h[:, need]), key, value, mask[need]),
+                block.attn.attend(block.attn.query(h[:, need], ports.deltas(i)), key, value, mask[need]),
                 *(_pick(b, need) for b in biases),
             )
             u = rows if len(need) == k else u.index_copy(1, need, rows)
@@ -161,11 +164,12 @@ class TextTower(nn.Module):
             before = None if prefix is None else prefix[i]
             if i == self.layers - 1:
                 # Only the end-of-text row of each class is read (F6).
-                q, (key, value) = block.attn.query(h[:, chunk.last]), block.attn.key_value(h)
+                deltas = ports.deltas(i)
+                q, (key, value) = block.attn.query(h[:, chunk.last], deltas), block.attn.key_value(h, deltas)
                 attended = _attend(block, q, key, value, before, chunk, last_only=True)
                 y = block.finish(y[:, chunk.last], attended, *(_pick(b, chunk.last) for b in biases))
             else:
-                attended = _attend(block, *block.attn.qkv(h), before, chunk)
+                attended = _attend(block, *block.attn.qkv(h, ports.deltas(i)), before, chunk)
                 y = block.finish(y, attended, *biases)
         return self.ln_final(y) @ self.text_projection
 
@@ -225,7 +229,8 @@ def _pick(rows: Tensor | None, at: Tensor) -> Tensor | None:
 
 
 def _leads(ports: TowerPorts) -> list[torch.Size]:
-    return [_lead(value, 2 if kind == "tokens" else 1).shape[:2] for (kind, _), value in ports.leaves()]
+    leaves = [(kind, value) for (kind, _), value in ports.leaves() if kind != "delta"]
+    return [_lead(value, 2 if kind == "tokens" else 1).shape[:2] for kind, value in leaves]
 
 
 def _images(ports: TowerPorts) -> int:
