@@ -93,13 +93,22 @@ def train(
         source: arguments of `load_data` that open the same data again; noted in the result, for later evaluations.
         training: further arguments of `fit`.
     """
-    classes = ClassSet(data.class_names, data.template)
-    recipe = build(method, clip, classes, seed=seed, **(options or {}))
+    recipe = build(method, clip, class_set(data), seed=seed, **(options or {}))
     run = fit(recipe, data, out, seed=seed, **training)
     run.result.setdefault("protocol", protocol)
     run.result.setdefault("source", None if source is None else dict(source))
     run.result["learnables"] = count_learnables(run.adapter)
     return run
+
+
+def class_set(data: Dataset, known: ClassSet | None = None) -> ClassSet:
+    """The classes of a data set, with its template and, where it has them, its descriptions.
+
+    Args:
+        known: classes whose descriptions are preferred, because an adapter was trained with them.
+    """
+    descriptions = (known.descriptions if known is not None else None) or getattr(data, "descriptions", None) or {}
+    return ClassSet(data.class_names, data.template, descriptions)
 
 
 def score(run: Run, name: str, split: Split, **evaluation: Any) -> float:
