@@ -1,4 +1,4 @@
-"""Visual reprogramming as a whole: what its methods have in common, training, folding, descriptions that are missing."""
+"""Visual reprogramming as a whole: what its methods share, training, folding, missing descriptions."""
 
 from __future__ import annotations
 
