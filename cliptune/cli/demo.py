@@ -18,15 +18,18 @@ QUICK_SUITES = ("objects",)
 SHOTS = 16
 LABEL = "Tinyworld is a laboratory, not a benchmark"
 
-# Settings for a small CLIP on a small machine: large steps, few of them.
 METHODS: dict[str, dict[str, Any]] = {
     "zeroshot": {},
     "linear_probe": {},
-    "coop": {"epochs": 30},
+    "coop": {"epochs": 50},
     "vpt": {"epochs": 5},
     "ivlp": {"epochs": 5},
     "maple": {"epochs": 5},
 }
+"""Method → options."""
+
+# CoOp learns words alone, so that a picture's features can be kept: eight augmented views of each do for all epochs.
+TRAINING: dict[str, dict[str, Any]] = {"coop": {"views": 8}}
 QUICK_EPOCHS = 2
 _PICTURES = 4
 
@@ -48,6 +51,7 @@ def demo(*, out: str = "runs/demo", seed: int = 1, quick: Flag = False) -> None:
     """
     from cliptune.clip.load import load_clip
     from cliptune.data import load_data
+    from cliptune.data.tinyworld.suites import list_suites
     from cliptune.protocols import base2new
 
     started = time.monotonic()
@@ -72,13 +76,16 @@ def demo(*, out: str = "runs/demo", seed: int = 1, quick: Flag = False) -> None:
                 options=options,
                 source={"name": f"tinyworld/{suite}"},
                 progress=_progress(),
+                **TRAINING.get(method, {}),
             )
             remark(f"{number} of {total}: {method} on {suite}, {result['seconds']:.0f} s of training")
             numbers = [percent(result[key]) for key in ("base", "new", "harmonic_mean")]
             lines.append([suite, method, *numbers, f"{result['learnables']:,}", f"{result['seconds']:.1f}"])
     headers = ["suite", "method", "base (%)", "new (%)", "HM", "learnables", "seconds"]
     table(headers, lines, title=f"{LABEL}: {SHOTS} shots, seed {seed}, base-to-new", left=2)
+    about = list_suites()
     say(
+        *(f"{suite}: {about[suite]}." for suite in suites),
         "base: classes trained on; new: the other half, never seen; HM: their harmonic mean.",
         "linear_probe has one weight vector per trained class, so it cannot speak of new ones.",
         f"Took {time.monotonic() - started:.0f} s. The runs lie in {folder}.",

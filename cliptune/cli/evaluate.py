@@ -54,7 +54,7 @@ def evaluate(
     json
         Print all numbers as JSON.
     """
-    from cliptune.texts import ClassSet
+    from cliptune.protocols.runs import class_set
     from cliptune.training import evaluate as score
     from cliptune.training import read_result
 
@@ -71,7 +71,11 @@ def evaluate(
             f"The images of {dataset.name} or their split are not those of the run any more: some of these "
             f"{split} images may have been trained on."
         )
-    adapter.set_classes(ClassSet(dataset.class_names, dataset.template))
+    known = adapter.trained_classes
+    if data is None:
+        adapter.set_classes(class_set(dataset, known).with_template(known.template))
+    else:
+        adapter.set_classes(class_set(dataset))
     chosen = dataset[split]
     if not len(chosen):
         raise ValueError(f"{dataset.name} has no {split} images to score. Choose another --split.")

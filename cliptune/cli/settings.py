@@ -161,7 +161,7 @@ def _hints(method: str) -> dict[str, Any]:
     hints = {name: fit_hints[name] for name in TRAINING}
     for module in modules:
         hints |= get_type_hints(module.Config)
-    return {**hints, "template": str}
+    return {**hints, "template": str, "descriptions": str}
 
 
 def _unknown(name: str, method: str, hints: Mapping[str, Any]) -> str:

@@ -9,8 +9,7 @@ from typing import Any
 from cliptune.clip.model import CLIP
 from cliptune.data.items import Dataset
 from cliptune.data.metrics import harmonic_mean
-from cliptune.protocols.runs import evaluation_options, score, train
-from cliptune.texts import ClassSet
+from cliptune.protocols.runs import class_set, evaluation_options, score, train
 
 
 def base2new(
@@ -67,9 +66,10 @@ def base2new(
     if adapter.prompt.class_specific or adapter.head.class_specific:
         numbers["why_no_new"] = f"{method} holds values for its training classes and knows no others"
     else:
-        adapter.set_classes(ClassSet(new.class_names, new.template), seen=False)
+        trained = adapter.trained_classes
+        adapter.set_classes(class_set(new, trained).with_template(trained.template), seen=False)
         numbers["new"] = score(run, "new", new.test, **settings)
-        adapter.set_classes(ClassSet(base.class_names, base.template), seen=True)
+        adapter.set_classes(trained, seen=True)
     known = numbers["new"] is not None
     numbers["harmonic_mean"] = harmonic_mean(numbers["base"], numbers["new"]) if known else None
     result.update(numbers)
