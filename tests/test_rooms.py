@@ -23,9 +23,9 @@ ALLOWED = {
     "adapter": {"clip", "texts", "prompts", "heads", "images"},
     "wrappers": {"adapter", "recipe", "clip", "texts", "params", "prompts", "heads", "objectives"},
     "methods": {"adapter", "recipe", "clip", "texts", "params", "prompts", "heads", "objectives", "wrappers"},
-    "interop": {"adapter", "recipe", "clip", "texts", "methods"},
+    "interop": {"adapter", "recipe", "clip", "texts", "prompts", "heads", "methods"},
     "training": {"adapter", "recipe", "clip", "data", "texts"},
-    "analysis": {"adapter", "clip"},
+    "analysis": {"adapter", "clip", "texts", "prompts", "heads"},
     "protocols": {"methods", "training", "data", "interop", "adapter", "recipe", "clip", "texts"},
     "cli": {"protocols", "methods", "training", "data", "interop", "adapter", "recipe", "clip", "texts"},
 }

@@ -7,11 +7,13 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from cliptune.adapter import Adapter
 from cliptune.clip.model import CLIP
+from cliptune.interop.visual import VISUAL, flattened, visual_from_published, visual_to_published
 from cliptune.methods.registry import build, find
 from cliptune.recipe import Recipe
 from cliptune.texts import ClassSet
@@ -19,6 +21,10 @@ from cliptune.texts import ClassSet
 # What a released checkpoint holds besides learnables: word embeddings of its class list, and the frozen CLIP.
 _CLASS_BUFFERS = ("token_prefix", "token_suffix", "token_midfix")
 _FROZEN = ("image_encoder.", "text_encoder.", "logit_scale", "dtype")
+# DVP's releases hold a NumPy array of numbers beside their tensors; these names rebuild one and do nothing else.
+_ARRAYS = [
+    (np._core.multiarray._reconstruct, f"numpy.{core}.multiarray._reconstruct") for core in ("core", "_core")
+] + [np.ndarray, np.dtype, *{type(np.dtype(kind)) for kind in ("f2", "f4", "f8", "i4", "i8")}]
 _OUTSIDE = (*_FROZEN, "VPT_image_trans.")
 
 
@@ -29,7 +35,7 @@ def from_published(
 
     Args:
         method: one whose file knows the names of its release: "coop", "cocoop", "kgcoop", "vpt", "ivlp",
-            "maple", "promptsrc", "promptkd".
+            "maple", "promptsrc", "promptkd"; or "vp", "ar", "attrvr", "dvp_cse", "dvp_cls" (see `interop.visual`).
         tensors: released state dict; a "module." or missing "prompt_learner." prefix is understood. The frozen CLIP
             and the word embeddings of its class list, if they are in it, are left out: the latter must never be
             restored for other classes.
@@ -38,6 +44,8 @@ def from_published(
         options: of the method; those not given are read from the shapes.
     Raises: ValueError naming what is missing, unexpected or misshapen.
     """
+    if method in VISUAL:
+        return visual_from_published(method, tensors, clip, class_names, **options)
     module = _speaking(method)
     given = {_full_name(key): value for key, value in tensors.items()}
     if not given:
@@ -70,6 +78,8 @@ def from_published(
 
 def to_published(method: str, adapter: Adapter) -> dict[str, Tensor]:
     """The learnables under the names of the released code, float32."""
+    if method in VISUAL:
+        return visual_to_published(method, adapter)
     module = _speaking(method)
     shaped = getattr(module, "published_tensor", lambda name, value: value)
     names = {name: module.published_name(name) for name in adapter.learnables()}
@@ -89,12 +99,15 @@ def read_published(path: str | Path) -> dict[str, Tensor]:
 
         return load_file(path)
     try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
+        with torch.serialization.safe_globals(_ARRAYS):  # type: ignore[arg-type]  # pairs of value and name are allowed
+            content = torch.load(path, map_location="cpu", weights_only=True)
     except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError) as error:
         raise ValueError(
             f"read_published: {path.name} is not a checkpoint of tensors that can be read safely "
             f"({str(error).splitlines()[0]}). Save its state dict again with torch.save or safetensors."
         ) from error
+    if isinstance(content, dict) and "visual_prompt_dict" in content:
+        return flattened(content)
     state = content.get("state_dict", content) if isinstance(content, dict) else None
     tensors = {k: v for k, v in state.items() if isinstance(v, Tensor)} if isinstance(state, dict) else {}
     if not tensors:
