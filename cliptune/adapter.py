@@ -349,12 +349,16 @@ class Adapter(nn.Module):
                 f"Adapter: these learnables are of another method or other options: missing {missing or 'none'}, "
                 f"unexpected {spare or 'none'}. Build the adapter with the options it was trained with."
             )
+        growing = {f"head.{name}" for name in self.head.growing}
         for name, value in own.items():
-            if tensors[name].shape != value.shape:
+            free = 1 if name in growing and tensors[name].ndim == value.ndim else 0
+            if tensors[name].shape[free:] != value.shape[free:]:
                 raise ValueError(
                     f"Adapter: {name} must have shape {tuple(value.shape)}, got {tuple(tensors[name].shape)}. "
                     "The checkpoint was made for another backbone, class list or option."
                 )
+        if growing:
+            self.head.grow({name: tensors[f"head.{name}"].shape for name in self.head.growing})
         for part in self._learning_parts:
             state = {k.removeprefix(part + "."): v for k, v in tensors.items() if k.startswith(part + ".")}
             getattr(self, part).load_state_dict(state)

@@ -111,6 +111,9 @@ class Stage:
         resize_first: bring the short side to the adapter's resolution before the random crop is taken.
         keep_last: a last batch that is not full is used as well, instead of dropped.
         observe: splits shown to `head.observe` in a stage that only observes, in this order; absent ones are skipped.
+        observe_views: augmented views per training image in a stage that only observes; the head sees their mean
+            embedding. More than one needs images that no learnable reaches.
+        crop: smallest and largest share of the area in random crops.
         whole_batch: its numbers depend on a batch as a whole (batch statistics), so no batch may be cut into pieces.
         sampler: adds images to a batch (hard negatives); None for plain shuffling.
         before: called as `hook(adapter)` when the stage begins, and again when a run is resumed within it: whatever
@@ -128,6 +131,8 @@ class Stage:
     resize_first: bool = False
     keep_last: bool = False
     observe: tuple[str, ...] = ("train",)
+    observe_views: int = 1
+    crop: tuple[float, float] = (0.08, 1.0)
     whole_batch: bool = False
     sampler: Sampler | None = None
     before: Sequence[Callable[[Adapter], None]] = ()

@@ -1,6 +1,7 @@
 """How texts vote: similarity to logits."""
 
 from cliptune.heads.base import Head
+from cliptune.heads.cache import CacheHead
 from cliptune.heads.folded import FoldedClassifier
 from cliptune.heads.linear import LinearHead
 from cliptune.heads.mean import MeanHead
@@ -8,4 +9,4 @@ from cliptune.heads.nearest import NearestHead
 from cliptune.heads.prm import PRMHead
 from cliptune.heads.rvp import RVPHead
 
-__all__ = ["FoldedClassifier", "Head", "LinearHead", "MeanHead", "NearestHead", "PRMHead", "RVPHead"]
+__all__ = ["CacheHead", "FoldedClassifier", "Head", "LinearHead", "MeanHead", "NearestHead", "PRMHead", "RVPHead"]

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from cliptune.texts import TextBatch
@@ -13,11 +15,13 @@ class Head(nn.Module):
     """Similarities (B, V, K) → logits (B, C). Most heads learn nothing; some count, some fit.
 
     `class_specific`: true once it holds values per class, so that it cannot speak of other classes.
+    `growing`: names of its tensors whose first size depends on the data, and comes with what is loaded.
     `settled`: false while it waits to be shown the text features (see `settle`).
     """
 
     class_specific = False
     settled = True
+    growing: frozenset[str] = frozenset()
 
     def forward(self, similarity: Tensor, texts: TextBatch, image_embedding: Tensor) -> Tensor:
         """Args: similarity (B, V, K), scaled; image_embedding (B, V, D), before unit norm."""
@@ -31,6 +35,9 @@ class Head(nn.Module):
 
     def refit(self) -> None:
         """An epoch, or an observing stage, has ended."""
+
+    def grow(self, shapes: Mapping[str, torch.Size]) -> None:
+        """Make room for tensors of these shapes, one for each name in `growing`."""
 
     def fold(self, text_features: Tensor, texts: TextBatch, views: int) -> Tensor:
         """One vector per view and class, (V, C, D), whose products with the image features are the logits / scale.

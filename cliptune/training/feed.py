@@ -70,7 +70,9 @@ class Feed:
 
     def begin(self, stage: Stage) -> None:
         """Forget embeddings that an earlier stage's learnables may have changed; do and check what the stage asks."""
-        self.train_transform = train_transform(self.adapter.resolution, resize_first=stage.resize_first)
+        self.train_transform = train_transform(
+            self.adapter.resolution, scale=stage.crop, resize_first=stage.resize_first
+        )
         if not self.adapter.image_is_frozen:
             self._tables.clear()
         if self.views is not None and stage.optimiser is not None and not self.adapter.image_is_frozen:
@@ -82,6 +84,11 @@ class Feed:
             raise ValueError(
                 f"Stage {stage.name!r} adds images to its batches, which one process must see whole. "
                 "Start it without torchrun."
+            )
+        if stage.observe_views > 1 and not self.adapter.image_is_frozen:
+            raise ValueError(
+                f"Stage {stage.name!r} averages {stage.observe_views} views of an image, but learnables reach "
+                "its embedding. Use one view."
             )
         if stage.whole_batch and self.processes.world > 1:
             raise ValueError(
@@ -140,14 +147,21 @@ class Feed:
                 batch = stage.sampler(self.adapter, batch, pool)
             yield batch, None if table is None else table[batch.index]
 
-    def in_order(self, name: str, number: int | None = None) -> Iterator[tuple[Batch, Tensor | None]]:
+    def in_order(self, name: str, number: int | None = None, views: int = 1) -> Iterator[tuple[Batch, Tensor | None]]:
         """A split once, in its own order; every process sees all of it.
 
         Args:
             number: of the stage to augment for; None for no augmentation.
+            views: augmented views per image, whose embeddings are averaged.
         """
         seed = 0 if number is None else mixed(self.seed, number)
-        table = self._table(name, None if number is None else 0, seed)
+        table = None
+        if number is not None and views > 1:
+            for view in range(views):
+                seen = embed(self.adapter, self._ordered(self.data[name], self.train_transform, seed, view))
+                table = seen / views if table is None else table + seen / views
+        else:
+            table = self._table(name, None if number is None else 0, seed)
         transform = self.test_transform if number is None else self.train_transform
         for batch in self._ordered(self.data[name], transform, seed, 0, images=table is None):
             yield batch, None if table is None else table[batch.index]

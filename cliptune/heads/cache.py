@@ -1,0 +1,125 @@
+"""A cache of training images that votes beside the texts."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from cliptune.heads.base import Head
+from cliptune.texts import TextBatch
+
+# Values tried of β and of α, as released.
+STEPS_BETA, STEPS_ALPHA = 200, 20
+SMALLEST = 0.1
+
+
+class CacheHead(Head):
+    """logits = s · f̂ T̂ᵀ + α · exp(−β (1 − f̂ Kᵀ)) L: keys K (M, D) of training images, values L (M, C) their labels.
+
+    Args:
+        classes: C. width: D.
+        alpha: α > 0, weight of the cache. beta: β > 0, how sharply it looks.
+        learn: the keys learn by gradient (Tip-Adapter-F). They are then no longer unit.
+        largest: (α, β) up to which both are searched on validation images; None keeps those given.
+
+    Call order: `observe` for all training images, `refit`; `observe` for all validation images, `refit`, in the same
+    or another stage. In training mode nothing is observed. How many keys there are is a matter of the data.
+    Source: Tip-Adapter (arXiv:2207.09519, Eq. 3 to 6).
+    """
+
+    class_specific = True
+    growing = frozenset({"keys", "labels"})
+    keys: Tensor
+    labels: Tensor
+    alpha: Tensor
+    beta: Tensor
+
+    def __init__(
+        self,
+        classes: int,
+        width: int,
+        alpha: float,
+        beta: float,
+        learn: bool = False,
+        largest: tuple[float, float] | None = None,
+    ) -> None:
+        super().__init__()
+        if not (alpha > 0 and beta > 0):
+            raise ValueError(f"CacheHead: alpha and beta must be above 0, got {alpha} and {beta}.")
+        if largest is not None and min(largest) <= SMALLEST:
+            raise ValueError(f"CacheHead: alpha and beta are searched from {SMALLEST} on, got maxima {largest}.")
+        self.classes, self.learn, self.largest = classes, learn, largest
+        self._set_keys(torch.zeros(0, width))
+        self.register_buffer("labels", torch.zeros(0, dtype=torch.int64))
+        self.register_buffer("alpha", torch.tensor(float(alpha)))
+        self.register_buffer("beta", torch.tensor(float(beta)))
+        self._forget()
+
+    def forward(self, similarity: Tensor, texts: TextBatch, image_embedding: Tensor) -> Tensor:
+        votes = similarity.mean(dim=1)
+        if not len(self.keys):
+            return votes
+        affinity = F.normalize(image_embedding, dim=-1) @ self.keys.T
+        return votes + self.alpha * self._votes(affinity, self.beta).mean(dim=1)
+
+    def _votes(self, affinity: Tensor, beta: Tensor | float) -> Tensor:
+        """exp(−β (1 − a)) L; affinity (..., M) → (..., C)."""
+        values = F.one_hot(self.labels, self.classes).to(affinity.dtype)
+        return (-beta * (1 - affinity)).exp() @ values
+
+    def observe(self, out: Any, labels: Tensor, split: str = "train") -> None:
+        """Training images: `out.image_embedding`, averaged over their views, becomes a key. Others: to search on."""
+        if not self.training:
+            self._seen[split].append((out.image_embedding.mean(dim=1), out.similarity.mean(dim=1), labels))
+
+    def refit(self) -> None:
+        """Make keys of the training images that were seen; search α and β on the validation images that were."""
+        if self._seen["train"]:
+            embedding, _, labels = (torch.cat(parts) for parts in zip(*self._seen["train"], strict=True))
+            self._set_keys(F.normalize(embedding.float(), dim=-1))
+            self.labels = labels
+        if self._seen["val"] and self.largest is not None and len(self.keys):
+            embedding, votes, labels = (torch.cat(parts) for parts in zip(*self._seen["val"], strict=True))
+            self._search(F.normalize(embedding, dim=-1) @ self.keys.detach().T, votes, labels)
+        self._forget()
+
+    def _search(self, affinity: Tensor, votes: Tensor, labels: Tensor) -> None:
+        """The first of the best pairs on a grid."""
+        assert self.largest is not None
+        largest_alpha, largest_beta = self.largest
+        best = -1
+        for beta in _grid(largest_beta, STEPS_BETA):
+            cache = self._votes(affinity, beta)
+            for alpha in _grid(largest_alpha, STEPS_ALPHA):
+                correct = int(((votes + alpha * cache).argmax(dim=-1) == labels).sum())
+                if correct > best:
+                    best = correct
+                    self.alpha.fill_(alpha)
+                    self.beta.fill_(beta)
+
+    def grow(self, shapes: Mapping[str, torch.Size]) -> None:
+        """Make room for a cache of another number of images. Raises: ValueError if keys and labels differ in it."""
+        if shapes["keys"][0] != shapes["labels"][0]:
+            raise ValueError(
+                f"CacheHead: {shapes['keys'][0]} keys need as many labels, got {shapes['labels'][0]}. "
+                "The checkpoint is damaged."
+            )
+        self._set_keys(self.keys.new_zeros(shapes["keys"]))
+        self.labels = self.labels.new_zeros(shapes["labels"])
+
+    def _set_keys(self, keys: Tensor) -> None:
+        if self.learn:
+            self.keys = nn.Parameter(keys.detach().clone())
+        else:
+            self.register_buffer("keys", keys.detach().clone())
+
+    def _forget(self) -> None:
+        self._seen: dict[str, list[tuple[Tensor, Tensor, Tensor]]] = {"train": [], "val": []}
+
+
+def _grid(largest: float, steps: int) -> list[float]:
+    return [SMALLEST + i * (largest - SMALLEST) / steps for i in range(steps)]

@@ -1,0 +1,42 @@
+"""Tip-Adapter-F: the cache of training images, whose keys are then trained.  (arXiv:2207.09519)"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from cliptune.clip.model import CLIP
+from cliptune.methods import tip_adapter
+from cliptune.objectives import WeightedLoss, cross_entropy
+from cliptune.recipe import OptimiserConfig, Recipe, Stage
+from cliptune.texts import ClassSet
+
+PAPER = "2207.09519"
+ENTERS = "nowhere; a learned cache of image features in the head"
+RECIPES: dict[str, dict[str, object]] = {
+    # Sec. 4.1: 20 epochs, 100 for EuroSAT.
+    "few_shot": {"alpha": 1.17, "beta": 1.0, "views": 10, "epochs": 20, "batch_size": 256},
+}
+
+
+@dataclass(frozen=True)
+class Config(tip_adapter.Config):
+    """Options: those of Tip-Adapter, and of the training of its keys, one of size D for each training image.
+
+    Args:
+        lr, batch_size, epochs: of AdamW with a cosine per step. The last epoch is kept; the release takes the best one
+            on test images. α and β are searched afterwards.
+    """
+
+    lr: float = 1e-3
+    batch_size: int = 256
+    epochs: int = 20
+
+
+def build(clip: CLIP, classes: ClassSet, config: Config = Config()) -> Recipe:
+    optimiser = OptimiserConfig(lr=config.lr, name="adamw", weight_decay=1e-2, eps=1e-4, per="step", warmup_epochs=0)
+    train = Stage(
+        WeightedLoss(cross_entropy), config.epochs, config.batch_size, optimiser, crop=tip_adapter.CROP, keep_last=True
+    )
+    search = Stage(None, epochs=1, batch_size=100, optimiser=None, name="search", augment=False, observe=("val",))
+    stages = [tip_adapter.filling(config, ("train",)), train, *([search] if config.search else [])]
+    return Recipe(tip_adapter.cache_adapter(clip, classes, config, learn=True), stages)
