@@ -6,6 +6,7 @@ import copy
 from collections.abc import Callable, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import torch
@@ -194,8 +195,7 @@ class Adapter(nn.Module):
         pieces = []
         for rows in torch.arange(images, device="cpu").split(max(1, self.chunk // per_image)):
             cut = slice(int(rows[0]), int(rows[-1]) + 1)
-            # Leaves are (n, d), or (B or 1, V or 1, n, d); of these, only one per image is cut.
-            own = ports.map(lambda leaf, cut=cut: leaf[cut] if leaf.ndim > 3 and len(leaf) == images > 1 else leaf)
+            own = ports.map(partial(_of_images, cut=cut, images=images))
             if torch.is_grad_enabled():
                 pieces.append(checkpoint(self.clip.encode_image, views[cut], own, use_reentrant=False))
             else:
@@ -363,3 +363,8 @@ class Adapter(nn.Module):
             state = {k.removeprefix(part + "."): v for k, v in tensors.items() if k.startswith(part + ".")}
             getattr(self, part).load_state_dict(state)
         return self
+
+
+def _of_images(leaf: Tensor, cut: slice, images: int) -> Tensor:
+    """A port's leaf for some images: (B, V or 1, n, d) is cut, (n, d) and (1, …) speak to all."""
+    return leaf[cut] if leaf.ndim > 3 and len(leaf) == images > 1 else leaf

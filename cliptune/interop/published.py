@@ -23,7 +23,8 @@ _CLASS_BUFFERS = ("token_prefix", "token_suffix", "token_midfix")
 _FROZEN = ("image_encoder.", "text_encoder.", "logit_scale", "dtype")
 # DVP's releases hold a NumPy array of numbers beside their tensors; these names rebuild one and do nothing else.
 _ARRAYS = [
-    (np._core.multiarray._reconstruct, f"numpy.{core}.multiarray._reconstruct") for core in ("core", "_core")
+    (np.zeros(0).__reduce__()[0], f"numpy.{core}.multiarray._reconstruct")
+    for core in ("core", "_core")
 ] + [np.ndarray, np.dtype, *{type(np.dtype(kind)) for kind in ("f2", "f4", "f8", "i4", "i8")}]
 _OUTSIDE = (*_FROZEN, "VPT_image_trans.")
 
