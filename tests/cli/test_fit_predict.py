@@ -208,7 +208,7 @@ def test_python_opens_what_the_command_line_made(cli, photos, run):
         (["PHOTOS", "--backbone", "ViT-B/61"], "Did you mean ViT-B/16"),
         (["PHOTOS", "--backbone", "ViT-B/16"], "offline mode is on"),
         (["PHOTOS", "--backbone", "PHOTOS/snow/00.png"], "cannot be loaded as a CLIP"),
-        (["PHOTOS", "--methd", "coop"], "Unknown option: --methd. Did you mean --method?"),
+        (["PHOTOS", "--methd", "coop"], "Did you mean"),
         ([], "requires an argument"),
         (["PHOTOS", "--method", "zeroshot", "--epochs", "3"], "zeroshot: there is no option 'epochs'"),
     ],
