@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from contextlib import AbstractContextManager, ExitStack, contextmanager
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
 
@@ -17,7 +17,7 @@ from torch.utils.checkpoint import checkpoint
 from cliptune.batch import Batch
 from cliptune.clip.model import CLIP
 from cliptune.clip.pictures import fitted
-from cliptune.clip.ports import EMPTY, TowerPorts
+from cliptune.clip.ports import EMPTY, Ports, TowerPorts
 from cliptune.heads import FoldedClassifier, Head
 from cliptune.prompts import Prompt
 from cliptune.texts import ClassSet, KnownTexts, Phrasing, TextBatch
@@ -34,6 +34,7 @@ class Outputs:
         image_embedding: (B, V, D), before unit norm.
         reference: the frozen CLIP's answer to the same batch, if it was asked for.
         texts: what the K similarities are about: class, view and set of each text.
+        extras: by name, what `Adapter.extras` computed for this batch, if it was asked for.
     """
 
     logits: Tensor
@@ -43,6 +44,7 @@ class Outputs:
     image_embedding: Tensor
     reference: Outputs | None = None
     texts: TextBatch | None = None
+    extras: dict[str, Any] = field(default_factory=dict)
 
 
 class Adapter(nn.Module):
@@ -58,6 +60,10 @@ class Adapter(nn.Module):
         known_texts: class texts that another CLIP encoded; they take the place of unprompted texts.
         chunk: views that pass the image tower together; more are encoded in pieces, and in training their inside is
             computed again for the backward pass, so that memory is bounded by the piece. None for all at once.
+
+    Attributes:
+        extras: name → `(adapter, batch) → context manager` around a forward pass whose objective needs that name. What
+            it yields is told the ports and the answer, by `complete(ports, outputs)`, and put into the outputs.
     """
 
     def __init__(
@@ -78,6 +84,7 @@ class Adapter(nn.Module):
         self.clip, self.prompt, self.head = clip, prompt, head
         self.phrasing, self.reference_phrasing = phrasing, reference_phrasing
         self.known_texts = known_texts
+        self.extras: dict[str, Callable[[Adapter, Batch], AbstractContextManager[Any]]] = {}
         self.trained_classes = classes
         self._set(classes, seen=True)
 
@@ -157,8 +164,19 @@ class Adapter(nn.Module):
         Args:
             text_features: from `text_features()`, to encode the texts once per evaluation.
             image_embedding: (B, V, D) computed before, allowed where `image_is_frozen`.
-            needs: "reference" adds the frozen CLIP's answer.
+            needs: "reference" adds the frozen CLIP's answer; a name in `extras` adds what that computes.
         """
+        with ExitStack() as stack:
+            around = {name: stack.enter_context(self.extras[name](self, batch)) for name in needs & set(self.extras)}
+            ports, out = self._answer(batch, text_features, image_embedding, "reference" in needs)
+        for extra in around.values():
+            extra.complete(ports, out)
+        return replace(out, extras=around) if around else out
+
+    def _answer(
+        self, batch: Batch, text_features: Tensor | None, image_embedding: Tensor | None, reference: bool
+    ) -> tuple[Ports, Outputs]:
+        """The ports of this step, and the answer."""
         ports = self.prompt(seen=self.seen)  # once per step: both towers see one sample of the prompt
         if image_embedding is None:
             views = self.views(batch, ports.pixels)
@@ -175,8 +193,8 @@ class Adapter(nn.Module):
         logits = self.head(similarity, self.texts, image_embedding)
         untouched = ports.image.empty and ports.pixels is None and ports.features is None
         bare = image_embedding if untouched else None
-        reference = self.reference(batch, bare) if "reference" in needs else None
-        return Outputs(logits, similarity, image, text_features, image_embedding, reference, self.texts)
+        zero_shot = self.reference(batch, bare) if reference else None
+        return ports, Outputs(logits, similarity, image, text_features, image_embedding, zero_shot, self.texts)
 
     def views(self, batch: Batch, pixels: Any) -> Tensor:
         """The views (B, V, 3, R, R) of a batch, normalised, as a `pixels` port or its absence makes them."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Protocol
 
 import torch
@@ -31,7 +32,8 @@ class VisionTransformer(nn.Module):
         activation: "quick_gelu" or "gelu".
 
     `plain = True` computes every row of every block; the default skips rows that nobody reads (the CLS row alone in
-    the last block; no prompt rows where the next block replaces them), which changes no output.
+    the last block; no prompt rows where the next block replaces them), which changes no output. `watch`, when set, is
+    shown what the last attention looks at, (B V, T, d), and gives it back, so that a score can be differentiated there.
     """
 
     def __init__(
@@ -49,6 +51,7 @@ class VisionTransformer(nn.Module):
         self.ln_post = nn.LayerNorm(width)
         self.proj = gaussian(width, embed, std=scale)
         self.plain = False
+        self.watch: Callable[[Tensor], Tensor] | None = None
 
     @property
     def layers(self) -> int:
@@ -81,6 +84,8 @@ class VisionTransformer(nn.Module):
                 for b in (bias_rows(ports, i, site, layout) for site in ("attn_out", "mlp_out"))
             ]
             h, deltas = block.ln_1(x), ports.deltas(i)
+            if self.watch is not None and i == self.layers - 1:
+                h = self.watch(h)
             if keep < x.shape[1]:
                 q, (k, v) = block.attn.query(h[:, :keep], deltas), block.attn.key_value(h, deltas)
             else:

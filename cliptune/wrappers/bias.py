@@ -9,7 +9,7 @@ from typing import Literal
 
 from cliptune.adapter import Adapter
 from cliptune.clip.folding import BiasFold
-from cliptune.clip.ports import SITES, Ports, TowerPorts
+from cliptune.clip.ports import SITES, Ports
 from cliptune.objectives import WeightedLoss, cross_entropy
 from cliptune.prompts import Prompt, Together
 from cliptune.prompts.bias import Groups, LayerBias, TowerBias, matching_budget
@@ -98,7 +98,7 @@ class _WithoutBias(Prompt):
 
     def forward(self, seen: bool = True) -> Ports:
         ports = self.prompt(seen)
-        return replace(ports, image=TowerPorts(ports.image.tokens), text=TowerPorts(ports.text.tokens))
+        return replace(ports, image=replace(ports.image, bias={}), text=replace(ports.text, bias={}))
 
 
 @contextmanager

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Any, Literal
 
 from torch import nn
 
@@ -12,10 +12,11 @@ from cliptune.adapter import Adapter
 from cliptune.clip.ports import mix
 from cliptune.objectives import WeightedLoss, cross_entropy
 from cliptune.objectives.contrastive import hard_negative_contrast
+from cliptune.objectives.decoupled import DecoupledLoss
 from cliptune.params import LowRank
 from cliptune.prompts import Prompt
 from cliptune.prompts.dual import MODES, DualPrompt, Mode
-from cliptune.recipe import OptimiserConfig, Recipe, Stage
+from cliptune.recipe import Objective, OptimiserConfig, Recipe, Stage
 from cliptune.wrappers.negatives import HardNegatives
 
 PAPER = "2503.13443"
@@ -90,7 +91,7 @@ def build(recipe: Recipe, config: Config = Config()) -> Recipe:
     released = config.dpc_mode == "released"
     rule = config.dpc_sampler or ("released" if released else "paper")
     # A host that learns from a teacher lets the teacher say what is hard.
-    sampler = HardNegatives(negatives, rule, getattr(host.objective, "logits", None))
+    sampler = HardNegatives(negatives, rule, getattr(_alone(host.objective), "logits", None))
     recipe.stages.append(
         Stage(
             _objective(host, config),
@@ -167,10 +168,16 @@ def _negatives(config: Config, classes: int) -> int:
 
 def _objective(host: Stage, config: Config) -> WeightedLoss:
     duplicates = config.dpc_duplicates or ("keep" if config.dpc_mode == "released" else "mask")
-    plain = getattr(host.objective, "fn", None) is cross_entropy
-    kept = None if plain or not config.dpc_keep_host_losses else host.objective
+    objective = _alone(host.objective)
+    plain = getattr(objective, "fn", None) is cross_entropy
+    kept = None if plain or not config.dpc_keep_host_losses else objective
     needs = frozenset() if kept is None else kept.needs
     return WeightedLoss(hard_negative_contrast, needs, duplicates=duplicates, host=kept)
+
+
+def _alone(objective: Objective | None) -> Any:
+    """The host's own objective, without the terms of dapt: these belong to the first stage."""
+    return objective.host if isinstance(objective, DecoupledLoss) else objective
 
 
 def _bilinear(prompt: nn.Module, config: Config) -> bool:

@@ -1,0 +1,78 @@
+"""Where the object is: foreground masks of the very views that are trained on."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from cliptune.batch import Batch
+
+MaskSource = Callable[[Batch, Tensor, "Tensor | None"], Tensor]
+"""`(batch, score of each image's own class (B,), what the last block attends to or None) → (B, 1, R, R) in {0, 1}`."""
+
+
+def grad_cam(rows: Tensor, score: Tensor, patches: int) -> Tensor:
+    """Grad-CAM on the patches of a ViT's last block: relu(X · mean over patches of ∂score/∂X), (B, G, G).
+
+    Args:
+        rows: X (B, T, d), output of that block's first LayerNorm: CLS, patches, prompts.
+        score: scalar or (B,), summed.
+        patches: G².
+    Since CLS is read after this block, nothing before it is differentiated; the graph is kept for the loss.
+    Source: DAPT (arXiv:2508.00395), DAPT-G.
+    """
+    (gradient,) = torch.autograd.grad(score.sum(), rows, retain_graph=True)
+    here = slice(1, 1 + patches)
+    weight = gradient[:, here].mean(dim=1)
+    side = round(patches**0.5)
+    return torch.einsum("bpd,bd->bp", rows[:, here].detach(), weight).relu().unflatten(1, (side, side))
+
+
+def saliency(cam: Tensor, resolution: int, per_batch: bool = False) -> Tensor:
+    """(B, G, G) → (B, 1, R, R) in [0, 1]: bilinear with aligned corners, divided by the maximum of each image.
+
+    Args:
+        per_batch: divide by the maximum of the batch instead, as released; an image's mask then depends on the others.
+    """
+    large = F.interpolate(cam[:, None].float(), (resolution, resolution), mode="bilinear", align_corners=True)
+    return large / ((large.amax() if per_batch else large.amax(dim=(1, 2, 3), keepdim=True)) + 1e-6)
+
+
+class GradCAMMasks:
+    """Masks from the adapter's own gradient (DAPT-G).
+
+    Args:
+        patches: G² of the tower. resolution: R.
+        threshold: β in (0, 1): saliency from which on a pixel is foreground.
+        per_batch: see `saliency`.
+    """
+
+    needs_rows = True
+
+    def __init__(self, patches: int, resolution: int, threshold: float = 0.5, per_batch: bool = False) -> None:
+        if not 0 < threshold < 1:
+            raise ValueError(f"dapt: the threshold of the masks must be between 0 and 1, got {threshold}.")
+        self.patches, self.resolution = patches, resolution
+        self.threshold, self.per_batch = threshold, per_batch
+
+    def __call__(self, batch: Batch, score: Tensor, rows: Tensor | None) -> Tensor:
+        assert rows is not None
+        cam = grad_cam(rows, score, self.patches)
+        return (saliency(cam, self.resolution, self.per_batch) >= self.threshold).float()
+
+
+def checked(masks: Any, batch: Batch) -> Tensor:
+    """Masks as (B, 1, R, R) in {0, 1}. Raises: ValueError for another size or other values."""
+    expected = (len(batch), 1, *batch.images.shape[-2:])
+    if tuple(masks.shape) != expected:
+        raise ValueError(
+            f"dapt: masks must have the size of the views they are for, {expected}, got {tuple(masks.shape)}. "
+            "Crop, flip and resize each mask together with its image."
+        )
+    if not ((masks == 0) | (masks == 1)).all():
+        raise ValueError("dapt: masks must hold 0 (background) and 1 (foreground) only. Round them after resizing.")
+    return masks.to(batch.images)

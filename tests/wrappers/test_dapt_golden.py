@@ -1,0 +1,127 @@
+"""DAPT over MaPLe against values that its released code computed, with its class texts cut as it cuts them."""
+
+from __future__ import annotations
+
+from functools import cache
+
+import pytest
+import torch
+
+from cliptune import methods
+from cliptune.batch import Batch
+from cliptune.methods.maple import published_name
+from cliptune.objectives.decoupled import background_alignment, pull_push
+from cliptune.wrappers.dapt import use_masks
+from cliptune.wrappers.masks import grad_cam, saliency
+from tests.golden import weights
+from tests.golden.reference import CLIP_MEAN, CLIP_STD, TOLERANCE, golden, reference_clip
+
+META, TENSORS = golden("dapt")
+SLICE = 25  # of the 32 background words, the release takes the last 25 as background and the first 7 as classes
+
+
+def assert_near(actual: torch.Tensor, key: str) -> None:
+    expected = TENSORS[key]
+    assert actual.shape == expected.shape
+    assert (actual - expected).abs().max() <= TOLERANCE * expected.abs().max(), key
+
+
+def adapter_and_batch():
+    recipe = methods.build(
+        "maple+dapt",
+        reference_clip("vit_small"),
+        META["classes"],
+        n_ctx=META["n_ctx"],
+        depth=META["depth"],
+        words=META["ctx_init"],
+        dapt_food=True,
+        dapt_per_batch=True,
+    )
+    given = {"ctx": TENSORS["ctx"]} | {
+        name: weights.draw(drawn["shape"], drawn["std"], drawn["seed"]) for name, drawn in META["drawn_params"].items()
+    }
+    adapter = recipe.adapter
+    names = {name: published_name(name).removeprefix("prompt_learner.") for name in adapter.learnables()}
+    adapter.load_learnables({name: given[theirs] for name, theirs in names.items()})
+    mean, std = (torch.tensor(v)[:, None, None] for v in (CLIP_MEAN, CLIP_STD))
+    return adapter, Batch.of(TENSORS["images"] * std + mean, TENSORS["labels"])
+
+
+@cache
+def terms() -> tuple:
+    """The four terms from the adapter's own features, and the adapter."""
+    adapter, batch = adapter_and_batch()
+    use_masks(adapter, lambda *given: TENSORS["mask"].float())
+    out = adapter(batch, needs=frozenset({"decoupled"}))
+    parts = out.extras["decoupled"]
+    fore = parts.image_features("foreground")
+    back = parts.image_features("background", gradient=True)
+    texts = torch.cat([out.text_features[0], parts.background_text_features(back[:, None])[0]])
+    image, scale = out.image_features[:, 0], adapter.clip.scale
+    losses = {
+        "ce": torch.nn.functional.cross_entropy(scale * image @ texts[:-SLICE].T, batch.labels),
+        "vd": pull_push(image, fore, back),
+        "fg": torch.nn.functional.cross_entropy(scale * fore @ texts[:-SLICE].T, batch.labels),
+        "bg": background_alignment(scale * back @ texts[-SLICE:].T),
+    }
+    features = {"img_feat": image, "fg_feat": fore, "bg_feat": back, "text_feat": texts}
+    return adapter, losses, features
+
+
+@pytest.mark.parametrize("name", ["img_feat", "fg_feat", "bg_feat", "text_feat"])
+def test_features_equal_released_code(name):
+    actual, expected = terms()[2][name], TENSORS[name]
+    expected = torch.nn.functional.normalize(expected, dim=-1)
+    assert (actual - expected).abs().max() <= TOLERANCE * expected.abs().max()
+
+
+@pytest.mark.parametrize("term", ["ce", "vd", "fg", "bg"])
+def test_terms_and_their_gradients_equal_released_code(term):
+    adapter, losses, _ = terms()
+    assert_near(losses[term].detach(), f"term.{term}")
+    names = {
+        name: published_name(name).removeprefix("prompt_learner.")
+        for name in adapter.trainable()
+        if ".maps." not in name
+    }
+    learning = [adapter.trainable()[name] for name in names]
+    grads = torch.autograd.grad(losses[term], learning, retain_graph=True)
+    for theirs, grad in zip(names.values(), grads, strict=True):
+        assert_near(grad, f"term.{term}.grad.{theirs}")
+
+
+def test_gradients_reach_where_they_do_in_released_code():
+    """The foreground term moves no map, because its image side is a constant."""
+    adapter, losses, _ = terms()
+    reach = META["gradient_reach (norm of d term / d parameter; null = not connected)"]
+    for term, expected in reach.items():
+        named = adapter.trainable()
+        grads = torch.autograd.grad(losses[term], list(named.values()), retain_graph=True, allow_unused=True)
+        for name, grad in zip(named, grads, strict=True):
+            theirs = published_name(name).removeprefix("prompt_learner.")
+            if expected[theirs] is None:
+                assert grad is None or not grad.any()
+            else:
+                assert grad.norm().item() == pytest.approx(expected[theirs], rel=1e-3)
+
+
+@pytest.mark.parametrize("chosen", [[2], [2, 4], [0, 1, 2, 3, 4]])
+def test_grad_cam_equals_released_code(chosen):
+    adapter, batch = adapter_and_batch()
+    count, some = len(chosen), Batch(batch.images[chosen], batch.labels[chosen], batch.index[chosen])
+    seen = {}
+
+    def keep(batch, score, rows):
+        seen.update(score=score, rows=rows)
+        return torch.ones(count, 1, 64, 64)
+
+    keep.needs_rows = True
+    use_masks(adapter, keep)
+    out = adapter(some, needs=frozenset({"decoupled"}))
+    assert out.extras["decoupled"].masks.shape == (count, 1, 64, 64)
+    patches = adapter.clip.image.patches
+    # The release averages over images and 39 texts; a constant factor that the normalisation takes out again.
+    cam = grad_cam(seen["rows"], seen["score"], patches) / (count * 39)
+    if count == 5:
+        assert_near(cam, "cam/batch5.grid")
+    assert_near(saliency(cam, 64, per_batch=True)[:, :, ::4, ::4], f"cam/batch{count}.saliency")
