@@ -61,9 +61,10 @@ def list_method(name: str) -> MethodListing:
 
 
 def count_learnables(adapter: Adapter) -> int:
-    """Values that an adapter learns by gradient; where there are none, those that its head fits (linear probe)."""
-    by_gradient = sum(p.numel() for p in adapter.trainable().values())
-    return by_gradient or sum(buffer.numel() for buffer in adapter.head.buffers())
+    """Values that an adapter learns: parameters moved by gradient, and what a head fits or counts without one."""
+    kept = adapter.head.state_dict()  # without what a head only counts between two estimates
+    fitted = [b for name, b in adapter.head.named_buffers() if name in kept and b.is_floating_point()]
+    return sum(p.numel() for p in adapter.trainable().values()) + sum(b.numel() for b in fitted)
 
 
 def _counts(method: str) -> tuple[int, int]:
