@@ -49,7 +49,10 @@ def list_methods() -> list[MethodListing]:
 def list_method(name: str) -> MethodListing:
     """One method or add-on. Raises: ValueError naming the nearest for an unknown one."""
     info, module = describe(name), find(name)
-    meanings = _meanings(module.Config.__doc__ or "", [field.name for field in fields(module.Config)])
+    known = [field.name for field in fields(module.Config)]
+    meanings: dict[str, str] = {}
+    for config in reversed(module.Config.__mro__):  # options may be those of another method, and explained there
+        meanings |= _meanings(config.__doc__ or "", known)
     kinds = get_type_hints(module.Config)
     options = tuple(
         {"name": key, "type": _spelled(kinds[key], kind), "default": default, "meaning": meanings.get(key, "")}
