@@ -123,6 +123,15 @@ def test_the_table_says_what_the_papers_say():
         assert marks[meaningless] == "✗", meaningless
 
 
+@pytest.mark.parametrize("name", methods.add_ons())
+def test_add_ons_are_listed_like_methods(name):
+    info = methods.describe(name)
+    assert info.wrapper
+    assert info.summary.endswith(f"(arXiv:{info.paper})")
+    assert info.enters
+    assert all(option.startswith(f"{name}_") for option in info.options)
+
+
 def test_no_add_on_shares_an_option_with_a_host_or_another_add_on():
     """Options are given by name alone, so one name must mean one thing."""
     options = {name: {f.name for f in fields(find(name).Config)} for name in (*methods.names(), *methods.add_ons())}

@@ -178,6 +178,19 @@ def test_one_command_runs_both_stages_and_the_file_holds_both_prompts(tiny_clip,
     assert set(again.trainable()) == {"prompt.parallel.layers.0.value"}
 
 
+@pytest.mark.parametrize(("host", "select"), [("coop", "last"), ("maple", "val"), ("promptsrc", "last")])
+def test_the_first_stage_is_the_hosts_own_training(host, select, tiny_clip):
+    """Bit for bit, also where epochs are averaged or chosen."""
+    options = {"epochs": 3, "batch_size": 4, "seed": 3}
+    alone = methods.build(host, tiny_clip, NAMES, **options)
+    dual = methods.build(f"{host}+dpc", tiny_clip, NAMES, dpc_epochs=1, **options)
+    for recipe in (alone, dual):
+        fit(recipe, squares(), progress="silent", select=select)
+    tuned = dual.adapter.prompt.tuned.state_dict()
+    for name, value in alone.adapter.prompt.state_dict().items():
+        assert torch.equal(tuned[name], value), name
+
+
 @pytest.mark.parametrize("views", [None, 2])
 @pytest.mark.parametrize("method", ["coop+dpc", "coop+rlp+dpc"])
 def test_a_run_resumed_anywhere_ends_in_the_same_bits(method, views, tiny_clip, tmp_path):
