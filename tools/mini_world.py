@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from cliptune.data.tinyworld.captions import facts
 from cliptune.data.tinyworld.domains import shift
 from cliptune.data.tinyworld.draws import Draws
 from cliptune.data.tinyworld.render import render
@@ -94,35 +95,17 @@ class World:
 
 
 def targets(pictures: Pictures) -> dict[str, Tensor]:
-    """What each attribute head should say, (n,) int64 per head; −1 where it is not asked."""
-    a = pictures.attributes
-    is_object, is_land = a["kind"] == 0, a["kind"] == 2
-    single = is_object & (a["count"] == 0)
-    sketch = torch.tensor([name == "sketch" for name in pictures.domain])
-    flower = single & (a["shape"] == ATTRIBUTES["shape"].index("flower"))
-    fish = single & (a["shape"] == ATTRIBUTES["shape"].index("fish"))
-
-    def where(asked: Tensor, value: Tensor) -> Tensor:
-        return torch.where(asked, value, -1)
-
-    return {
-        "kind": a["kind"],
-        "shape": where(is_object, a["shape"]),
-        "colour": where(~is_land & ~sketch, a["colour"]),
-        "texture": where(~is_land & ~flower, a["texture"]),
-        "background": where(is_object & ~sketch & (a["background"] < 6), a["background"]),
-        "size": where(single, a["size"]),
-        "across": where(single, a["place"] % 3),
-        "down": where(single, a["place"] // 3),
-        "count": where(is_object & (a["count"] < 4), a["count"]),
-        "land": where(is_land, a["land"]),
-        "petals": where(flower, a["variant"]),
-        "long": where(fish, a["variant"] // 2),
-        "second": where(flower & ~sketch, a["second"]),
-    }
+    """What each attribute head should say, (n,) int64 per head; −1 where it is not asked: where the attribute does
+    not apply, and where its value is one that is never named.
+    """
+    known = facts(pictures.attributes, pictures.domain)
+    asked = {name: (known[name] >= 0) & (known[name] < count) for name, count in HEADS.items()}
+    asked["texture"] &= known["petals"] < 0  # petals are too small to show one
+    return {name: torch.where(asked[name], known[name], -1) for name in HEADS}
 
 
+# Named values come first in their tables, so a head's size also says which values are asked.
 HEADS = {
     "kind": 3, "shape": 12, "colour": 10, "texture": 10, "background": 6, "size": 3, "across": 3, "down": 3,
-    "count": 4, "land": 7, "petals": 6, "long": 3, "second": 10,
+    "count": 4, "land": 7, "petals": 6, "length": 3, "second": 10,
 }  # fmt: skip
