@@ -87,8 +87,8 @@ def build(clip: CLIP, classes: ClassSet, config: Config = Config()) -> Recipe:
         objective = FromTeacher(config.temperature, config.weight)
     else:
         raise ValueError(
-            f"promptkd: the teacher must be an adapter or 'zeroshot', got {teacher!r}. Open a run with "
-            "cliptune.load(folder), or a released checkpoint with cliptune.interop.from_published(…).adapter."
+            f"promptkd: the teacher must be an adapter or 'zeroshot', got {teacher!r}, and no run lies there. Open a "
+            "run with cliptune.load(folder), or a released checkpoint with interop.from_published(…).adapter."
         )
     starts = [0.02 * torch.randn(config.n_ctx, clip.image.width) for _ in range(depth)]
     width = texts.features.shape[-1]

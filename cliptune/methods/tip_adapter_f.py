@@ -23,8 +23,13 @@ class Config(tip_adapter.Config):
     """Options: those of Tip-Adapter, and of the training of its keys, one of size D for each training image.
 
     Args:
+        alpha, beta: weight and sharpness of the cache while the keys are trained.
+        search: look for better ones on the validation images afterwards, if there are any.
+        alpha_max, beta_max: ends of the search, which starts at 0.1.
+        views: augmented views of each training image, whose embeddings are averaged into its first key.
+        templates: "" for the data set's own sentence, or an ensemble: "selected7", "promptsrc60", "imagenet80".
         lr, batch_size, epochs: of AdamW with a cosine per step. The last epoch is kept; the release takes the best one
-            on test images. α and β are searched afterwards.
+            on test images.
     """
 
     lr: float = 1e-3

@@ -89,16 +89,24 @@ def train(
         protocol: noted in the result.
         seed: of the learnables' start, the order of images, augmentation and dropout.
         out: the run's folder; None writes nothing. A finished run found there is returned.
-        options: of the method.
+        options: of the method. A `teacher` may be the folder of a finished run.
         source: arguments of `load_data` that open the same data again; noted in the result, for later evaluations.
         training: further arguments of `fit`.
     """
-    recipe = build(method, clip, class_set(data), seed=seed, **(options or {}))
+    recipe = build(method, clip, class_set(data), seed=seed, **_opened(options or {}))
     run = fit(recipe, data, out, seed=seed, **training)
     run.result.setdefault("protocol", protocol)
     run.result.setdefault("source", None if source is None else dict(source))
     run.result["learnables"] = count_learnables(run.adapter)
     return run
+
+
+def _opened(options: Mapping[str, Any]) -> dict[str, Any]:
+    """Options whose teacher, if it is named by the folder of a run, is its adapter."""
+    teacher = options.get("teacher")
+    if isinstance(teacher, (str, Path)) and Path(teacher).expanduser().is_dir():
+        return {**options, "teacher": load(teacher)}
+    return dict(options)
 
 
 def class_set(data: Dataset, known: ClassSet | None = None) -> ClassSet:

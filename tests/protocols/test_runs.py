@@ -31,6 +31,18 @@ def test_an_opened_run_speaks_of_other_classes(tiny_clip, dataset, tmp_path, ima
     assert opened.logits(images).shape == (3, 2)
 
 
+def test_a_run_can_teach_by_its_folder(tiny_clip, dataset, tmp_path, images, monkeypatch):
+    monkeypatch.setattr("cliptune.protocols.runs.open_backbone", lambda *named: tiny_clip)
+    few_shot("coop", tiny_clip, dataset, shots=2, out=tmp_path / "a", options={"epochs": 1}, progress="silent")
+    teacher = str(tmp_path / "a")
+    options = {"epochs": 1, "batch_size": 4, "teacher": teacher}
+    few_shot("promptkd", tiny_clip, dataset, shots=2, out=tmp_path / "b", options=options, progress="silent")
+    result = json.loads((tmp_path / "b" / "result.json").read_text())
+    assert result["flags"]["external_models"][0].startswith("teacher: DeepTokens on tiny")
+    # Its texts came along: it opens where its teacher is gone.
+    assert load(tmp_path / "b", clip=tiny_clip).logits(images).shape == (3, 5)
+
+
 def test_a_backbone_that_was_never_a_file_must_be_given(tiny_clip, dataset, tmp_path):
     few_shot("zeroshot", tiny_clip, dataset, shots=2, out=tmp_path / "run", progress="silent")
     with pytest.raises(ValueError, match=r"built in memory.*clip="):
