@@ -25,7 +25,7 @@ class Config:
     """Options.
 
     Args:
-        inner: side of the image inside the frame in pixels; None for 192 of 224.
+        inner: side of the image inside the frame in pixels; None for 192 of 224, in whole patches on fine grids.
         sentence: template of the class texts; "" for the data set's own.
         lr, batch_size, epochs: of SGD with a cosine per step.
         chunk: views per pass of the image tower, to bound memory; None for all at once.

@@ -28,7 +28,7 @@ class Config:
     Args:
         nearest: k, attributes of each set that speak for a class; 1 is the maximum.
         weight: λ in [0, 1], share of the describing attributes; the distinguishing ones have the rest.
-        inner: side of the image inside the frame in pixels; None for 192 of 224.
+        inner: side of the image inside the frame in pixels; None for 192 of 224, in whole patches on fine grids.
         m: attributes per class and set; None for 20, or as many as the poorest class has.
         min_length: characters of a usable attribute.
         description_seed: of the draw.

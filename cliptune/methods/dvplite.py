@@ -35,7 +35,7 @@ class Config:
         gradient: "decoupled": each strip learns only from the scores of its own cause; "joint": from all, as in ar.
         votes: k, descriptions of its class that each training image votes for.
         smoothing: strength of PRM's uniform prior in votes; "auto" for none from 16 shots on, else the likeliest.
-        inner: side of the image inside the frame in pixels; None for 192 of 224.
+        inner: side of the image inside the frame in pixels; None for 192 of 224, in whole patches on fine grids.
         m: descriptions per class and cause; None for 20, or as many as the poorest class has.
         min_length: characters of a usable description.
         description_seed: of the draw.

@@ -33,7 +33,7 @@ class Config:
         residual: learn the exchange between classes, which is most of the gain where classes resemble each other, and
             can harm where there are few.
         head_lr: rate of the weights over descriptions and classes, in SGD beside the frame's.
-        inner: side of the image inside the frame in pixels; None for 192 of 224.
+        inner: side of the image inside the frame in pixels; None for 192 of 224, in whole patches on fine grids.
         m: descriptions per class; None for 20, or as many as the poorest class has.
         min_length: characters of a usable description.
         description_seed: of the draw.

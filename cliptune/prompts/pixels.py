@@ -99,7 +99,7 @@ class PixelFrame(PixelPattern):
 
     Args:
         clip, patterns, param, start: as in `PixelPattern`.
-        inner: s in pixels, 1 ≤ s < R; None for 192 / 224 of the side.
+        inner: s in pixels, 1 ≤ s < R; None for `usual_inner`.
         strips: views that share one pattern and have the same pixels, while the gradient of each reaches only its own
             strip: up and down are rows as wide as the tower's image, left and right what is between them. Patterns
             must be 1. Where no gradient is taken there is one view.
@@ -113,7 +113,7 @@ class PixelFrame(PixelPattern):
         self, clip: CLIP, inner: int | None = None, patterns: int = 1, strips: bool = False, **more: Any
     ) -> None:
         side = clip.image.resolution
-        self.inner = round(side * 192 / 224) if inner is None else inner
+        self.inner = usual_inner(clip) if inner is None else inner
         if not 1 <= self.inner < side:
             raise ValueError(
                 f"PixelFrame: the inner image must have a side of 1 to {side - 1} pixels, smaller than the {side} "
@@ -152,6 +152,19 @@ class PixelFrame(PixelPattern):
         """
         frame = self.spread(torch.ones_like(self.program()))
         return frame * self.normalised(self.spread(self.program().sigmoid()))
+
+
+def usual_inner(clip: CLIP) -> int:
+    """192 of 224 pixels, or the same share of another side.
+
+    A tower with at least 8 patches to a side gets a margin of whole patches, as 16 pixels are for ViT-B/16: a frame
+    that cuts through patches shifts the image against the grid, which harms small towers badly.
+    """
+    side, patch = clip.image.resolution, clip.config.patch
+    margin = side * 16 / 224
+    if patch and side // patch >= 8:
+        return side - 2 * patch * max(1, round(margin / patch))
+    return round(side - 2 * margin)
 
 
 def around(side: int, before: int, inner: int) -> Tensor:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -13,7 +15,7 @@ from cliptune.clip import CLIP
 from cliptune.clip.openai import OPENAI_CONFIGS
 from cliptune.heads import MeanHead
 from cliptune.prompts import DeepTokens, PixelFrame, PixelOverlay, Together
-from cliptune.prompts.pixels import STRIPS, around
+from cliptune.prompts.pixels import STRIPS, around, usual_inner
 from cliptune.texts import ContextPhrasing, TemplatePhrasing
 from tests.conftest import CLASS_NAMES
 from tests.golden.reference import CLIP_MEAN, CLIP_STD
@@ -53,6 +55,13 @@ def test_values_that_learn_at_published_sizes(large):
 def test_the_frame_is_the_outer_ring_of_patches_at_published_sizes(large):
     live = PixelFrame(large).spread(torch.ones(3, 13_312))[0, 0].view(14, 16, 14, 16).mean(dim=(1, 3))
     assert torch.equal(live, around(14, 1, 12).float())
+
+
+def test_a_frame_keeps_to_the_grid_of_patches_where_it_is_fine_enough(large):
+    usual = lambda name: usual_inner(CLIP.of_sizes(OPENAI_CONFIGS[name]))
+    assert [usual(name) for name in ("ViT-B/16", "ViT-B/32", "RN50", "ViT-L/14")] == [192, 192, 192, 196]
+    small = replace(OPENAI_CONFIGS["ViT-B/16"], resolution=64, patch=8)
+    assert usual_inner(CLIP.of_sizes(small)) == 48
 
 
 @pytest.mark.parametrize("inner", [24, 25, 1, 31])
