@@ -99,7 +99,7 @@ def _meanings(doc: str, known: Sequence[str]) -> dict[str, str]:
     text = " ".join(doc.partition("Args:")[2].partition("Raises:")[0].split())
     name = "|".join(map(re.escape, known))
     entries = list(re.finditer(rf"(?<!\S)((?:{name})(?:, (?:{name}))*): ", text))
-    ends = [entry.start() for entry in entries[1:]] + [len(text)]
+    ends = [entry.start() for entry in entries[1:]] + [len(text)] * bool(entries)
     return {
         option: text[entry.end() : end].strip()
         for entry, end in zip(entries, ends, strict=True)
