@@ -100,7 +100,7 @@ class Adapter(nn.Module):
                         "Use a method with a unified prompt for new classes."
                     )
         unknown = [] if self.known_texts is None else self.known_texts.missing(classes)
-        if unknown:
+        if self.known_texts is not None and unknown:
             raise ValueError(
                 f"Adapter: it keeps the texts of {len(self.known_texts.names)} classes and cannot speak of other "
                 f"classes, such as {unknown[0]!r}. Build it with the names of all classes that it will be asked about."

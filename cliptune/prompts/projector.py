@@ -46,9 +46,10 @@ class Projector(Prompt):
     @torch.no_grad()
     def folded(self) -> nn.Sequential:
         """Linear, ReLU, Linear: the same in evaluation, with the BatchNorm folded into the first layer."""
-        first, norm, last = (cast(nn.Linear, copy.deepcopy(self.map[i])) for i in (0, 1, 3))
-        norm = cast(nn.BatchNorm1d, norm)
-        scale = norm.weight * (norm.running_var + norm.eps).rsqrt()
+        first, last = (cast(nn.Linear, copy.deepcopy(self.map[i])) for i in (0, 3))
+        norm = cast(nn.BatchNorm1d, self.map[1])
+        mean, variance = cast(Tensor, norm.running_mean), cast(Tensor, norm.running_var)
+        scale = norm.weight * (variance + norm.eps).rsqrt()
         first.weight.mul_(scale[:, None])
-        first.bias.sub_(norm.running_mean).mul_(scale).add_(norm.bias)
+        first.bias.sub_(mean).mul_(scale).add_(norm.bias)
         return nn.Sequential(first, nn.ReLU(), last)
