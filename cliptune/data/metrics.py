@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
-from sklearn.metrics import f1_score, recall_score
 from torch import Tensor
 
 
@@ -18,6 +17,8 @@ def accuracy(predicted: Tensor | Sequence[int], labels: Tensor | Sequence[int]) 
 
 def macro_f1(predicted: Tensor | Sequence[int], labels: Tensor | Sequence[int]) -> float:
     """Unweighted mean, in %, of the F1 of each class that occurs in `labels`; other classes are left out."""
+    from sklearn.metrics import f1_score  # takes seconds, and many commands measure nothing
+
     predicted, labels = _checked(predicted, labels)
     present = torch.unique(labels).numpy()
     return 100.0 * float(f1_score(labels.numpy(), predicted.numpy(), average="macro", labels=present, zero_division=0))
@@ -27,6 +28,8 @@ def per_class_accuracy(
     predicted: Tensor | Sequence[int], labels: Tensor | Sequence[int], n_classes: int
 ) -> list[float | None]:
     """Recall in % of each of the C classes; None for a class without an image in `labels`."""
+    from sklearn.metrics import recall_score
+
     predicted, labels = _checked(predicted, labels)
     every = list(range(n_classes))
     recalls = recall_score(labels.numpy(), predicted.numpy(), average=None, labels=every, zero_division=0)

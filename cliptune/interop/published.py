@@ -104,8 +104,8 @@ def read_published(path: str | Path) -> dict[str, Tensor]:
             content = torch.load(path, map_location="cpu", weights_only=True)
     except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError) as error:
         raise ValueError(
-            f"read_published: {path.name} is not a checkpoint of tensors that can be read safely "
-            f"({str(error).splitlines()[0]}). Save its state dict again with torch.save or safetensors."
+            f"read_published: {path.name} is damaged, or holds more than tensors and plain values, which cannot be read "
+            "safely. Save its state dict alone, with torch.save or as safetensors, where it was made."
         ) from error
     if isinstance(content, dict) and "visual_prompt_dict" in content:
         return flattened(content)

@@ -87,9 +87,9 @@ class Malicious:
 def test_nothing_in_a_file_is_executed(tmp_path, capsys):
     path = tmp_path / "model.pth.tar"
     path.write_bytes(pickle.dumps({"state_dict": Malicious()}))
-    with pytest.raises(ValueError, match="cannot|can be read safely"):
+    with pytest.raises(ValueError, match="cannot be read safely"):
         interop.read_published(path)
     torch.save({"state_dict": Malicious()}, path)
-    with pytest.raises(ValueError, match="can be read safely"):
+    with pytest.raises(ValueError, match="cannot be read safely"):
         interop.read_published(path)
     assert "executed" not in capsys.readouterr().out
