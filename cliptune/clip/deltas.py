@@ -71,9 +71,9 @@ class DeltaFold:
 
     def __init__(self, clip: CLIP, image: TowerPorts, text: TowerPorts) -> None:
         self._kept: list[tuple[nn.Parameter, Tensor]] = []
-        for tower, ports in ((clip.image, image), (clip.text, text)):
+        for name, ports in (("image", image), ("text", text)):
             for layer in sorted({layer for layer, _ in ports.delta}):
-                weight = tower.transformer.blocks[layer].attn.in_proj_weight
+                weight = getattr(clip, name).transformer.blocks[layer].attn.in_proj_weight
                 self._kept.append((weight, weight.detach().clone()))
                 rows = dict(zip(PROJECTIONS, weight.data.chunk(3), strict=True))
                 for projection, delta in ports.deltas(layer).items():

@@ -32,5 +32,5 @@ def self_regularised(
 
 def divergence(teacher: Tensor, student: Tensor, temperature: float = 1.0) -> Tensor:
     """Mean over the batch of KL(softmax(teacher / τ) ‖ softmax(student / τ)); logits (B, C)."""
-    answers = [(logits / temperature).log_softmax(dim=-1) for logits in (student, teacher)]
-    return F.kl_div(*answers, reduction="batchmean", log_target=True)
+    learned, taught = ((logits / temperature).log_softmax(dim=-1) for logits in (student, teacher))
+    return F.kl_div(learned, taught, reduction="batchmean", log_target=True)

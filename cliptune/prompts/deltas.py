@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from typing import cast
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from cliptune.clip.deltas import PROJECTIONS, Delta
 from cliptune.clip.ports import Ports, TowerPorts
@@ -66,17 +67,17 @@ class LowRankDeltas(Prompt):
         )
 
     def forward(self, seen: bool = True) -> Ports:
-        ports = {
-            tower: TowerPorts(
-                delta={
-                    (layer, projection): self._delta(factors.down, factors.up)
-                    for layer, block in enumerate(blocks)
-                    for projection, factors in block.items()
-                }
-            )
-            for tower, blocks in self.towers.items()
-        }
-        return Ports(**ports)
+        return Ports(image=self._ports("image"), text=self._ports("text"))
 
-    def _delta(self, down: Tensor, up: Tensor) -> Delta:
-        return Delta(down, self.scale * up, self.dropout if self.training else 0.0)
+    def _ports(self, tower: str) -> TowerPorts:
+        blocks = cast("Sequence[nn.ModuleDict]", self.towers[tower] if tower in self.towers else [])
+        return TowerPorts(
+            delta={
+                (layer, projection): self._delta(cast(Factors, factors))
+                for layer, block in enumerate(blocks)
+                for projection, factors in block.items()
+            }
+        )
+
+    def _delta(self, factors: Factors) -> Delta:
+        return Delta(factors.down, self.scale * factors.up, self.dropout if self.training else 0.0)
