@@ -71,8 +71,10 @@ def check_device(device: str | None) -> str | None:
 
 def data_source(name: str, root: str | None, **options: Any) -> dict[str, Any]:
     """Arguments of `load_data` that open the same data from any working directory; None is left out."""
+    from cliptune.data.catalog import is_named
+
     path = Path(name).expanduser()
-    source: dict[str, Any] = {"name": str(path.resolve()) if path.exists() else name}
+    source: dict[str, Any] = {"name": str(path.resolve()) if path.exists() and not is_named(name, root) else name}
     if root is not None:
         source["root"] = str(Path(root).expanduser().resolve())
     return {**source, **{key: value for key, value in options.items() if value is not None}}

@@ -15,6 +15,8 @@ from torch import Tensor
 from cliptune.data.folders import read_folder
 from cliptune.data.items import DEFAULT_TEMPLATE, Dataset, Split
 from cliptune.data.lists import LIST_SUFFIXES, read_list
+from cliptune.data.published.facts import groups_of_data, published
+from cliptune.data.published.places import lies_below, recognise
 from cliptune.data.split_files import read_split
 from cliptune.data.splits import CLASS_SUBSETS, stratified
 
@@ -31,6 +33,7 @@ class Entry:
             root=None, …)`.
         members: for a family, function of that module that gives member → summary.
         aliases: other names for it.
+        arguments: what its reader takes before the root, where one reader serves several data sets.
     """
 
     name: str
@@ -39,6 +42,7 @@ class Entry:
     reader: str
     members: str | None = None
     aliases: tuple[str, ...] = ()
+    arguments: tuple[str, ...] = ()
 
     def function(self, name: str) -> Callable[..., Any]:
         return getattr(importlib.import_module(self.module), name)
@@ -51,6 +55,17 @@ ENTRIES = [
         "cliptune.data.tinyworld.suites",
         "load_suite",
         members="list_suites",
+    ),
+    *(
+        Entry(
+            known.name,
+            known.summary,
+            "cliptune.data.published.reading",
+            "read_published",
+            aliases=known.spellings,
+            arguments=(known.name,),
+        )
+        for known in published().values()
     ),
 ]
 """One entry per reader."""
@@ -71,8 +86,8 @@ def load_data(
     field does.
 
     Args:
-        name: a name of `list_data` ("tinyworld/objects"), a folder of pictures (`read_folder`), a `.csv` or
-            `.jsonl` list (`read_list`), or a split file `.json` (`read_split`).
+        name: a name of `list_data` ("tinyworld/objects", "oxford_pets"), a folder of pictures (`read_folder`), a
+            `.csv` or `.jsonl` list (`read_list`), or a split file `.json` (`read_split`).
         root: where named data sets and folders lie; for a list or split file the folder that its paths are
             relative to.
         shots: training images per class (and at most 4 for validation); None or below 1 for all.
@@ -145,10 +160,34 @@ def list_data() -> list[dict[str, str]]:
     return rows
 
 
+def data_group(name: str) -> list[str]:
+    """Names of the data sets that "all11" or another group stands for; any other name stands for itself."""
+    group = groups_of_data().get(name.lower())
+    return [name] if group is None else list(group.members)
+
+
+def is_named(name: str, root: str | Path | None) -> bool:
+    """Whether `load_data` takes `name` for the name of a data set below `root`, and not for a path."""
+    family, _, member = name.lower().partition("/")
+    entry = _entry(family)
+    if entry is None or bool(member) == (entry.members is None):
+        return False
+    # A user's own folder may be called "flowers"; where the published set is not there, it is meant.
+    own = Path(root or ".").expanduser() / name
+    published_entry = published().get(entry.name)
+    return published_entry is None or not own.is_dir() or (root is not None and lies_below(published_entry, root))
+
+
+def _entry(family: str) -> Entry | None:
+    return next((entry for entry in ENTRIES if family in (entry.name, *entry.aliases)), None)
+
+
 def _read(name: str, root: str | Path | None, options: dict[str, Any]) -> Dataset:
     family, _, member = name.lower().partition("/")
-    entry = next((entry for entry in ENTRIES if family in (entry.name, *entry.aliases)), None)
+    entry = _entry(family)
     path = Path(name).expanduser()
+    if family in groups_of_data():
+        raise ValueError(f"Data {name!r} is a group of data sets: open one of {', '.join(data_group(family))}.")
     reader: Callable[..., Dataset]
     arguments: tuple[Any, ...]
     if entry is not None and entry.members is not None and member:
@@ -156,8 +195,11 @@ def _read(name: str, root: str | Path | None, options: dict[str, Any]) -> Datase
         if member not in members:
             raise _unknown(name, [f"{entry.name}/{known}" for known in members])
         reader, arguments = entry.function(entry.reader), (member, root)
-    elif entry is not None and entry.members is None and not member:
-        reader, arguments = entry.function(entry.reader), (root,)
+    elif entry is not None and is_named(name, root):
+        reader, arguments = entry.function(entry.reader), (*entry.arguments, root)
+    elif path.is_dir() and (known := recognise(path)) is not None:
+        entry = next(entry for entry in ENTRIES if entry.name == known.name)
+        reader, arguments = entry.function(entry.reader), (*entry.arguments, path)
     elif path.is_dir():
         reader, arguments = read_folder, (path,)
     elif root is not None and (Path(root).expanduser() / path).is_dir():

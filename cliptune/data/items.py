@@ -285,8 +285,20 @@ class Dataset:
             val=self.val.relabelled(labels),
             test=self.test.relabelled(labels),
             classes=classes,
+            notes=(*self.notes, *self._notes_on_empty_classes(labels)),
             whole_sha256=self.split_sha256,
         )
+
+    def _notes_on_empty_classes(self, labels: Sequence[int]) -> list[str]:
+        """Sentences on what a cut to these labels leaves out: classes in neither half, and classes without a test."""
+        notes = []
+        trained, tested = set(self.train.labels.tolist()), set(self.test.labels.tolist())
+        for label, name in enumerate(self.class_names):
+            if trained and label not in trained:
+                notes.append(f"Dataset {self.name}: {name!r} has no training images, so it is in neither half.")
+            elif tested and label in labels and label not in tested:
+                notes.append(f"Dataset {self.name}: {name!r} has no test images, so no number speaks of it.")
+        return notes
 
     def descriptor(self) -> dict[str, Any]:
         """What a run stores as `split.json`: the chosen images by relative path and content hash.

@@ -58,6 +58,28 @@ def stratified(
     return train, val, test
 
 
+def split_trainval(labels: Sequence[int], seed: int, val_share: float = 0.2) -> tuple[list[int], list[int]]:
+    """Positions for train and val where the test split is official: round(0.2 n) of every shuffled class go to val.
+
+    Each class (in order of first appearance) is shuffled by one `random.Random(seed)`; a class of one or two images
+    has none for val.
+
+    Args:
+        labels: label of each image, in a fixed order.
+        seed: of the shuffle.
+        val_share: of a class, 0 ≤ share < 1; rounded half to even.
+    """
+    rng = random.Random(seed)
+    train: list[int] = []
+    val: list[int] = []
+    for group in groups(labels).values():
+        rng.shuffle(group)
+        n_val = round(len(group) * val_share)
+        val += group[:n_val]
+        train += group[n_val:]
+    return train, val
+
+
 def _counts(n: int, train_share: float, val_share: float, test_share: float) -> tuple[int, int]:
     n_train = max(1, round(n * train_share))
     n_val = min(round(n * val_share), n - n_train)

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from cliptune.data.items import Dataset, Item, Split
-from cliptune.data.splits import base_or_new, stratified
+from cliptune.data.splits import base_or_new, split_trainval, stratified
 from tests.data.pictures import GOLDEN
 
 BASE_NEW = json.loads((GOLDEN / "data_b2n.json").read_text())
@@ -74,6 +74,15 @@ def test_stratified_split_equals_the_fields_fallback(seed):
     parts = stratified([int(path[1]) for path in paths], seed)
     for split, indices in zip(("train", "val", "test"), parts, strict=True):
         assert [paths[i] for i in indices] == expected[split]
+
+
+@pytest.mark.parametrize("seed", [1, 2])
+def test_val_is_cut_from_the_official_training_list_as_in_the_field(seed):
+    expected = REPLAY["raw_split"][f"split_trainval/seed{seed}"]
+    paths = [f"c{c}/i{i:02d}.jpg" for c, n in enumerate((6, 11, 20)) for i in range(n)]
+    train, val = split_trainval([int(path[1]) for path in paths], seed)
+    assert [paths[i] for i in train] == expected["train"]
+    assert [paths[i] for i in val] == expected["val"]
 
 
 @pytest.mark.parametrize(("n", "counts"), [(1, (1, 0, 0)), (2, (1, 0, 1)), (3, (2, 0, 1)), (10, (5, 2, 3))])

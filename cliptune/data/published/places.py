@@ -1,0 +1,73 @@
+"""Where a published data set lies on this machine."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from cliptune.data.images import is_image_name
+from cliptune.data.published.facts import Facts, Place, published
+
+
+def locate(facts: Facts, root: str | Path | None) -> tuple[Path, Place]:
+    """Folder of the data set: below `root` as the field lays it out, or `root` itself.
+
+    Raises: ValueError without a root; FileNotFoundError that says which folder was expected where.
+    """
+    if root is None:
+        raise ValueError(
+            f"Data set {facts.name}: give root (--root), the folder that holds {facts.places[0].folder}/. "
+            f"`cliptune data plan {facts.name}` says what belongs there."
+        )
+    top = Path(root).expanduser()
+    if not top.is_dir():
+        raise FileNotFoundError(f"Data set {facts.name}: the root {top} is no folder. Check --root.")
+    for place in facts.places:
+        for folder in (top / place.folder, top):
+            if (folder / _marker(facts, place)).is_dir():
+                return folder, place
+    expected = top / facts.places[0].folder / _marker(facts, facts.places[0])
+    raise FileNotFoundError(
+        f"Data set {facts.name}: expected the pictures in the folder {expected}, found none there. "
+        f"`cliptune data plan {facts.name}` says where to get what and where it goes."
+    )
+
+
+def lies_below(facts: Facts, root: str | Path) -> bool:
+    """Whether `locate` would find it."""
+    try:
+        locate(facts, root)
+    except FileNotFoundError:
+        return False
+    return True
+
+
+def recognise(folder: Path) -> Facts | None:
+    """The published data set whose pictures and labels lie in `folder` itself, if there is one."""
+    for facts in published().values():
+        for place in facts.places:
+            labels = facts.split_file or next((need for need in facts.needs if need.endswith(".txt")), None)
+            known = (folder / labels).is_file() if labels else folder.resolve().name == place.folder
+            if known and (folder / _marker(facts, place)).is_dir():
+                return facts
+    return None
+
+
+def class_folders(folder: Path, who: str) -> dict[str, list[str]]:
+    """Name of each class folder → names of its pictures, both sorted; hidden files, `._*` and texts are passed over.
+
+    Raises: FileNotFoundError if there is no class folder.
+    """
+    if not folder.is_dir():
+        raise FileNotFoundError(f"{who}: expected class folders in {folder}, which is not there.")
+    names = sorted(entry.name for entry in os.scandir(folder) if entry.is_dir() and not entry.name.startswith("."))
+    if not names:
+        raise FileNotFoundError(f"{who}: expected class folders in {folder}, found none.")
+    return {name: sorted(e.name for e in os.scandir(folder / name) if is_image_name(e.name)) for name in names}
+
+
+def _marker(facts: Facts, place: Place) -> str:
+    """The folder that tells that the pictures are there."""
+    if facts.layout == "imagenet":
+        return f"{place.images}/train"
+    return facts.needs[0] if place.images == "." else place.images
