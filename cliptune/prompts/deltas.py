@@ -70,7 +70,8 @@ class LowRankDeltas(Prompt):
         return Ports(image=self._ports("image"), text=self._ports("text"))
 
     def _ports(self, tower: str) -> TowerPorts:
-        blocks = cast("Sequence[nn.ModuleDict]", self.towers[tower] if tower in self.towers else [])
+        present = tower in self.towers
+        blocks = cast("Sequence[nn.ModuleDict]", self.towers[tower] if present else [])
         return TowerPorts(
             delta={
                 (layer, projection): self._delta(cast(Factors, factors))
