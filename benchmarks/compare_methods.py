@@ -81,7 +81,8 @@ def main() -> None:
         for number, done in enumerate(as_completed(work), start=1):
             result = done.result()
             found.setdefault(work[done], []).append(result)
-            print(f"{number} of {len(work)}: {work[done]}, seed {result['seed']}: {result['seconds']:.0f} s", flush=True)
+            what = f"{work[done]}, seed {result['seed']}"
+            print(f"{number} of {len(work)}: {what}: {result['seconds']:.0f} s", flush=True)
     print(f"\n{arguments.suite}, {SHOTS} shots, seeds {arguments.seeds}, mini; seconds on one core\n")
     print("| method | base (%) | new (%) | HM | learned values | s / step |\n|---|---|---|---|---|---|")
     for method in arguments.methods:

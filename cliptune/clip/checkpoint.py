@@ -34,9 +34,7 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
     if path.suffix == ".safetensors":
         found: Any = _read_safetensors(path)
     elif start.startswith(b"PK") and not zipfile.is_zipfile(path):
-        raise ValueError(
-            f"{path} is cut off: it begins like a weights file but has no end. Download it again."
-        )
+        raise ValueError(f"{path} is cut off: it begins like a weights file but has no end. Download it again.")
     elif is_torchscript(path):
         found = read_torchscript(path)
     elif start.startswith((b"PK", b"\x80")):
@@ -88,8 +86,7 @@ def _unwrap(found: Any, path: Path) -> dict[str, Tensor]:
             found = found[wrapper]
     if not isinstance(found, Mapping) or not found:
         raise ValueError(
-            f"{path} holds a {type(found).__name__} where a dictionary of tensors was expected, "
-            "so it is not a CLIP."
+            f"{path} holds a {type(found).__name__} where a dictionary of tensors was expected, so it is not a CLIP."
         )
     for name, value in found.items():
         if not isinstance(name, str) or not isinstance(value, Tensor):

@@ -78,9 +78,7 @@ def _download(repository: str, file: str, revision: str | None) -> Path | None:
             "private one, log in with `hf auth login`."
         ) from error
     except RevisionNotFoundError as error:
-        raise FileNotFoundError(
-            f"load_clip: {repository} on the hub has no revision {revision!r}."
-        ) from error
+        raise FileNotFoundError(f"load_clip: {repository} on the hub has no revision {revision!r}.") from error
     except LocalEntryNotFoundError as error:
         if offline():
             return None

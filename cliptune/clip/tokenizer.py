@@ -82,9 +82,7 @@ class Tokenizer:
             spelled += b" " if ends_word else b""
         return spelled.decode("utf-8", errors="replace")
 
-    def __call__(
-        self, texts: str | Sequence[str], context_length: int = 77, truncate: bool = False
-    ) -> Tensor:
+    def __call__(self, texts: str | Sequence[str], context_length: int = 77, truncate: bool = False) -> Tensor:
         """Start, ids, end, then zeros.
 
         Args:

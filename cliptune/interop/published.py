@@ -22,10 +22,11 @@ from cliptune.texts import ClassSet
 _CLASS_BUFFERS = ("token_prefix", "token_suffix", "token_midfix")
 _FROZEN = ("image_encoder.", "text_encoder.", "logit_scale", "dtype")
 # DVP's releases hold a NumPy array of numbers beside their tensors; these names rebuild one and do nothing else.
-_ARRAYS = [
-    (np.zeros(0).__reduce__()[0], f"numpy.{core}.multiarray._reconstruct")
-    for core in ("core", "_core")
-] + [np.ndarray, np.dtype, *{type(np.dtype(kind)) for kind in ("f2", "f4", "f8", "i4", "i8")}]
+_ARRAYS = [(np.zeros(0).__reduce__()[0], f"numpy.{core}.multiarray._reconstruct") for core in ("core", "_core")] + [
+    np.ndarray,
+    np.dtype,
+    *{type(np.dtype(kind)) for kind in ("f2", "f4", "f8", "i4", "i8")},
+]
 _OUTSIDE = (*_FROZEN, "VPT_image_trans.")
 
 
@@ -104,8 +105,8 @@ def read_published(path: str | Path) -> dict[str, Tensor]:
             content = torch.load(path, map_location="cpu", weights_only=True)
     except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError) as error:
         raise ValueError(
-            f"read_published: {path.name} is damaged, or holds more than tensors and plain values, which cannot be read "
-            "safely. Save its state dict alone, with torch.save or as safetensors, where it was made."
+            f"read_published: {path.name} is damaged, or holds more than tensors and plain values, which "
+            "cannot be read safely. Save its state dict alone, with torch.save or as safetensors, where it was made."
         ) from error
     if isinstance(content, dict) and "visual_prompt_dict" in content:
         return flattened(content)

@@ -8,6 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from cliptune.params import LowRank
+
 
 def gaussian_weights(epochs: int, mean: float, std: float) -> Tensor:
     """Weights of epochs t = 1 … E, w_t ∝ exp(−(t − μ)² / 2σ²), summing to one; (E,) float64."""
@@ -59,7 +61,7 @@ class GaussianAveraging:
 
 def _matrices(prompt: nn.Module) -> dict[str, Tensor]:
     """What is learned: parameters as they are, matrices of low rank multiplied out."""
-    low = {name: module for name, module in prompt.named_modules() if hasattr(module, "merged")}
+    low = {name: module for name, module in prompt.named_modules() if isinstance(module, LowRank)}
     inside = tuple(f"{name}." for name in low)
     plain = {name: p.detach() for name, p in prompt.named_parameters() if not name.startswith(inside or ("\0",))}
     return plain | {name: module.merged() for name, module in low.items()}
@@ -68,8 +70,8 @@ def _matrices(prompt: nn.Module) -> dict[str, Tensor]:
 def _replace(prompt: nn.Module, values: Mapping[str, Tensor]) -> None:
     for name, value in values.items():
         place = prompt.get_submodule(name) if name in dict(prompt.named_modules()) else prompt.get_parameter(name)
-        if isinstance(place, nn.Module):
+        if isinstance(place, LowRank):
             # The average of products is of higher rank: the frozen start takes what the factors cannot say.
             place.start += value - place.merged()
-        else:
+        elif isinstance(place, nn.Parameter):
             place.copy_(value)

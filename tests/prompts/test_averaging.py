@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from functools import partial
 from types import SimpleNamespace
 
 import pytest
 import torch
-from torch import nn
 
+from cliptune.params import LowRank
 from cliptune.prompts import DeepTokens
 from cliptune.prompts.averaging import GaussianAveraging, gaussian_weights
 from tests.golden.reference import golden
@@ -62,22 +63,8 @@ def test_going_on_from_saved_state_is_bit_exact():
     assert torch.equal(whole.layers[0].value, parts.layers[0].value)
 
 
-class Product(nn.Module):
-    """A frozen start and a product of factors."""
-
-    def __init__(self, start: torch.Tensor) -> None:
-        super().__init__()
-        self.register_buffer("start", start.clone())
-        self.left, self.right = (nn.Parameter(torch.zeros(*shape)) for shape in ((4, 1), (1, 24)))
-
-    def forward(self) -> torch.Tensor:
-        return self.start + self.left @ self.right
-
-    merged = torch.no_grad()(forward)
-
-
 def test_low_rank_matrices_are_averaged_as_matrices():
-    prompt = DeepTokens("text", [torch.ones(4, 24)], Product)
+    prompt = DeepTokens("text", [torch.ones(4, 24)], partial(LowRank, rank=1, dropout=0.0))
     seen = walk(prompt, [GaussianAveraging(4, 1.5)] * E)
     expected = sum(w * p for w, p in zip(gaussian_weights(E, 4, 1.5).tolist(), seen, strict=True))
     torch.testing.assert_close(prompt().text.tokens[0], expected, rtol=1e-4, atol=1e-4)
