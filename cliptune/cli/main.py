@@ -41,12 +41,14 @@ def _register() -> None:
         "methods": methods.methods,
         "convert": convert.convert,
         "describe": describe.describe,
+        "check": data.check,
+        "plan": data.plan,
         "split": data.split,
         "list": data.list_,
     }
     for place, (name, function) in enumerate(commands.items()):
         function.__doc__ = _unwrapped(function.__doc__ or "")
-        home = data.app if name in ("split", "list") else app
+        home = data.app if name in ("check", "plan", "split", "list") else app
         home.command(function, name=name, sort_key=place)
     app.command(data.app)
 

@@ -24,11 +24,12 @@ class Place:
 
 @dataclass(frozen=True)
 class Source:
-    """What to fetch, where from, and where it goes below the data set's folder."""
+    """What to fetch, where from, and where it goes below the data set's folder; why one can do without it."""
 
     what: str
     origin: str
     target: str
+    optional: str | None = None
 
 
 @dataclass(frozen=True)
@@ -127,6 +128,8 @@ def _facts(name: str, row: dict[str, Any]) -> Facts:
     return Facts(
         name=name,
         places=tuple(Place(**place) for place in row["places"]),
-        sources=tuple(Source(source["what"], source["from"], source["to"]) for source in row["sources"]),
+        sources=tuple(
+            Source(source["what"], source["from"], source["to"], source.get("optional")) for source in row["sources"]
+        ),
         **plain,
     )

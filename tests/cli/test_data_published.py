@@ -1,0 +1,68 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from tests.data.published.miniatures import MINIATURES
+
+
+@pytest.fixture
+def root(tmp_path):
+    for name in ("oxford_pets", "dtd", "imagenet", "imagenet_a"):
+        MINIATURES[name](tmp_path / "data")
+    return tmp_path / "data"
+
+
+def test_check_shows_what_is_there_and_what_the_counts_should_be(cli, root):
+    answer = cli("data", "check", "pets", "--root", root)
+    assert (answer.code, answer.err) == (0, "")
+    for expected in ("found: 21 of 21 listed pictures", "decoded: 21 RGB", "2,944", "leonberger", "differs"):
+        assert expected in answer.out
+    checks = json.loads(cli("data", "check", "dtd", "--root", root, "--json").out)
+    assert [(each["name"], each["usable"], each["as_published"]) for each in checks] == [("dtd", True, False)]
+
+
+def test_check_of_a_group_goes_on_after_a_fault_and_fails_at_the_end(cli, root):
+    (root / "imagenet-adversarial/imagenet-a/n01443537/art_0.jpg").write_bytes(b"")
+    answer = cli("data", "check", "shifts4", "--root", root)
+    assert answer.code == 2
+    assert "Not complete: imagenetv2, imagenet_sketch, imagenet_a, imagenet_r." in answer.err
+    assert "corrupt: Picture" in answer.out
+    assert "is no published data set" in cli("data", "check", "mnist", "--root", root).err
+
+
+def test_plan_says_what_goes_where(cli, root):
+    answer = cli("data", "plan", "cars", "--root", root)
+    assert "cars (3 parts to fetch)" in answer.out  # the label files are only for a split of one's own
+    assert f"to   {root}/stanford_cars/split_zhou_StanfordCars.json" in answer.out
+    assert "pets (complete)" in cli("data", "plan", "pets", "--root", root).out
+    steps = json.loads(cli("data", "plan", "all11", "--json").out)
+    assert len(steps) == 11
+    assert all(step["present"] is None for step in steps["dtd"])
+
+
+def test_a_split_of_ones_own_is_written_and_can_be_trained_on(cli, root):
+    published = root / "oxford_pets/split_zhou_OxfordPets.json"
+    theirs = json.loads(published.read_text())
+    published.unlink()
+    assert "expected the split file" in cli("data", "split", "pets", "--root", root).err
+    answer = cli("data", "split", "pets", "--root", root, "--make-split", "--split-seed", 4)
+    assert "not the field's split" in answer.out
+    made = json.loads(Path("split_oxford_pets.json").read_text())
+    assert sorted(made["test"]) == sorted([path, label, name.replace("_", " ")] for path, label, name in theirs["test"])
+    assert not list(root.glob("**/split_oxford_pets.json"))
+
+
+def test_a_folder_of_the_same_name_beside_does_not_hide_the_data_set(cli, root, monkeypatch):
+    monkeypatch.chdir(root)
+    answer = cli("data", "split", "oxford_pets", "--root", root, "--out", root.parent / "split.json")
+    assert "Data: oxford_pets, 3 classes ('abyssinian'," in answer.out
+    assert "Data: dtd, 3 classes ('banded'," in cli("data", "split", "dtd", "--out", root.parent / "dtd.json").out
+
+
+def test_groups_are_listed(cli):
+    out = cli("data", "list").out
+    assert "resisc45" in out
+    assert "all11: the eleven data sets" in out
