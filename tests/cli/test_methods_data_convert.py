@@ -128,7 +128,7 @@ def test_convert_goes_both_ways(cli, released, backbone, photos):
         ),
         (
             ["bad.tar", "--out", "run", "--from", "maple", "--classes", "a,b"],
-            "is not a checkpoint of tensors",
+            "is damaged, or holds more than tensors",
         ),
         (["nowhere", "--out", "x.tar", "--to", "maple"], "expected the folder of a finished run"),
     ],
