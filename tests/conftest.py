@@ -43,6 +43,12 @@ def random_clip(config: CLIPConfig = TINY, seed: int = 0) -> CLIP:
     return clip
 
 
+@pytest.fixture(autouse=True)
+def seeded() -> None:
+    """What a test draws does not depend on the tests that ran before it in the same process."""
+    torch.manual_seed(0)
+
+
 @pytest.fixture(scope="session")
 def tiny_clip() -> CLIP:
     return random_clip()

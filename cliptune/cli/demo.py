@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from cliptune.data import Dataset
     from cliptune.training.progress import Progress
 
-SUITES = ("objects", "flowers")
+SUITES = ("objects", "aquarium")
 QUICK_SUITES = ("objects",)
 SHOTS = 16
 LABEL = "Tinyworld is a laboratory, not a benchmark"
@@ -21,7 +21,7 @@ LABEL = "Tinyworld is a laboratory, not a benchmark"
 METHODS: dict[str, dict[str, Any]] = {
     "zeroshot": {},
     "linear_probe": {},
-    "coop": {"epochs": 50},
+    "coop": {"epochs": 200},
     "vpt": {"epochs": 5},
     "ivlp": {"epochs": 5},
     "maple": {"epochs": 5},
