@@ -1,4 +1,4 @@
-"""How the field measures: few-shot, base-to-new; and opening, listing and tabulating runs."""
+"""How the field measures: few-shot, base-to-new, less data; and opening, listing and tabulating runs."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from cliptune.protocols.base_to_new import base2new
+    from cliptune.protocols.data_efficiency import data_efficient
     from cliptune.protocols.few_shot_learning import few_shot
     from cliptune.protocols.listing import MethodListing, list_method, list_methods
     from cliptune.protocols.runs import load, open_backbone, score
@@ -17,6 +18,7 @@ _HOMES = {
     "Row": "tables",
     "base2new": "base_to_new",
     "collect": "tables",
+    "data_efficient": "data_efficiency",
     "few_shot": "few_shot_learning",
     "list_method": "listing",
     "list_methods": "listing",
@@ -31,6 +33,7 @@ __all__ = [
     "Row",
     "base2new",
     "collect",
+    "data_efficient",
     "few_shot",
     "list_method",
     "list_methods",

@@ -139,6 +139,8 @@ def _finished(folder: Path) -> Finished | None:
         "split": data["split_sha256"][:8],
         "weights": str(config["backbone"]["origin"].get("sha256", ""))[:8],
         "repeat": json.dumps(sampling.get("repeat", False)),
+        "fraction": json.dumps(sampling.get("fraction")),
+        "kept by": json.dumps(sampling.get("selection")),
     }
     return Finished(
         folder,
