@@ -7,22 +7,29 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from cliptune.cli.fit import Flag
-from cliptune.cli.show import say, show_json, table
+from cliptune.cli.show import say, show_json
+from cliptune.cli.show import table as show_table
 
 if TYPE_CHECKING:
     from cliptune.protocols import MethodListing
 
 
-def methods(name: str | None = None, /, *, json: Flag = False) -> None:
+def methods(name: str | None = None, /, *, table: Flag = False, json: Flag = False) -> None:
     """List the methods; with a name, its options.
 
     Parameters
     ----------
     name
         A method or add-on.
+    table
+        Which add-ons work on which methods, as their constructors say: ✓ works, (✓) works with the restriction of its
+        note, ✗ does not. With a name, its row or column alone.
     json
         Print JSON.
     """
+    if table:
+        _compatibility(name, json)
+        return
     from cliptune.protocols import list_method, list_methods
     from cliptune.protocols.listing import COUNTED_AT
 
@@ -35,8 +42,34 @@ def methods(name: str | None = None, /, *, json: Flag = False) -> None:
         _one(listed[0], COUNTED_AT)
         return
     rows = [[m.name, _paper(m), m.enters, _learnables(m), ", ".join(m.recipes) or "–"] for m in listed]
-    table(["method", "paper", "where it enters", f"learnables at {COUNTED_AT}", "published recipes"], rows, left=3)
-    say('`cliptune methods NAME` shows a method\'s options; add-ons are joined to a method by "+".')
+    show_table(["method", "paper", "where it enters", f"learnables at {COUNTED_AT}", "published recipes"], rows, left=3)
+    say('`cliptune methods NAME` shows a method\'s options; add-ons are joined to a method by "+", as --table allows.')
+
+
+def _compatibility(name: str | None, json: bool) -> None:
+    """Hosts by add-ons, with what restricts or forbids a cell below."""
+    from cliptune.methods import add_ons, compatibility
+    from cliptune.methods.registry import find
+
+    if name is not None:
+        find(name)
+    cells = [cell for cell in compatibility() if cell.add_ons and name in (None, cell.host, *cell.add_ons)]
+    if json:
+        show_json([{"method": cell.method, **asdict(cell), "mark": cell.mark} for cell in cells])
+        return
+    columns = [name] if name in add_ons() else list(add_ons())
+    notes: dict[str, int] = {}
+    rows: dict[str, list[str]] = {}
+    for cell in cells:
+        number = f" {notes.setdefault(cell.note, len(notes) + 1)}" if cell.note else ""
+        rows.setdefault(cell.host, []).append(cell.mark + number)
+    show_table(
+        ["method", *(f"+{column}" for column in columns)], [[host, *marks] for host, marks in rows.items()], left=9
+    )
+    say(
+        "✓ works   (✓) works, with a restriction   ✗ does not",
+        *(f"{number:>2}  {note}" for note, number in notes.items()),
+    )
 
 
 def _paper(method: MethodListing) -> str:
@@ -58,7 +91,7 @@ def _one(method: MethodListing, counted_at: str) -> None:
         [option["name"], option["type"], json_format.dumps(option["default"]), option["meaning"]]
         for option in method.options
     ]
-    table(["option (--set)", "type", "default", "meaning"], rows, left=4)
+    show_table(["option (--set)", "type", "default", "meaning"], rows, left=4)
 
 
 def _learnables(method: MethodListing) -> str:

@@ -7,6 +7,8 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from cliptune.methods import add_ons, compatibility
+
 NAMES = ("lynx", "puma", "red fox")
 
 
@@ -30,6 +32,35 @@ def test_methods_shows_the_options_of_one(cli):
     unknown = cli("methods", "mapel")
     assert unknown.code == 2
     assert "Did you mean maple" in unknown.err
+
+
+def test_methods_table_shows_what_the_constructors_accept(cli):
+    answer = cli("methods", "--table", "--json")
+    assert answer.code == 0, answer.err
+    shown = [(cell["method"], cell["mark"], cell["note"]) for cell in json.loads(answer.out)]
+    assert shown == [(cell.method, cell.mark, cell.note) for cell in compatibility() if cell.add_ons]
+
+
+def test_methods_table_explains_its_cells_below(cli):
+    lines = cli("methods", "--table").out.splitlines()
+    header = next(line for line in lines if "+dapt" in line).split()
+    assert header == ["method", *(f"+{name}" for name in add_ons())]
+    row = next(line for line in lines if line.split()[:1] == ["maple"])
+    assert "✓" in row.replace("(✓)", "")
+    number = row.split("(✓)")[1].split()[0]
+    note = next(line for line in lines if line.split()[:1] == [number])
+    assert "biases of the image tower overlap" in note
+    refused = next(line for line in lines if line.split()[:1] == ["zeroshot"])
+    assert any(line.split()[:1] == [refused.split("✗")[1].split()[0]] and "dapt: " in line for line in lines)
+
+
+def test_methods_table_of_one_name_is_its_row_or_column(cli):
+    row = {cell["method"] for cell in json.loads(cli("methods", "coop", "--table", "--json").out)}
+    assert row == {f"coop+{name}" for name in add_ons()}
+    column = cli("methods", "dpc", "--table").out
+    assert "+dpc" in column
+    assert "+rlp" not in column
+    assert cli("methods", "mapel", "--table").code == 2
 
 
 def test_data_list_names_what_can_be_asked_for(cli):
