@@ -59,6 +59,14 @@ def test_each_layout_is_read_as_it_is(name, tmp_path):
     assert any("the published data set has" in note for note in data.notes)
 
 
+@pytest.mark.parametrize("name", MINIATURES)
+def test_paths_are_relative_to_the_image_folder(name, tmp_path):
+    place = published()[name].places[0]
+    data = opened(name, tmp_path)
+    assert data.root == tmp_path / place.folder / place.images  # where paths in the field's pickles are cut
+    assert (data.root / data.test.ids[0]).is_file()
+
+
 @pytest.mark.parametrize("name", [name for name, facts in published().items() if facts.split_file])
 def test_the_split_files_order_is_kept(name, tmp_path):
     data = opened(name, tmp_path)
