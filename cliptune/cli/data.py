@@ -188,9 +188,14 @@ def split(
     if target.exists() and target.read_text(encoding="utf-8", errors="replace") != content:
         raise ValueError(f"{target} holds something else already. Give another file: --out FILE.")
     atomic_write_text(target, content)
-    where = "" if target.parent.resolve() == images.resolve() else f" --root {shlex.quote(str(images))}"
+    file = shlex.quote(str(target))
+    if root is None:
+        where = "" if target.parent.resolve() == images.resolve() else f" --root {shlex.quote(str(images))}"
+        command = f"cliptune fit {file}{where} --method coop --out out/"
+    else:
+        command = f"cliptune train --method coop --data {folder} --root {shlex.quote(root)} --split {file}"
     say(
         f"Written to {target}; its paths are relative to {images}.",
         "Train on it:",
-        f"  cliptune fit {shlex.quote(str(target))}{where} --method coop --out out/",
+        f"  {command}",
     )

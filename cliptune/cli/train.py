@@ -18,6 +18,8 @@ def train(
     method: str,
     data: str,
     root: str | None = None,
+    split: str | None = None,
+    make_split: Flag = False,
     backbone: str | None = None,
     shots: int = 16,
     seed: int = 1,
@@ -45,6 +47,10 @@ def train(
         A name of `cliptune data list`, or a path as in `cliptune fit`.
     root
         Folder that holds the data sets.
+    split
+        For a published data set: another split file than its own, as `cliptune data split` writes it.
+    make_split
+        Split a published data set whose split file is missing; numbers on it are not comparable with published ones.
     backbone
         mini, ViT-B/16 (and OpenAI's others), a path, or hf-hub:organisation/name. If left out: ViT-B/16 if it is on
         this machine, else mini, a toy.
@@ -83,7 +89,8 @@ def train(
     shortcuts = {"epochs": epochs, "lr": lr, "batch_size": batch_size, "select": select}
     shortcuts |= {"precision": precision, "workers": workers}
     settings = resolve(method, recipe=recipe, shots=shots, file=config, assignments=set or (), shortcuts=shortcuts)
-    source = data_source(data, root)
+    listed = None if split is None else str(Path(split).expanduser().resolve())
+    source = data_source(data, root, split=listed, make_split=make_split or None)
     dataset = open_data(source)
     where = Path(out) if out is not None else _usual(dataset.name, classes, shots, method, seed)
     run_few_shot(

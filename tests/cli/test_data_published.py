@@ -43,7 +43,7 @@ def test_plan_says_what_goes_where(cli, root):
     assert all(step["present"] is None for step in steps["dtd"])
 
 
-def test_a_split_of_ones_own_is_written_and_can_be_trained_on(cli, root):
+def test_a_split_of_ones_own_is_written_and_can_be_trained_on(cli, root, backbone):
     published = root / "oxford_pets/split_zhou_OxfordPets.json"
     theirs = json.loads(published.read_text())
     published.unlink()
@@ -53,6 +53,13 @@ def test_a_split_of_ones_own_is_written_and_can_be_trained_on(cli, root):
     made = json.loads(Path("split_oxford_pets.json").read_text())
     assert sorted(made["test"]) == sorted([path, label, name.replace("_", " ")] for path, label, name in theirs["test"])
     assert not list(root.glob("**/split_oxford_pets.json"))
+    command = next(line.split() for line in answer.out.splitlines() if "cliptune train" in line)
+    words = ["--backbone", backbone, "--shots", 1, "--set", "epochs=1", "--out", "run"]
+    trained = cli(*command[1:], *words)
+    assert "a type of pet" in json.loads(Path("run/split.json").read_text())["template"]
+    assert "the split is that of" in trained.out
+    anew = cli(*command[1:-2], "--make-split", *words[:-1], "anew")
+    assert (anew.code, "not the field's split" in anew.out) == (0, True)
 
 
 def test_a_folder_of_the_same_name_beside_does_not_hide_the_data_set(cli, root, monkeypatch):

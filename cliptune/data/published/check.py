@@ -111,7 +111,7 @@ def check_published(
         check.add(CORRUPT, str(error))
         return check
     check.counts = _counts(known, dataset)
-    differs = checksum_note(known, file) if known.split_file is not None else None
+    differs = checksum_note(known, file) if known.split_file is not None and split is None else None
     for note in dataset.notes:
         check.add(DIFFERS if note == differs else NOTE, note)
     _look_at_pictures(check, dataset, images, decode, threads, progress)

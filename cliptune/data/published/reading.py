@@ -102,10 +102,11 @@ def _by_split_file(
     if not path.is_file():
         raise FileNotFoundError(
             f"{_who(known)}: expected the split file {path}, found nothing. Fetch it from {known.split_from}, or ask "
-            "for a split of your own (make_split=True), whose numbers are not comparable with published ones."
+            "for a split of your own (make_split=True, --make-split), whose numbers are not comparable with published "
+            "ones."
         )
     dataset = read_split(path, images, name=known.name, template=known.template, check_files=check_files)
-    note = checksum_note(known, path)
+    note = checksum_note(known, path) if split is None else f"{_who(known)}: the split is that of {path}."
     return _renamed(replace(dataset, notes=(*dataset.notes, *([note] if note else []))), known.renamed)
 
 
