@@ -15,12 +15,14 @@ class Batch:
     Args:
         images: (B, 3, h, w) float32 in [0, 1], not normalised; the pixel port normalises.
         labels: (B,) int64; −1 where the label is unknown.
-        index: (B,) int64, position of each image in its split (masks and cached features are found by it).
+        index: (B,) int64, position of each image in its split (cached features are found by it).
+        masks: (B, 1, h, w) float32 in {0, 1}, foreground of these very views; None where no masks were asked for.
     """
 
     images: Tensor
     labels: Tensor
     index: Tensor
+    masks: Tensor | None = None
 
     @classmethod
     def of(cls, images: Tensor, labels: Tensor | None = None) -> Batch:
@@ -30,7 +32,13 @@ class Batch:
         return cls(images, unknown if labels is None else labels, torch.arange(n, device=images.device))
 
     def to(self, device: torch.device | str) -> Batch:
-        return Batch(self.images.to(device), self.labels.to(device), self.index.to(device))
+        masks = None if self.masks is None else self.masks.to(device)
+        return Batch(self.images.to(device), self.labels.to(device), self.index.to(device), masks)
+
+    def __getitem__(self, rows: slice) -> Batch:
+        """Some of its images."""
+        masks = None if self.masks is None else self.masks[rows]
+        return Batch(self.images[rows], self.labels[rows], self.index[rows], masks)
 
     def __len__(self) -> int:
         return len(self.labels)

@@ -116,6 +116,8 @@ class Stage:
         crop: smallest and largest share of the area in random crops.
         whole_batch: its numbers depend on a batch as a whole (batch statistics), so no batch may be cut into pieces.
         sampler: adds images to a batch (hard negatives); None for plain shuffling.
+        masks: where foreground masks of the training images come from, which batches then hold: "exact" for those of
+            Tinyworld, or a folder of mask files; None for none.
         before: called as `hook(adapter)` when the stage begins, and again when a run is resumed within it: whatever
             a hook does once must leave a mark among the learnables.
         after_epoch: called as `hook(adapter, epoch, epochs)` when an epoch ends. A hook that keeps state
@@ -135,6 +137,7 @@ class Stage:
     crop: tuple[float, float] = (0.08, 1.0)
     whole_batch: bool = False
     sampler: Sampler | None = None
+    masks: str | None = None
     before: Sequence[Callable[[Adapter], None]] = ()
     after_epoch: Sequence[Callable[[Adapter, int, int], None]] = ()
 

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Hashable
+from collections.abc import Callable, Hashable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 from PIL import Image, ImageOps
 
 if TYPE_CHECKING:
     from cliptune.data.items import Split
+
+T = TypeVar("T")
 
 SUFFIXES = frozenset({".jpg", ".jpeg", ".jfif", ".png", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm", ".pgm"})
 
@@ -50,6 +52,11 @@ def read_image(path: str | Path, *, exif: bool = False, pixel_limit: int = PIXEL
     Raises: FileNotFoundError if there is no such file; ImageError if it is empty, truncated, no picture, has
         more pixels than the limit, or a pixel format without a meaning as RGB (32-bit, floating point).
     """
+    return decoded(path, lambda image: to_rgb(image, exif=exif, who=f"Picture {path}"), pixel_limit=pixel_limit)
+
+
+def decoded(path: str | Path, convert: Callable[[Image.Image], T], *, pixel_limit: int = PIXEL_LIMIT) -> T:
+    """What `convert` makes of the picture in a file, with the errors of `read_image`."""
     path = Path(path)
     if not path.is_file():
         raise FileNotFoundError(
@@ -61,7 +68,7 @@ def read_image(path: str | Path, *, exif: bool = False, pixel_limit: int = PIXEL
     try:
         with Image.open(path) as image:
             _check_pixels(image, path, pixel_limit)
-            return to_rgb(image, exif=exif, who=f"Picture {path}")
+            return convert(image)
     except ImageError:
         raise
     except Image.DecompressionBombError as error:

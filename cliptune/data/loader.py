@@ -5,6 +5,7 @@ or ranks.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from typing import Literal
 
 import torch
@@ -13,9 +14,23 @@ from torch.utils.data import DataLoader
 from cliptune.batch import Batch
 from cliptune.data.images import ImageCache
 from cliptune.data.items import Split
+from cliptune.data.masks import Masks
 from cliptune.data.transforms import Transform, mixed, sample_randomness
 
 DropLast = bool | Literal["field"]
+
+
+@dataclass(frozen=True)
+class Masking:
+    """Masks that follow their pictures.
+
+    Args:
+        masks: where they come from.
+        transform: as that of the pictures, with nearest interpolation.
+    """
+
+    masks: Masks
+    transform: Transform
 
 
 def batches(
@@ -33,6 +48,7 @@ def batches(
     rank: int = 0,
     world_size: int = 1,
     cache: ImageCache | None = None,
+    masking: Masking | None = None,
 ) -> Iterator[Batch]:
     """One pass over a split.
 
@@ -50,6 +66,7 @@ def batches(
         rank, world_size: every batch is cut into `world_size` contiguous slices whose sizes differ by at most
             one; this rank gets slice `rank`. In an ordered pass a rank whose slice is empty skips that step.
         cache: kept pictures. With workers it is filled here first, and forked workers share it.
+        masking: adds masks to the batches.
     Raises: ValueError if the split is empty, a number is out of range, or a shuffled pass has fewer images in
         a batch than ranks; ImageError or FileNotFoundError for a picture, also out of a worker.
     """
@@ -75,7 +92,7 @@ def batches(
             )
         if part:
             plan.append(part)
-    return _run(split, transform, plan, seed, epoch, workers, device, cache)
+    return _run(_Steps(split, transform, plan, seed, epoch, cache, masking), workers, device)
 
 
 def steps_per_epoch(n: int, batch_size: int, *, shuffle: bool = True, drop_last: DropLast = "field") -> int:
@@ -100,15 +117,20 @@ def gather(
     seed: int = 0,
     epoch: int = 0,
     cache: ImageCache | None = None,
+    masking: Masking | None = None,
 ) -> Batch:
-    """The pictures at these positions as one batch on the CPU, augmented by (seed, epoch, position)."""
-    images = []
+    """The pictures at these positions as one batch on the CPU, augmented by (seed, epoch, position); masks alike."""
+    images, masks = [], []
     for i in indices:
         picture = split.image(i) if cache is None else cache.image(split, i)
         with sample_randomness(seed, epoch, i):
             images.append(transform(picture))
+        if masking is not None:
+            mask = masking.masks.mask(split, i, picture.size)
+            with sample_randomness(seed, epoch, i):
+                masks.append(masking.transform(mask))
     positions = torch.tensor(indices, dtype=torch.int64)
-    return Batch(torch.stack(images), split.labels[positions], positions)
+    return Batch(torch.stack(images), split.labels[positions], positions, torch.stack(masks) if masks else None)
 
 
 def _slice(positions: list[int], rank: int, world_size: int) -> list[int]:
@@ -116,25 +138,16 @@ def _slice(positions: list[int], rank: int, world_size: int) -> list[int]:
     return positions[rank * n // world_size : (rank + 1) * n // world_size]
 
 
-def _run(
-    split: Split,
-    transform: Transform,
-    plan: list[list[int]],
-    seed: int,
-    epoch: int,
-    workers: int,
-    device: torch.device | str,
-    cache: ImageCache | None,
-) -> Iterator[Batch]:
-    steps = _Steps(split, transform, plan, seed, epoch, cache)
+def _run(steps: _Steps, workers: int, device: torch.device | str) -> Iterator[Batch]:
+    plan = steps.plan
     if workers == 0 or len(plan) == 0:
         for step in range(len(plan)):
             yield steps.load(step).to(device)
         return
-    if cache is not None:
-        cache.fill(split, workers)
+    if steps.cache is not None:
+        steps.cache.fill(steps.split, workers)
     # Its own generator: the loader draws a base seed, which must not move the generator that dropout uses.
-    generator = torch.Generator().manual_seed(mixed(seed, epoch))
+    generator = torch.Generator().manual_seed(mixed(steps.seed, steps.epoch))
     loader = DataLoader(
         steps,
         batch_size=None,
@@ -162,8 +175,10 @@ class _Steps(torch.utils.data.Dataset):
         seed: int,
         epoch: int,
         cache: ImageCache | None,
+        masking: Masking | None,
     ) -> None:
         self.split, self.transform, self.plan, self.cache = split, transform, plan, cache
+        self.masking = masking
         self.seed, self.epoch = seed, epoch
 
     def __len__(self) -> int:
@@ -178,7 +193,15 @@ class _Steps(torch.utils.data.Dataset):
             return error
 
     def load(self, step: int) -> Batch:
-        return gather(self.split, self.plan[step], self.transform, seed=self.seed, epoch=self.epoch, cache=self.cache)
+        return gather(
+            self.split,
+            self.plan[step],
+            self.transform,
+            seed=self.seed,
+            epoch=self.epoch,
+            cache=self.cache,
+            masking=self.masking,
+        )
 
 
 def _as_it_is(value: object) -> object:

@@ -27,10 +27,13 @@ Transform = Callable[[Image.Image], Tensor]
 
 
 def train_transform(
-    resolution: int, scale: tuple[float, float] = (0.08, 1.0), *, resize_first: bool = False
+    resolution: int,
+    scale: tuple[float, float] = (0.08, 1.0),
+    *,
+    resize_first: bool = False,
+    interpolation: InterpolationMode = InterpolationMode.BICUBIC,
 ) -> Transform:
-    """Random resized crop (area share `scale`, aspect 3/4 to 4/3, bicubic) and a mirror image half of the
-    time.
+    """Random resized crop (area share `scale`, aspect 3/4 to 4/3) and a mirror image half of the time.
 
     Args:
         resolution: R in pixels; the tower's.
@@ -38,20 +41,26 @@ def train_transform(
             (0.5, 1) in Tip-Adapter.
         resize_first: bring the short side to R before the crop is taken, which so comes from fewer pixels; in visual
             reprogramming.
+        interpolation: of the pixels. What is drawn does not depend on it: from the same state of the generator, a mask
+            of the picture's size gets the picture's crop and flip, with nearest interpolation.
     Returns: callable, RGB picture → (3, R, R) float32 in [0, 1]; draws from torch's CPU generator.
     """
     low, high = scale
     if not 0 < low <= high <= 1:
         raise ValueError(f"train_transform: scale must be 0 < low ≤ high ≤ 1, got {scale}. The default is (0.08, 1).")
     size = (_checked(resolution), resolution)
-    crop = RandomResizedCrop(size, scale=(low, high), interpolation=InterpolationMode.BICUBIC)
-    first = [Resize(resolution, interpolation=InterpolationMode.BICUBIC)] if resize_first else []
+    crop = RandomResizedCrop(size, scale=(low, high), interpolation=interpolation)
+    first = [Resize(resolution, interpolation=interpolation)] if resize_first else []
     return Compose([*first, crop, RandomHorizontalFlip(), ToTensor()])
 
 
-def test_transform(resolution: int) -> Transform:
-    """Short side resized to R (bicubic), centre R × R cut out; RGB picture → (3, R, R) float32 in [0, 1]."""
-    resize = Resize(_checked(resolution), interpolation=InterpolationMode.BICUBIC)
+def test_transform(
+    resolution: int,
+    *,
+    interpolation: InterpolationMode = InterpolationMode.BICUBIC,  # noqa: PT028  not a test
+) -> Transform:
+    """Short side resized to R, centre R × R cut out; RGB picture → (3, R, R) float32 in [0, 1]."""
+    resize = Resize(_checked(resolution), interpolation=interpolation)
     return Compose([resize, CenterCrop((resolution, resolution)), ToTensor()])
 
 

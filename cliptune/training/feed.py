@@ -9,11 +9,13 @@ from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
+from torchvision.transforms import InterpolationMode
 
 from cliptune.batch import Batch
 from cliptune.data.images import ImageCache
 from cliptune.data.items import Dataset, Split
-from cliptune.data.loader import DropLast, batches, gather, order, steps_per_epoch
+from cliptune.data.loader import DropLast, Masking, batches, gather, order, steps_per_epoch
+from cliptune.data.masks import Masks, open_masks
 from cliptune.data.transforms import Transform, mixed, test_transform, train_transform
 from cliptune.recipe import Stage
 from cliptune.training.distributed import Processes
@@ -66,6 +68,7 @@ class Feed:
         self.images = ImageCache() if cache_images else None
         self.train_transform: Transform = train_transform(adapter.resolution)
         self.test_transform: Transform = test_transform(adapter.resolution)
+        self.masks: Masks | None = None
         self._tables: dict[tuple[str, int | None, int], Tensor] = {}
 
     def begin(self, stage: Stage) -> None:
@@ -73,6 +76,9 @@ class Feed:
         self.train_transform = train_transform(
             self.adapter.resolution, scale=stage.crop, resize_first=stage.resize_first
         )
+        self.masks = None if stage.masks is None else open_masks(stage.masks)
+        if self.masks is not None:
+            self.masks.check(self.data.train)
         if not self.adapter.image_is_frozen:
             self._tables.clear()
         if self.views is not None and stage.optimiser is not None and not self.adapter.image_is_frozen:
@@ -114,11 +120,12 @@ class Feed:
         if view is None or self.views is not None:
             table = self._table("train", view, seed)
         transform = self.test_transform if view is None else self.train_transform
+        masking = self._masking(stage)
 
         def draw(positions: list[int]) -> Batch:
             if table is not None:
                 return _without_images(split, positions, self.processes.device)
-            batch = gather(split, positions, transform, seed=seed, epoch=view or 0, cache=self.images)
+            batch = gather(split, positions, transform, seed=seed, epoch=view or 0, cache=self.images, masking=masking)
             return batch.to(self.processes.device)
 
         shares = self._shares(split, stage, seed, epoch, start) if table is not None else None
@@ -139,6 +146,7 @@ class Feed:
                 rank=self.processes.rank,
                 world_size=self.processes.world,
                 cache=self.images,
+                masking=masking,
             )
         )
         for step, batch in enumerate(loaded, start):
@@ -146,6 +154,18 @@ class Feed:
                 pool = StepPool(draw, split.labels, table, Random(mixed(seed, epoch, step)))
                 batch = stage.sampler(self.adapter, batch, pool)
             yield batch, None if table is None else table[batch.index]
+
+    def _masking(self, stage: Stage) -> Masking | None:
+        """Masks with the crop and flip of the stage's images."""
+        if self.masks is None:
+            return None
+        side, nearest = self.adapter.resolution, InterpolationMode.NEAREST
+        if not stage.augment:
+            return Masking(self.masks, test_transform(side, interpolation=nearest))
+        return Masking(
+            self.masks,
+            train_transform(side, scale=stage.crop, resize_first=stage.resize_first, interpolation=nearest),
+        )
 
     def in_order(self, name: str, number: int | None = None, views: int = 1) -> Iterator[tuple[Batch, Tensor | None]]:
         """A split once, in its own order; every process sees all of it.

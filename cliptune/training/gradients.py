@@ -77,7 +77,7 @@ def add_gradients(
     cuts = [slice(a, b) for a, b in pairwise(bounds) if a < b]
     sums: dict[str, Tensor] = {}
     for cut in cuts:
-        piece = Batch(batch.images[cut], batch.labels[cut], batch.index[cut])
+        piece = batch[cut]
         torch.manual_seed(seed)
         with nullcontext() if cut is cuts[-1] else processes.local(model):
             loss = model(piece, None if embedding is None else embedding[cut], progress)

@@ -20,7 +20,7 @@ from cliptune.clip.tokens import TokenBatch
 from cliptune.objectives.decoupled import DecoupledLoss
 from cliptune.recipe import Recipe
 from cliptune.texts import ClassSet
-from cliptune.wrappers.masks import GradCAMMasks, MaskSource, checked
+from cliptune.wrappers.masks import GradCAMMasks, MaskSource, checked, given_masks
 
 PAPER = "2508.00395"
 ENTERS = "the host's loss"
@@ -63,6 +63,9 @@ class Config:
     """Options.
 
     Args:
+        dapt_source: where masks come from: "gradcam" of the very view that is trained on (DAPT-G); "exact" for those of
+            Tinyworld; or a folder of mask files, found by the relative path of their picture, with 0 on the
+            background, 255 where it is to be ignored, else the object (DAPT-S).
         dapt_pull, dapt_foreground, dapt_background: weights of pull-push, foreground and background terms, ≥ 0.
         dapt_gate: share of the epochs with pull-push alone, before the other two take over; in [0, 1].
         dapt_together: all terms in all epochs.
@@ -74,6 +77,7 @@ class Config:
             the host's tokens at their input as well; None takes "full" where the host has nothing deeper.
     """
 
+    dapt_source: str = "gradcam"
     dapt_pull: float = 0.8
     dapt_foreground: float = 0.1
     dapt_background: float = 0.5
@@ -91,7 +95,7 @@ def build(recipe: Recipe, config: Config = Config(), masks: MaskSource | None = 
     """Add the terms to every stage of the host that learns.
 
     Args:
-        masks: where masks come from; None for Grad-CAM on the view that is trained on.
+        masks: how a batch gets its masks, in place of `dapt_source`.
     """
     adapter = recipe.adapter
     _check_config(config)
@@ -106,12 +110,19 @@ def build(recipe: Recipe, config: Config = Config(), masks: MaskSource | None = 
     if not any(p.requires_grad for p in adapter.prompt.parameters()):
         raise ValueError("dapt: this host learns no prompt, which is what the terms act on. Use another host.")
     image, text = not adapter.image_is_frozen, not adapter.text_is_frozen
+    stored = config.dapt_source if masks is None and config.dapt_source != "gradcam" else None
+    if stored is not None:
+        masks = given_masks
+        recipe.flags = {
+            **recipe.flags,
+            "external_models": [*recipe.flags.get("external_models", ()), f"masks: {stored}"],
+        }
     if masks is None:
         tower = adapter.clip.image
         if not isinstance(tower, VisionTransformer):
             raise ValueError(
                 f"dapt: Grad-CAM masks need the patches of a ViT, but this backbone has a {type(tower).__name__}. "
-                "Use a ViT backbone, or give masks of your own."
+                "Use a ViT backbone, or give masks: dapt_source=FOLDER."
             )
         masks = GradCAMMasks(tower.patches, tower.resolution, config.dapt_threshold, config.dapt_per_batch)
     if not image:
@@ -121,6 +132,7 @@ def build(recipe: Recipe, config: Config = Config(), masks: MaskSource | None = 
     adapter.extras["decoupled"] = Decoupling(adapter, masks, config)
     for stage in recipe.stages:
         if stage.objective is not None:
+            stage.masks = stored
             stage.objective = DecoupledLoss(
                 stage.objective,
                 # A term whose gradient is zero everywhere is not worth its passes.
@@ -138,6 +150,8 @@ def _check_config(config: Config) -> None:
     for name in ("dapt_pull", "dapt_foreground", "dapt_background", "dapt_margin"):
         if getattr(config, name) < 0:
             raise ValueError(f"dapt: {name} must be at least 0, got {getattr(config, name)}.")
+    if not config.dapt_source:
+        raise ValueError("dapt: dapt_source must be gradcam, exact, or a folder of mask files, got an empty name.")
     if not 0 <= config.dapt_gate <= 1:
         raise ValueError(f"dapt: dapt_gate must be between 0 and 1, got {config.dapt_gate}.")
     if not 1 <= config.dapt_words <= len(BACKGROUND):

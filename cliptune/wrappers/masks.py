@@ -65,6 +65,16 @@ class GradCAMMasks:
         return (saliency(cam, self.resolution, self.per_batch) >= self.threshold).float()
 
 
+def given_masks(batch: Batch, score: Tensor, rows: Tensor | None) -> Tensor:
+    """The masks that the batch holds (DAPT-S). Raises: ValueError if it holds none."""
+    if batch.masks is None:
+        raise ValueError(
+            "dapt: the batch holds no masks. Train with `fit`, which loads them from dapt_source, or give the batch "
+            "masks of its views."
+        )
+    return batch.masks
+
+
 def checked(masks: Any, batch: Batch) -> Tensor:
     """Masks as (B, 1, R, R) in {0, 1}. Raises: ValueError for another size or other values."""
     expected = (len(batch), 1, *batch.images.shape[-2:])

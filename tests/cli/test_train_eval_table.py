@@ -152,3 +152,16 @@ def test_bad_input_is_one_sentence(cli, train, words, sentence):
     assert answer.code == 2
     assert sentence in answer.err
     assert "Traceback" not in answer.err
+
+
+def test_train_with_exact_masks_and_eval(cli, backbone):
+    command = ("train", "--method", "maple+dapt", "--data", "tinyworld/objects", "--backbone", backbone, "--shots", 1)
+    command += ("--epochs", 1, "--set", "dapt_source=exact", "--set", "depth=2", "--out", "runs/masked")
+    answer = cli(*command)
+    assert answer.code == 0, answer.err
+    result = json.loads(Path("runs/masked/result.json").read_text())
+    assert result["flags"]["external_models"] == ["masks: exact"]
+    assert cli("eval", "runs/masked").code == 0
+    nowhere = cli(*command[:-2], "--set", "dapt_source=nowhere", "--out", "runs/b")
+    assert nowhere.code == 2
+    assert "Masks: there is no folder nowhere" in nowhere.err
