@@ -11,11 +11,11 @@ from collections.abc import Callable, Sequence
 
 from cyclopts import App, CycloptsError
 
-from cliptune.cli import convert, data, demo, describe, evaluate, fit, methods, predict, table, train
+from cliptune.cli import bench, convert, data, demo, describe, evaluate, fit, masks, methods, predict, table, train
 from cliptune.version import __version__
 
 BAD_INPUT, INTERRUPTED = 2, 130
-_RESUMABLE = ("fit", "train", "demo")
+_RESUMABLE = ("fit", "train", "bench", "demo")
 
 app = App(
     name="cliptune",
@@ -31,16 +31,18 @@ app = App(
 
 def _register() -> None:
     """The subcommands, in the order in which one meets them."""
-    commands: dict[str, Callable[..., None]] = {
+    commands: dict[str, Callable[..., int | None]] = {
         "demo": demo.demo,
         "fit": fit.fit,
         "predict": predict.predict,
         "train": train.train,
         "eval": evaluate.evaluate,
+        "bench": bench.bench,
         "table": table.table,
         "methods": methods.methods,
         "convert": convert.convert,
         "describe": describe.describe,
+        "masks": masks.masks,
         "check": data.check,
         "plan": data.plan,
         "split": data.split,
@@ -74,14 +76,14 @@ _register()
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run a command line; its exit code: 0, 2 for bad input, 130 after Ctrl-C."""
+    """Run a command line; its exit code: 0, 1 if a part of the work failed, 2 for bad input, 130 after Ctrl-C."""
     words = list(sys.argv[1:] if arguments is None else arguments)
     debug = "--debug" in words or os.environ.get("CLIPTUNE_DEBUG", "") not in ("", "0")
     words = [word for word in words if word != "--debug"]
     try:
         with warnings.catch_warnings():
             warnings.showwarning = _remark  # type: ignore[assignment]  # takes all that the original takes
-            app(words, exit_on_error=False, print_error=False, result_action="return_value")
+            code = app(words, exit_on_error=False, print_error=False, result_action="return_value")
         sys.stdout.flush()
     except CycloptsError as error:
         return _fail(_of_command_line(error, words), debug)
@@ -106,7 +108,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             "Lower --batch-size, or compute each batch in pieces: --set accumulate=4.",
             debug,
         )
-    return 0
+    return code or 0
 
 
 def _fail(sentence: str, debug: bool, code: int = BAD_INPUT) -> int:

@@ -24,6 +24,12 @@ def open_clip(backbone: str | None) -> CLIP:
     Nothing is downloaded unless `backbone` asks for it.
     """
     from cliptune.clip.load import load_clip
+
+    return load_clip(chosen_backbone(backbone))
+
+
+def chosen_backbone(backbone: str | None) -> str:
+    """What `load_clip` takes for `backbone`, with a remark if it was chosen here or has to be downloaded."""
     from cliptune.clip.openai import archive_file, canonical_name
 
     if backbone is None:
@@ -42,7 +48,7 @@ def open_clip(backbone: str | None) -> CLIP:
     # A path is noted in the run, which may be opened from another working directory.
     path = Path(backbone).expanduser()
     known = backbone == "mini" or canonical is not None or backbone.startswith("hf-hub:")
-    return load_clip(str(path.resolve()) if not known and path.exists() else backbone)
+    return str(path.resolve()) if not known and path.exists() else backbone
 
 
 def _downloaded(name: str) -> bool:

@@ -77,6 +77,31 @@ def resolve(
     return settings
 
 
+def shared_out(assignments: Sequence[str], methods: Sequence[str]) -> dict[str, list[str]]:
+    """Method → those of the assignments that concern it.
+
+    Args:
+        assignments: "name=value" for every method that has such an option, "method:name=value" for one alone.
+        methods: hosts with add-ons.
+    Raises: ValueError for a name that none of the methods has, or a method that is not among them.
+    """
+    hints = {method: _hints(method) for method in methods}
+    shares: dict[str, list[str]] = {method: [] for method in methods}
+    for assignment in assignments:
+        place, _, _ = assignment.partition("=")
+        one, colon, name = place.rpartition(":")
+        if colon and one not in shares:
+            raise ValueError(f"--set {assignment}: {one!r} is not among the methods {', '.join(methods)}.")
+        name = name.strip().replace("-", "_")
+        owners = [method for method in ([one] if colon else methods) if name in hints[method]]
+        if not owners:
+            merged = {known: hint for method in methods for known, hint in hints[method].items()}
+            raise ValueError(_unknown(name, one or ", ".join(methods), hints[one] if colon else merged))
+        for method in owners:
+            shares[method].append(assignment[len(one) + 1 :] if colon else assignment)
+    return shares
+
+
 def typed(value: Any, hint: Any, name: str) -> Any:
     """A value as its type wants it; text is parsed, other values are checked.
 

@@ -35,7 +35,11 @@ def table(runs: str, /, *, format: Literal["text", "md", "csv", "latex"] = "text
     """
     from cliptune.protocols import collect, rows
 
-    made = rows(collect(runs))
+    show_rows(rows(collect(runs)), format)
+
+
+def show_rows(made: Sequence[Row], format: str = "text") -> None:
+    """A table of rows on standard output."""
     names = _columns(made)
     if format == "csv":
         sys.stdout.write(_csv(made, names))

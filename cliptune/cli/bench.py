@@ -1,0 +1,203 @@
+"""`cliptune bench`: methods × data sets × shots × seeds in one resumable command, with a table at the end."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, Literal
+
+from cliptune.cli.fit import Assignments, Flag
+from cliptune.cli.opening import check_device, chosen_backbone, data_source
+from cliptune.cli.settings import resolve, shared_out
+from cliptune.cli.show import count, remark, say
+from cliptune.cli.table import show_rows
+
+if TYPE_CHECKING:
+    from cliptune.protocols.bench import Cell, Outcome
+    from cliptune.training.progress import Progress
+
+FAILED = 1
+
+
+def bench(
+    protocol: Literal["base2new", "few_shot"],
+    /,
+    *,
+    methods: str,
+    data: str,
+    root: str | None = None,
+    seeds: str = "1,2,3",
+    shots: str = "16",
+    backbone: str | None = None,
+    out: str = "runs/bench",
+    recipe: Flag = False,
+    set: Assignments = None,
+    device: str | None = None,
+    workers: int = 0,
+) -> int:
+    """Run every method on every data set with every number of shots and every seed, and tabulate the results.
+
+    The same command goes on where it was stopped: finished runs are recognised, broken ones resumed. A run that fails
+    does not stop the others; it is listed at the end, and the exit code is then 1.
+
+    Parameters
+    ----------
+    protocol
+        base2new (train on half of the classes, score on either) or few_shot (train on all).
+    methods
+        Separated by commas; add-ons joined by "+", as in coop,maple+dpc.
+    data
+        Names of `cliptune data list` or paths, separated by commas; all11 and other groups stand for their members,
+        tinyworld for all its suites.
+    root
+        Folder that holds the data sets.
+    seeds
+        Separated by commas.
+    shots
+        Training images per class, separated by commas; 0 for all.
+    backbone
+        mini, ViT-B/16 (and OpenAI's others), a path, or hf-hub:organisation/name; several separated by commas. If left
+        out: ViT-B/16 if it is on this machine, else mini, a toy.
+    out
+        Folder of the runs.
+    recipe
+        Start from each method's published options for the protocol, instead of its defaults.
+    set
+        An option of the methods that have it or of the training, name=value, or coop:name=value for one method alone;
+        may be repeated.
+    device
+        cpu, cuda, cuda:1, mps; a card if there is one.
+    workers
+        Processes that run side by side with one thread each; 0 runs one after another in this one.
+    """
+    from cliptune.protocols.bench import grid, grid_rows, run_grid
+
+    chosen = _listed(methods)
+    shares = shared_out(set or (), chosen)
+    device = check_device(device)
+
+    def settings(method: str, k: int | None) -> tuple[dict[str, Any], dict[str, Any]]:
+        found = resolve(method, recipe=protocol if recipe else None, shots=k, assignments=shares[method])
+        return found.options, found.training | ({} if device is None else {"device": device})
+
+    cells = grid(
+        protocol,
+        out,
+        methods=chosen,
+        sources=[data_source(name, root) for name in _data_names(data)],
+        shots=[k if k > 0 else None for k in _numbers(shots, "shots")],
+        seeds=_numbers(seeds, "seeds"),
+        backbones=[chosen_backbone(name) for name in (_listed(backbone) if backbone else [None])],
+        settings=settings,
+    )
+    say(f"{count(len(cells), 'run')} in {out}: {protocol}, {count(len(chosen), 'method')}.")
+    screen = _Screen(len(cells))
+    try:
+        outcomes = run_grid(cells, workers=workers, watch=screen.ended, inside=screen.inside)
+    finally:
+        screen.close()
+    return _conclude(outcomes, grid_rows(outcomes), out)
+
+
+def _conclude(outcomes: Sequence[Outcome], made: Sequence[Any], out: str) -> int:
+    """The table, then what failed, then what to do next."""
+    if made:
+        show_rows(made)
+    failed = [outcome for outcome in outcomes if outcome.error is not None]
+    if failed:
+        say(f"{count(len(failed), 'run')} of {len(outcomes)} failed:")
+        say(*(f"  {outcome.cell.title}: {outcome.error}" for outcome in failed))
+        say("The same command tries them again, and leaves alone what is finished.")
+        return FAILED
+    say(f"The runs lie in {out}.", "Next:", f"  cliptune table {shlex.quote(out)} --format md")
+    return 0
+
+
+class _Screen:
+    """A bar over all runs on a terminal, a line per run elsewhere; both with the time left."""
+
+    def __init__(self, total: int):
+        from rich.console import Console
+        from rich.progress import BarColumn, MofNCompleteColumn, TextColumn
+        from rich.progress import Progress as RichProgress
+
+        self._bar = None
+        if sys.stderr.isatty():
+            columns = (BarColumn(), MofNCompleteColumn(), TextColumn("{task.description}"))
+            self._bar = RichProgress(*columns, console=Console(stderr=True), transient=True)
+            self._task = self._bar.add_task("", total=total)
+            self._bar.start()
+        self._left = ""
+
+    def inside(self, cell: Cell) -> Progress:
+        return _Within(cell.title, self._describe)
+
+    def ended(self, outcome: Outcome, done: int, total: int, left: float | None) -> None:
+        from cliptune.training.progress import duration
+
+        self._left = f"; about {duration(left)} left" if left is not None and done < total else ""
+        if outcome.error is not None:
+            what = f"failed: {outcome.error}"
+        else:
+            what = "finished before" if outcome.before else duration(outcome.seconds or 0)
+        line = f"{done} of {total}: {outcome.cell.title}: {what}"
+        if self._bar is None:
+            remark(f"{line}{self._left}")
+        else:
+            self._bar.console.print(line, markup=False, highlight=False)
+            self._bar.update(self._task, completed=done)
+            self._describe("")
+
+    def close(self) -> None:
+        if self._bar is not None:
+            self._bar.stop()
+
+    def _describe(self, text: str) -> None:
+        if self._bar is not None:
+            self._bar.update(self._task, description=f"{text}{self._left}".lstrip("; "))
+
+
+class _Within:
+    """Steps of the run that is under way, as words beside the bar over all runs."""
+
+    def __init__(self, title: str, describe: Any):
+        self._title, self._describe = title, describe
+        self._done, self._total = 0, 0
+
+    def start(self, total: int, done: int) -> None:
+        self._done, self._total = done, total
+        self._describe(self._title)
+
+    def advance(self, description: str) -> None:
+        self._done += 1
+        self._describe(f"{self._title}: step {self._done} of {self._total}")
+
+    def say(self, line: str, minor: bool = False) -> None:
+        """The run's own log keeps it."""
+
+    def close(self) -> None:
+        pass
+
+
+def _data_names(text: str) -> list[str]:
+    """Names with groups and families in place of which their members stand."""
+    from cliptune.data.catalog import data_group, list_data
+
+    known = [row["name"] for row in list_data()]
+    found: list[str] = []
+    for name in _listed(text):
+        members = [row for row in known if row.startswith(f"{name.lower()}/")]
+        found += members or data_group(name)
+    return list(dict.fromkeys(found))
+
+
+def _listed(text: str) -> list[str]:
+    return list(dict.fromkeys(part.strip() for part in text.split(",") if part.strip()))
+
+
+def _numbers(text: str, what: str) -> list[int]:
+    try:
+        return [int(part) for part in _listed(text)]
+    except ValueError:
+        raise ValueError(f"--{what}: expected whole numbers separated by commas, got {text!r}.") from None

@@ -1,0 +1,147 @@
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from cliptune.protocols import bench as grids
+
+METHODS = "zeroshot,coop"
+
+
+@pytest.fixture
+def bench(cli, backbone, photos):
+    """A grid on a folder of photographs with a toy CLIP."""
+
+    def run(*words: object, methods: str = METHODS, protocol: str = "base2new", seeds: str = "1,2"):
+        return cli(*command(backbone, photos, methods, protocol, seeds), *words)
+
+    return run
+
+
+def command(backbone, photos, methods=METHODS, protocol="base2new", seeds="1,2") -> tuple[object, ...]:
+    words = ("bench", protocol, "--methods", methods, "--data", photos, "--seeds", seeds, "--shots", 2)
+    return (*words, "--backbone", backbone, "--set", "epochs=2")
+
+
+def table_of(out: str) -> str:
+    """What is printed between the count of runs and what follows the table."""
+    return out.partition("\n")[2].partition("The runs lie")[0].partition(" failed:")[0]
+
+
+def test_a_grid_ends_with_its_table_and_a_second_call_finds_all_finished(bench):
+    first = bench()
+    assert first.code == 0, first.err
+    assert first.out.startswith("4 runs in runs/bench: base2new, 2 methods.")
+    assert "1 of 4: zeroshot on " in first.err
+    assert "left" in first.err
+    assert all(word in first.out for word in ("coop", "zeroshot", "1,2", "HM"))
+    again = bench()
+    assert again.code == 0
+    assert again.err.count("finished before") == 4
+    assert table_of(again.out) == table_of(first.out)
+
+
+def test_interrupted_twice_and_resumed_it_gives_the_same_table(bench, monkeypatch):
+    whole = bench("--out", "whole")
+    started = []
+
+    def stop_in_the_middle(*args, _fit=grids.base2new, **kwargs):
+        from cliptune.training.progress import Silent
+
+        class Stops(Silent):
+            def advance(self, description: str) -> None:
+                raise KeyboardInterrupt
+
+        started.append(args[0])
+        kwargs["progress"] = Stops() if args[0] == "coop" else "silent"
+        return _fit(*args, **kwargs)
+
+    for _ in range(2):
+        with monkeypatch.context() as patched:
+            patched.setattr(grids, "base2new", stop_in_the_middle)
+            stopped = bench("--out", "broken")
+        assert stopped.code == 130
+        assert "goes on where it stopped" in stopped.err
+    resumed = bench("--out", "broken")
+    assert resumed.code == 0, resumed.err
+    assert resumed.err.count("finished before") == 2  # zeroshot
+    assert started.count("coop") == 2
+    assert table_of(resumed.out) == table_of(whole.out)
+
+
+def test_killed_with_its_worker_and_resumed_it_gives_the_same_table(bench, backbone, photos):
+    longer = ("--set", "epochs=25")  # the last word counts
+    whole = bench(*longer, "--out", "whole")
+    asked = (*command(backbone, photos), *longer, "--out", "killed")
+    words = [sys.executable, "-m", "cliptune", *asked, "--workers", "1"]
+    quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+    process = subprocess.Popen([str(word) for word in words], **quiet)
+    until = time.monotonic() + 200
+    while not list(Path("killed").glob("**/coop*/**/config.yaml")) and time.monotonic() < until:
+        time.sleep(0.01)
+    still_at_work = process.poll() is None
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    assert still_at_work
+    time.sleep(0.5)  # the worker ends with its parent and lets go of its folder
+    assert len(list(Path("killed").glob("**/zeroshot/**/result.json"))) == 2
+    assert not list(Path("killed").glob("**/coop*/**/result.json"))
+    resumed = bench(*longer, "--out", "killed")
+    assert resumed.code == 0, resumed.err
+    assert resumed.err.count("finished before") == 2
+    assert table_of(resumed.out) == table_of(whole.out)
+
+
+def test_two_workers_equal_one_process_and_a_failing_cell_stops_neither(bench):
+    too_long = ("--set", "kgcoop:n_ctx=99")
+    asked = {"methods": f"{METHODS},kgcoop,tip_adapter", "protocol": "few_shot", "seeds": "1"}
+    here = bench("--out", "here", *too_long, **asked)
+    there = bench("--out", "there", "--workers", 2, *too_long, **asked)
+    for answer in (here, there):
+        assert answer.code == 1
+        assert "1 run of 4 failed:" in answer.out
+        assert "kgcoop on" in answer.out.partition("failed:")[2]
+        assert "Traceback" not in answer.err
+    assert table_of(here.out) == table_of(there.out)
+    assert "tip_adapter" in table_of(there.out)
+
+
+def test_other_settings_get_folders_of_their_own(bench):
+    bench(methods="coop", seeds="1")
+    bench("--set", "coop:n_ctx=2", methods="coop", seeds="1")
+    again = bench("--set", "n_ctx=2", methods="coop", seeds="1")
+    assert "finished before" in again.err
+    assert len(list(Path("runs/bench").glob("**/result.json"))) == 2
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        (["base2old", "--methods", "coop", "--data", "x"], "Invalid value"),
+        (["base2new", "--methods", "coop,kopp", "--data", "x"], "no method 'kopp'"),
+        (["base2new", "--methods", "coop", "--data", "x", "--seeds", "one"], "--seeds: expected whole numbers"),
+        (["base2new", "--methods", "coop", "--data", ","], "there are no data"),
+        (["base2new", "--methods", "zeroshot,coop", "--data", "x", "--set", "n_ctxx=4"], "Did you mean n_ctx"),
+        (["base2new", "--methods", "coop", "--data", "x", "--set", "maple:depth=4"], "is not among the methods coop"),
+        (["base2new", "--methods", "coop", "--data", "x", "--workers", "-1"], "workers must be at least 0"),
+    ],
+)
+def test_bad_input_is_one_sentence_before_anything_runs(cli, backbone, words, sentence):
+    answer = cli("bench", *words, "--backbone", backbone)
+    assert answer.code == 2
+    assert sentence in answer.err
+    assert "Traceback" not in answer.err
+    assert not Path("runs").exists()
+
+
+def test_data_that_is_not_there_is_a_failure_among_others(cli, backbone, photos):
+    words = command(backbone, f"nowhere,{photos}", "zeroshot", "few_shot", "1")
+    answer = cli(*words[: words.index("--set")])  # zeroshot has no epochs to set
+    assert answer.code == 1
+    assert "zeroshot on nowhere, 2 shots, seed 1: Data 'nowhere'" in answer.out
+    assert table_of(answer.out).count("zeroshot") == 1
