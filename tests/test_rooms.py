@@ -26,7 +26,7 @@ ALLOWED = {
     "interop": {"adapter", "recipe", "clip", "texts", "prompts", "heads", "methods"},
     "training": {"adapter", "recipe", "clip", "data", "texts"},
     "analysis": {"adapter", "clip", "texts", "prompts", "heads"},
-    "protocols": {"methods", "training", "data", "interop", "adapter", "recipe", "clip", "texts"},
+    "protocols": {"methods", "wrappers", "training", "data", "interop", "adapter", "recipe", "clip", "texts"},
     "cli": {"protocols", "methods", "training", "data", "interop", "adapter", "recipe", "clip", "texts"},
 }
 ENTRANCES = {"__init__", "__main__"}

@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 
 from cyclopts import App, CycloptsError
 
-from cliptune.cli import bench, convert, data, demo, describe, evaluate, fit, methods, predict, table, train
+from cliptune.cli import bench, convert, data, demo, describe, evaluate, fit, masks, methods, predict, table, train
 from cliptune.version import __version__
 
 BAD_INPUT, INTERRUPTED = 2, 130
@@ -42,6 +42,7 @@ def _register() -> None:
         "methods": methods.methods,
         "convert": convert.convert,
         "describe": describe.describe,
+        "masks": masks.masks,
         "check": data.check,
         "plan": data.plan,
         "split": data.split,

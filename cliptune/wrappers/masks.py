@@ -25,11 +25,16 @@ def grad_cam(rows: Tensor, score: Tensor, patches: int) -> Tensor:
     Since CLS is read after this block, nothing before it is differentiated; the graph is kept for the loss.
     Source: DAPT (arXiv:2508.00395), DAPT-G.
     """
+    return class_activation(rows, score, patches).relu()
+
+
+def class_activation(rows: Tensor, score: Tensor, patches: int) -> Tensor:
+    """Grad-CAM before the ReLU, (B, G, G): negative where a patch speaks against the class; as in `grad_cam`."""
     (gradient,) = torch.autograd.grad(score.sum(), rows, retain_graph=True)
     here = slice(1, 1 + patches)
     weight = gradient[:, here].mean(dim=1)
     side = round(patches**0.5)
-    return torch.einsum("bpd,bd->bp", rows[:, here].detach(), weight).relu().unflatten(1, (side, side))
+    return torch.einsum("bpd,bd->bp", rows[:, here].detach(), weight).unflatten(1, (side, side))
 
 
 def saliency(cam: Tensor, resolution: int, per_batch: bool = False) -> Tensor:
