@@ -2,24 +2,27 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Literal
 
-from cliptune.cli.show import say
+from cliptune.cli.show import remark, say
 from cliptune.cli.show import table as show_table
+from cliptune.cli.table_formats import TEXT_COLUMNS, as_csv, as_html, as_latex, as_markdown
 
 if TYPE_CHECKING:
     from cliptune.protocols import Row
 
 _FIRST = ("test", "val", "base", "new")
-_LATEX = {"&": r"\&", "%": r"\%", "_": r"\_", "#": r"\#", "$": r"\$", "{": r"\{", "}": r"\}"}
-_TEXT_COLUMNS = 2
 
 
-def table(runs: str, /, *, format: Literal["text", "md", "csv", "latex"] = "text") -> None:
+def table(
+    runs: str,
+    /,
+    *,
+    format: Literal["text", "md", "csv", "latex", "html"] = "text",
+    compare: Literal["published"] | None = None,
+) -> None:
     """Tabulate finished runs: mean ± standard deviation over seeds, one row per method and data set.
 
     Runs that differ in options, selection or split are never averaged; they get rows of their own that say what
@@ -31,24 +34,38 @@ def table(runs: str, /, *, format: Literal["text", "md", "csv", "latex"] = "text
     runs
         Folder that holds run folders, at any depth.
     format
-        text for the terminal, md, csv (full precision), latex.
+        text for the terminal, md, csv (full precision), latex, html (a page of its own).
+    compare
+        published: below each row the numbers from the literature for the same method, protocol, data set, shots and
+        backbone, with their source, whether they were read there or recalled, and how they were obtained.
     """
     from cliptune.protocols import collect, rows
 
-    show_rows(rows(collect(runs)), format)
+    made = rows(collect(runs))
+    if compare == "published":
+        from cliptune.protocols.published import beside_published
+
+        own = len(made)
+        made = beside_published(made)
+        if len(made) == own:
+            remark(
+                "No published number is known for these methods, data sets, shots and backbones. Most are for ViT-B/16 "
+                "on the eleven data sets of `cliptune data plan all11`."
+            )
+    show_rows(made, format)
 
 
 def show_rows(made: Sequence[Row], format: str = "text") -> None:
     """A table of rows on standard output."""
     names = _columns(made)
     if format == "csv":
-        sys.stdout.write(_csv(made, names))
+        sys.stdout.write(as_csv(made, names))
         return
     headers, lines = _cells(made, names)
     if format == "text":
-        show_table(headers, lines, left=_TEXT_COLUMNS)
+        show_table(headers, lines, left=TEXT_COLUMNS)
     else:
-        say(_markdown(headers, lines) if format == "md" else _latex(headers, lines))
+        say({"md": as_markdown, "latex": as_latex, "html": as_html}[format](headers, lines))
 
 
 def _columns(made: Sequence[Row]) -> list[str]:
@@ -60,6 +77,8 @@ def _columns(made: Sequence[Row]) -> list[str]:
 def _cells(made: Sequence[Row], names: Sequence[str]) -> tuple[list[str], list[list[str]]]:
     shows_hm = any(row.harmonic_mean is not None for row in made)
     headers = ["method", "data", "shots", "seeds", *names, *(["HM"] if shows_hm else []), "learnables"]
+    compares, warns = any(row.source for row in made), any(row.caveats for row in made)
+    headers += [*(["source", "known by"] if compares else []), *(["note"] if warns else [])]
     lines = []
     for row in made:
         hm = row.harmonic_mean
@@ -72,6 +91,8 @@ def _cells(made: Sequence[Row], names: Sequence[str]) -> tuple[list[str], list[l
                 *(_number(row, name) for name in names),
                 *(["–" if hm is None else f"{hm:.2f}"] if shows_hm else []),
                 "–" if row.learnables is None else f"{row.learnables:,}",
+                *([row.source or "these runs", row.tag or "–"] if compares else []),
+                *(["; ".join(row.caveats)] if warns else []),
             ]
         )
     return headers, lines
@@ -82,37 +103,3 @@ def _number(row: Row, name: str) -> str:
     if mean is None:
         return "–"
     return f"{mean:.2f}" if std is None or len(row.seeds) < 2 else f"{mean:.2f} ± {std:.2f}"
-
-
-def _csv(made: Sequence[Row], names: Sequence[str]) -> str:
-    file = io.StringIO()
-    writer = csv.writer(file, lineterminator="\n")
-    spread = [word for name in names for word in (name, f"{name}_std")]
-    writer.writerow(["method", "data", "shots", "seeds", *spread, "harmonic_mean", "learnables"])
-    for row in made:
-        numbers = [value for name in names for value in (row.mean(name), row.std(name))]
-        shown = ["" if value is None else repr(value) for value in (*numbers, row.harmonic_mean, row.learnables)]
-        shots = "all" if row.shots is None else row.shots
-        writer.writerow([row.method, row.data, shots, " ".join(map(str, row.seeds)), *shown])
-    return file.getvalue()
-
-
-def _markdown(headers: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
-    ruler = ["---"] * _TEXT_COLUMNS + ["---:"] * (len(headers) - _TEXT_COLUMNS)
-    escaped = [[cell.replace("|", r"\|") for cell in line] for line in (headers, ruler, *lines)]
-    return "\n".join(f"| {' | '.join(line)} |" for line in escaped)
-
-
-def _latex(headers: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
-    def row(cells: Sequence[str]) -> str:
-        return " & ".join(_escaped(cell) for cell in cells) + r" \\"
-
-    columns = "l" * _TEXT_COLUMNS + "r" * (len(headers) - _TEXT_COLUMNS)
-    top, body = row(headers), [row(line) for line in lines]
-    parts = [rf"\begin{{tabular}}{{{columns}}}", r"\toprule", top, r"\midrule", *body, r"\bottomrule"]
-    return "\n".join([*parts, r"\end{tabular}"])
-
-
-def _escaped(cell: str) -> str:
-    text = "".join(_LATEX.get(sign, sign) for sign in cell)
-    return text.replace("±", r"$\pm$").replace("–", "--")

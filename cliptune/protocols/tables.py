@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import statistics
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -30,6 +30,8 @@ class Finished:
         learnables: values learned.
         scores: evaluation → accuracy in %.
         settings: whatever else decides the numbers, as text by name: options, selection, split, precision, …
+        caveats: what a reader of the numbers should know: how the epoch was chosen if not the last one, images or
+            models from outside.
     """
 
     folder: Path
@@ -42,6 +44,7 @@ class Finished:
     learnables: int
     scores: Mapping[str, float]
     settings: Mapping[str, str]
+    caveats: tuple[str, ...] = ()
 
 
 @dataclass
@@ -55,6 +58,12 @@ class Row:
         seeds: ascending.
         scores: evaluation → accuracy in % for each seed, in the order of `seeds`; for an average one value: the mean
             over data sets of the means over seeds.
+        host: the method without the words in brackets.
+        backbone, trained: as in `Finished`.
+        members: of an average, the data sets.
+        caveats: as in `Finished`.
+        source, tag: of published numbers, where they stand and whether they were "read" there or "recalled".
+        printed_hm: of published numbers, the harmonic mean as printed.
     """
 
     data: str
@@ -63,6 +72,14 @@ class Row:
     learnables: int | None
     seeds: tuple[int, ...]
     scores: dict[str, list[float]] = field(default_factory=dict)
+    host: str = ""
+    backbone: str = ""
+    trained: str = ""
+    members: tuple[str, ...] = ()
+    caveats: tuple[str, ...] = ()
+    source: str = ""
+    tag: str = ""
+    printed_hm: float | None = None
 
     def mean(self, name: str) -> float | None:
         """Mean over seeds in %; None if it was not measured for each of them."""
@@ -76,6 +93,8 @@ class Row:
     @property
     def harmonic_mean(self) -> float | None:
         """Of the averaged base and new accuracies, as the field reports it (not the mean of harmonic means)."""
+        if self.printed_hm is not None:
+            return self.printed_hm
         base, new = self.mean("base"), self.mean("new")
         return None if base is None or new is None else harmonic_mean(base, new)
 
@@ -114,7 +133,7 @@ def rows(runs: Iterable[Finished]) -> list[Row]:
         siblings = [other[0] for other in groups.values() if (other[0].data, other[0].method) == key[:2]]
         made.append(_row(group, _label(group[0], siblings)))
     made.sort(key=lambda row: row.data)
-    return made + _averages(made)
+    return made + averages(made)
 
 
 def _finished(folder: Path) -> Finished | None:
@@ -153,7 +172,22 @@ def _finished(folder: Path) -> Finished | None:
         result["learnables"],
         {name: numbers["accuracy"] for name, numbers in evaluations.items()},
         settings,
+        _caveats(result["flags"]),
     )
+
+
+def _caveats(flags: Mapping[str, Any]) -> tuple[str, ...]:
+    """What makes a number other than plain, from the flags of a run's result."""
+    words = []
+    if flags.get("selection", "last") != "last":
+        chosen = {"oracle": "test images", "val": "validation images"}.get(flags["selection"], flags["selection"])
+        words.append(f"epoch chosen on {chosen}")
+    if flags.get("extra_images"):
+        words.append("images beyond the shots")
+    if flags.get("unlabelled_test_images"):
+        words.append("transductive")
+    models = [str(model) for model in flags.get("external_models") or ()]
+    return (*words, *(["external: " + ", ".join(models)] if models else []))
 
 
 def _label(run: Finished, siblings: Sequence[Finished]) -> str:
@@ -181,13 +215,23 @@ def _row(group: Sequence[Finished], label: str) -> Row:
     first = group[0]
     seeds = tuple(run.seed for run in group)
     learnables = first.learnables if len({run.learnables for run in group}) == 1 else None
-    row = Row(first.data, label, first.shots, learnables, seeds)
+    row = Row(
+        first.data,
+        label,
+        first.shots,
+        learnables,
+        seeds,
+        host=first.method,
+        backbone=first.backbone,
+        trained=first.trained,
+        caveats=tuple(dict.fromkeys(words for run in group for words in run.caveats)),
+    )
     for name in dict.fromkeys(name for run in group for name in run.scores):
         row.scores[name] = [run.scores[name] for run in group if name in run.scores]
     return row
 
 
-def _averages(made: Sequence[Row]) -> list[Row]:
+def averages(made: Sequence[Row]) -> list[Row]:
     """For each method and number of shots that has every data set: the mean over them."""
     sets = list(dict.fromkeys(row.data for row in made))
     if len(sets) < 2:
@@ -197,7 +241,8 @@ def _averages(made: Sequence[Row]) -> list[Row]:
         own = [row for row in made if (row.method, row.shots) == (method, shots)]
         if len(own) != len(sets):
             continue
-        average = Row(AVERAGE, method, shots, None, ())
+        average = replace(own[0], data=AVERAGE, learnables=None, seeds=(), scores={}, members=tuple(sets))
+        average.caveats = tuple(dict.fromkeys(words for row in own for words in row.caveats))
         for name in own[0].scores:
             means = [row.mean(name) for row in own]
             if all(mean is not None for mean in means):

@@ -116,6 +116,39 @@ def test_table_keeps_what_differs_apart_and_says_what(cli, train):
     assert "coop (n_ctx=2, select=last)" in out
 
 
+def test_table_sets_published_numbers_beside_ours_with_their_source(cli, train):
+    train("runs/a", method="zeroshot")
+    nothing = cli("table", "runs", "--compare", "published")
+    assert nothing.code == 0
+    assert "No published number is known" in nothing.err
+    path = Path("runs/a/result.json")
+    result = json.loads(path.read_text())
+    result["backbone"], result["data"]["name"] = "ViT-B/16", "oxford_pets"
+    path.write_text(json.dumps(result))
+    answer = cli("table", "runs", "--compare", "published", "--format", "csv")
+    assert answer.code == 0, answer.err
+    own, *others = csv.DictReader(io.StringIO(answer.out))
+    assert own["source"] == ""
+    assert {(other["method"], other["test"], other["tag"]) for other in others} == {
+        ("CLIP (published)", "89.1", "recalled")
+    }
+    shown = cli("table", "runs", "--compare", "published", "--format", "md").out
+    assert "| these runs |" in shown
+    assert "| CLIP-LoRA arXiv:2405.18541 | recalled |" in shown
+
+
+def test_table_as_a_page_says_how_the_epoch_was_chosen_and_escapes_names(cli, train):
+    train("runs/a", "--select", "oracle")
+    path = Path("runs/a/result.json")
+    result = json.loads(path.read_text())
+    result["data"]["name"] = "<b>&"
+    path.write_text(json.dumps(result))
+    page = cli("table", "runs", "--format", "html").out
+    assert page.startswith("<!doctype html>")
+    assert "<td>epoch chosen on test images</td>" in page
+    assert "<td>&lt;b&gt;&amp;</td>" in page
+
+
 def test_table_refuses_the_same_run_twice(cli, train):
     train("runs/a")
     train("runs/b")
