@@ -23,7 +23,7 @@ ALLOWED = {
     "adapter": {"clip", "texts", "prompts", "heads", "images"},
     "wrappers": {"adapter", "recipe", "clip", "texts", "params", "prompts", "heads", "objectives"},
     "methods": {"adapter", "recipe", "clip", "texts", "params", "prompts", "heads", "objectives", "wrappers"},
-    "interop": {"adapter", "recipe", "clip", "texts", "prompts", "heads", "methods"},
+    "interop": {"adapter", "recipe", "clip", "texts", "params", "prompts", "heads", "wrappers", "methods"},
     "training": {"adapter", "recipe", "clip", "data", "texts"},
     "analysis": {"adapter", "clip", "texts", "prompts", "heads"},
     "protocols": {"methods", "wrappers", "training", "data", "interop", "adapter", "recipe", "clip", "texts"},

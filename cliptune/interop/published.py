@@ -13,6 +13,7 @@ from torch import Tensor
 
 from cliptune.adapter import Adapter
 from cliptune.clip.model import CLIP
+from cliptune.interop.joined import plain_host
 from cliptune.interop.visual import VISUAL, flattened, visual_from_published, visual_to_published
 from cliptune.methods.registry import build, find
 from cliptune.recipe import Recipe
@@ -78,8 +79,16 @@ def from_published(
     return recipe
 
 
-def to_published(method: str, adapter: Adapter) -> dict[str, Tensor]:
-    """The learnables under the names of the released code, float32."""
+def to_published(method: str, adapter: Adapter, *, seen: bool | None = None) -> dict[str, Tensor]:
+    """The learnables under the names of the released code, float32.
+
+    Args:
+        method: as in `from_published`; or with add-ons whose prompt is one of the host ("coop+rlp+dpc"): merged, and
+            mixed as evaluation mixes it.
+        seen: for "dpc", mix as for the trained classes or for others; None as for those asked about now.
+    Raises: ValueError for a method without a released format, or add-ons that do not fold into their host.
+    """
+    method, adapter = plain_host(method, adapter, seen)
     if method in VISUAL:
         return visual_to_published(method, adapter)
     module = _speaking(method)

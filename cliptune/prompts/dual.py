@@ -123,11 +123,16 @@ class DualPrompt(Prompt):
 
     def _in_evaluation(self, tuned: Ports, stored: Ports, seen: bool) -> Ports:
         parallel = mix(tuned, stored, 1 / self.base_weight) if self.mode == "converse" else stored
+        weight = self.evaluation_weight(seen)
+        return parallel if weight == 1 else mix(tuned, parallel, weight)
+
+    def evaluation_weight(self, seen: bool) -> float:
+        """ω that evaluation mixes with, on trained classes (`seen`) or on others."""
         if self.weight is not None:
-            return mix(tuned, parallel, self.weight)
+            return self.weight
         if not seen:
-            return mix(tuned, parallel, self.new_weight)
-        return parallel if self.mode in ("converse", "released") else mix(tuned, parallel, self.base_weight)
+            return self.new_weight
+        return 1.0 if self.mode in ("converse", "released") else self.base_weight
 
 
 def _map_parameters(prompt: Prompt) -> set[str]:
