@@ -1,4 +1,4 @@
-"""How the field measures: few-shot, base-to-new, less data; and opening, listing and tabulating runs."""
+"""How the field measures: few-shot, base-to-new, less data; opening, listing and tabulating runs, and grids of them."""
 
 from __future__ import annotations
 
@@ -7,9 +7,11 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from cliptune.protocols.base_to_new import base2new
+    from cliptune.protocols.bench import grid, grid_rows, run_grid
     from cliptune.protocols.data_efficiency import data_efficient
     from cliptune.protocols.few_shot_learning import few_shot
     from cliptune.protocols.listing import MethodListing, list_method, list_methods
+    from cliptune.protocols.published import beside_published
     from cliptune.protocols.runs import load, open_backbone, score
     from cliptune.protocols.tables import Row, collect, rows
 
@@ -17,14 +19,18 @@ _HOMES = {
     "MethodListing": "listing",
     "Row": "tables",
     "base2new": "base_to_new",
+    "beside_published": "published",
     "collect": "tables",
     "data_efficient": "data_efficiency",
     "few_shot": "few_shot_learning",
+    "grid": "bench",
+    "grid_rows": "bench",
     "list_method": "listing",
     "list_methods": "listing",
     "load": "runs",
     "open_backbone": "runs",
     "rows": "tables",
+    "run_grid": "bench",
     "score": "runs",
 }
 
@@ -32,14 +38,18 @@ __all__ = [
     "MethodListing",
     "Row",
     "base2new",
+    "beside_published",
     "collect",
     "data_efficient",
     "few_shot",
+    "grid",
+    "grid_rows",
     "list_method",
     "list_methods",
     "load",
     "open_backbone",
     "rows",
+    "run_grid",
     "score",
 ]
 

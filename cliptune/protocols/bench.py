@@ -199,15 +199,18 @@ def _outcomes(cells: Sequence[Cell], workers: int, inside: Callable[[Cell], Prog
 
 
 def _seconds_left(done: Sequence[Outcome], waiting: Sequence[Cell], workers: int) -> float | None:
-    """From what cells of the same method took, or of any method where it has none yet."""
+    """From what cells of the same method took, or of any method where it has none yet; None if nothing is known.
+
+    A run that was finished before tells of its own method only: its time is that of training, without opening data.
+    """
     took: dict[str, list[float]] = defaultdict(list)
     for outcome in done:
         if outcome.seconds is not None:
             took[outcome.cell.method].append(outcome.seconds)
-    if not took:
+    now = [outcome.seconds for outcome in done if outcome.seconds is not None and not outcome.before]
+    if not now and any(cell.method not in took for cell in waiting):
         return None
-    usual = fmean(seconds for of_method in took.values() for seconds in of_method)
-    return sum(fmean(took[cell.method]) if cell.method in took else usual for cell in waiting) / workers
+    return sum(fmean(took.get(cell.method) or now) for cell in waiting) / workers
 
 
 @lru_cache(maxsize=1)

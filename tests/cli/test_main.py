@@ -120,7 +120,7 @@ def test_warnings_are_plain_lines(cli, photos, monkeypatch):
 
 
 def test_every_command_explains_itself(cli):
-    for command in ("demo", "fit", "predict", "train", "eval", "table", "methods", "convert", "data"):
+    for command in ("demo", "fit", "predict", "train", "eval", "bench", "table", "methods", "convert", "data"):
         answer = cli(command, "--help")
         assert answer.code == 0
         assert f"Usage: cliptune {command}" in answer.out

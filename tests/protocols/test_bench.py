@@ -48,6 +48,9 @@ def test_the_time_left_is_that_of_cells_of_the_same_method():
     assert bench._seconds_left(done, [cell("coop"), cell("maple")], 1) == pytest.approx(30)
     assert bench._seconds_left(done, [cell("coop"), cell("maple")], 2) == pytest.approx(15)
     assert bench._seconds_left(done[2:], [cell("coop")], 1) is None
+    found = [Outcome(cell("coop"), 30.0, before=True)]
+    assert bench._seconds_left(found, [cell("coop")], 1) == pytest.approx(30)
+    assert bench._seconds_left(found, [cell("maple")], 1) is None
 
 
 def test_groups_and_families_stand_for_their_members():
