@@ -10,7 +10,9 @@ import cliptune
 clip = cliptune.load_clip("mini")
 data = cliptune.load_data("tinyworld/aquarium", shots=16, seed=1, classes="base")
 frozen = cliptune.build("zeroshot", clip, data.class_names).adapter
-recipe = cliptune.build("coop", clip, data.class_names, epochs=100)
+# CoOp's published recipe for base-to-new generalisation: four words, 200 epochs.
+options = cliptune.methods.published_options("coop", "base2new")
+recipe = cliptune.build("coop", clip, data.class_names, **options)
 print(f"before: {cliptune.evaluate(frozen, data.test).accuracy:.1f} % of the test images")
 
 # CoOp learns words alone, so the features of eight augmented views of each picture serve all epochs.

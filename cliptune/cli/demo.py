@@ -49,12 +49,17 @@ def demo(*, out: str = "runs/demo", seed: int = 1, quick: Flag = False) -> None:
     quick
         One suite and very short training: shows the machinery, not the methods.
     """
+    import torch
+
     from cliptune.clip.load import load_clip
     from cliptune.data import load_data
     from cliptune.data.tinyworld.suites import list_suites
     from cliptune.protocols import base2new
 
     started = time.monotonic()
+    # mini's matrices are small: more threads gain little, and lose much where another program wants the same cores.
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
     folder = Path(out).expanduser() / ("quick" if quick else "")
     suites = QUICK_SUITES if quick else SUITES
     clip = load_clip("mini")
@@ -81,6 +86,7 @@ def demo(*, out: str = "runs/demo", seed: int = 1, quick: Flag = False) -> None:
             remark(f"{number} of {total}: {method} on {suite}, {result['seconds']:.0f} s of training")
             numbers = [percent(result[key]) for key in ("base", "new", "harmonic_mean")]
             lines.append([suite, method, *numbers, f"{result['learnables']:,}", f"{result['seconds']:.1f}"])
+    torch.set_num_threads(threads)
     headers = ["suite", "method", "base (%)", "new (%)", "HM", "learnables", "seconds"]
     table(headers, lines, title=f"{LABEL}: {SHOTS} shots, seed {seed}, base-to-new", left=2)
     about = list_suites()
