@@ -21,8 +21,6 @@ print(f"after:  {cliptune.evaluate(run.adapter, data.test).accuracy:.1f} %, "
       f"{sum(p.numel() for p in run.adapter.trainable().values())} learned numbers")  # fmt: skip
 
 new = cliptune.load_data("tinyworld/aquarium", classes="new")
-print(
-    f"classes never trained on, before: {cliptune.evaluate(frozen.set_classes(new.class_names), new.test).accuracy:.1f} %"
-)
-run.adapter.set_classes(new.class_names)
-print(f"classes never trained on, after:  {cliptune.evaluate(run.adapter, new.test).accuracy:.1f} %")
+for when, adapter in (("before", frozen), ("after", run.adapter)):
+    adapter.set_classes(new.class_names)
+    print(f"classes never trained on, {when}: {cliptune.evaluate(adapter, new.test).accuracy:.1f} %")

@@ -128,7 +128,7 @@ def _save_pictures(dataset: Dataset, folder: Path) -> Path:
 
 
 def _what_next(folder: Path, suite: str, pictures: Path) -> None:
-    run = folder / suite / "maple"
+    run = folder / suite / "coop"
     say(
         "Try next:",
         f"  cliptune predict {run} {pictures} --top 3",
