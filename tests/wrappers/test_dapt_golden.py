@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import cache
+from typing import Any
 
 import pytest
 import torch
@@ -11,10 +13,11 @@ from cliptune import methods
 from cliptune.batch import Batch
 from cliptune.methods.maple import published_name
 from cliptune.objectives.decoupled import background_alignment, pull_push
+from cliptune.training.optim import build_optimiser
 from cliptune.wrappers.dapt import use_masks
 from cliptune.wrappers.masks import grad_cam, saliency
 from tests.golden import weights
-from tests.golden.reference import CLIP_MEAN, CLIP_STD, TOLERANCE, golden, reference_clip
+from tests.golden.reference import CLIP_MEAN, CLIP_STD, TOLERANCE, assert_equals, golden, reference_clip
 
 META, TENSORS = golden("dapt")
 SLICE = 25  # of the 32 background words, the release takes the last 25 as background and the first 7 as classes
@@ -26,7 +29,7 @@ def assert_near(actual: torch.Tensor, key: str) -> None:
     assert (actual - expected).abs().max() <= TOLERANCE * expected.abs().max(), key
 
 
-def adapter_and_batch():
+def recipe_and_batch():
     recipe = methods.build(
         "maple+dapt",
         reference_clip("vit_small"),
@@ -44,7 +47,12 @@ def adapter_and_batch():
     names = {name: published_name(name).removeprefix("prompt_learner.") for name in adapter.learnables()}
     adapter.load_learnables({name: given[theirs] for name, theirs in names.items()})
     mean, std = (torch.tensor(v)[:, None, None] for v in (CLIP_MEAN, CLIP_STD))
-    return adapter, Batch.of(TENSORS["images"] * std + mean, TENSORS["labels"])
+    return recipe, Batch.of(TENSORS["images"] * std + mean, TENSORS["labels"])
+
+
+def adapter_and_batch():
+    recipe, batch = recipe_and_batch()
+    return recipe.adapter, batch
 
 
 @cache
@@ -103,6 +111,56 @@ def test_gradients_reach_where_they_do_in_released_code():
                 assert grad is None or not grad.any()
             else:
                 assert grad.norm().item() == pytest.approx(expected[theirs], rel=1e-3)
+
+
+class Sliced:
+    """A batch with the release's slices of its 39 texts: the last 25 are background, the others classes."""
+
+    def __init__(self, out: Any, batch: Batch, scale: Any) -> None:
+        self.parts, self.labels, self.scale = out.extras["decoupled"], batch.labels, scale
+        self.image_features = self.parts.image_features
+        words = self.parts.background_text_features(out.image_features)
+        self.texts = torch.cat([out.text_features[0], words[0]])
+        self.logits = scale * out.image_features[:, 0] @ self.texts[:-SLICE].T
+
+    def foreground_logits(self) -> torch.Tensor:
+        return self.scale * self.image_features("foreground") @ self.texts[:-SLICE].T
+
+    def background_similarity(self) -> torch.Tensor:
+        return self.scale * self.image_features("background", gradient=True) @ self.texts[-SLICE:].T
+
+
+@pytest.mark.parametrize("epoch", [0, 6, 7])
+def test_totals_and_a_step_on_them_equal_released_code(epoch):
+    """Of the recipe's own objective and optimiser: phases, weights, gradients of the maps, momentum and decay."""
+    recipe, batch = recipe_and_batch()
+    adapter, stage = recipe.adapter.train(), recipe.stages[0]
+    use_masks(adapter, lambda *given: TENSORS["mask"].float())
+
+    def sliced():
+        out = adapter(batch, needs=stage.objective.needs)
+        parts = Sliced(out, batch, adapter.clip.scale)
+        return replace(out, logits=parts.logits, extras={"decoupled": parts})
+
+    total, _ = stage.objective(sliced(), batch, epoch / 10)
+    assert_near(total.detach(), f"epoch{epoch}.total")
+    if epoch == 6:  # the release stored the total alone
+        return
+    optimiser = build_optimiser(stage.optimiser, adapter.trainable().values())
+    total.backward()
+    expected = TENSORS | golden("dapt_step")[1]
+    for name, learning in adapter.trainable().items():
+        theirs = published_name(name).removeprefix("prompt_learner.")
+        assert_equals(learning.grad, expected, f"epoch{epoch}.grad.{theirs}")
+    optimiser.step()
+    for name, learning in adapter.trainable().items():
+        theirs = f"after_step_epoch{epoch}." + published_name(name).removeprefix("prompt_learner.")
+        if theirs in expected:
+            assert_equals(learning.detach(), expected, theirs)
+    adapter.eval()
+    with torch.no_grad():
+        # The maps' steps, which are not stored, are in these answers.
+        assert_equals(sliced().logits, expected, f"after_step_epoch{epoch}.eval_logits")
 
 
 @pytest.mark.parametrize("chosen", [[2], [2, 4], [0, 1, 2, 3, 4]])

@@ -10,11 +10,15 @@ import torch
 from cliptune import methods
 from cliptune.batch import Batch
 from cliptune.objectives.contrastive import symmetric_contrastive
+from cliptune.prompts import DeepTokens, Together
+from cliptune.prompts.dual import DualPrompt
+from cliptune.prompts.projector import Projector
 from cliptune.recipe import Recipe
 from cliptune.wrappers.negatives import choose_negatives
-from tests.golden.reference import CLIP_MEAN, CLIP_STD, TOLERANCE, golden, reference_clip
+from tests.golden.reference import CLIP_MEAN, CLIP_STD, TOLERANCE, assert_equals, golden, reference_clip
 
 META, TENSORS = golden("dpc")
+STUDENT = golden("dpc_promptkd")[1]
 MODES = {"": "released", "_fixedP": "converse", "_noinit": "converse"}
 
 
@@ -109,15 +113,53 @@ def test_negatives_equal_released_code(case):
 
 
 @pytest.mark.parametrize("mode", ["eval_bn", "train"])
-def test_contrast_of_given_features_equals_released_code(mode):
-    """The loss of DPC over PromptKD, from its projected features."""
-    image = TENSORS[f"contrast/{mode}.img_kd"]
-    text = TENSORS["contrast/txt"]
+def test_contrast_behind_a_projector_equals_released_code(mode):
+    """The loss of DPC over PromptKD with its gradients: into texts, image features and the projector's first layer."""
+    image, text = STUDENT["img"].clone().requires_grad_(), TENSORS["contrast/txt"].clone().requires_grad_()
+    projector = Projector(image.shape[1], text.shape[1]).train(mode == "train")
+    state = {k.removeprefix("trans.conv1."): v for k, v in STUDENT.items() if k.startswith("trans.conv1.")}
+    state |= {f"1.{name}": STUDENT[f"trans.{name}"] for name in ("running_mean", "running_var")}
+    own = projector.map.state_dict()
+    projector.map.load_state_dict(own | {name: value.reshape(own[name].shape) for name, value in state.items()})
+    unit = torch.nn.functional.normalize
+    features = unit(projector.project(image[:, None])[:, 0], dim=-1)
+    assert_near(features.detach(), f"contrast/{mode}.img_kd")
     labels, scale = TENSORS["contrast/label"], TENSORS["contrast/logit_scale"].exp()
-    text = text.clone().requires_grad_()
-    unit = torch.nn.functional.normalize(text, dim=-1)
-    loss = symmetric_contrastive(scale * image @ unit[labels].T, labels, "keep")
+    loss = symmetric_contrastive(scale * features @ unit(text, dim=-1)[labels].T, labels, "keep")
     assert_near(loss.detach(), f"contrast/{mode}.loss")
-    if mode == "eval_bn":
-        (grad,) = torch.autograd.grad(loss, text)
-        assert_near(grad, "contrast/eval_bn.grad_txt")
+    loss.backward()
+    expected = STUDENT | {k.removeprefix("contrast/"): v for k, v in TENSORS.items() if k.startswith("contrast/")}
+    assert_equals(text.grad, expected, f"{mode}.grad_txt")
+    assert_equals(image.grad, expected, f"{mode}.grad_img")
+    first = projector.map[0]
+    assert_equals(first.weight.grad[..., None, None], expected, f"{mode}.grad_conv1.0.weight")
+    if mode == "eval_bn":  # in training the BatchNorm takes the bias out again
+        assert_equals(first.bias.grad, expected, f"{mode}.grad_conv1.0.bias")
+
+
+@pytest.mark.parametrize("weight", [0.0, 0.2])
+def test_prompts_for_new_classes_equal_those_the_release_loads(weight):
+    """Over PromptKD: every prompt of both towers is mixed, layer by layer."""
+    tuned = {"text": ("ctx", "txt1", "txt2"), "image": ("VPT", "vis1", "vis2")}
+    stored = {
+        tower: (first, *(f"{tower}_encoder.transformer.resblocks.{i}.VPT_shallow" for i in (1, 2)))
+        for tower, first in (("text", "prompt_learner.ctx"), ("image", "image_encoder.VPT"))
+    }
+    of = lambda names, start: Together(
+        **{tower: DeepTokens(tower, [STUDENT[f"{start}.{name}"] for name in some]) for tower, some in names.items()}
+    )
+    dual = DualPrompt(of(tuned, "pre"), "released", 0.2, weight)
+    dual.open()
+    dual.parallel = of(stored, "ckpt")
+    ports = dual.eval()(seen=False)
+    for tower, names in stored.items():
+        for layer, name in enumerate(names):
+            assert_equals(getattr(ports, tower).tokens[layer].detach(), STUDENT, f"new_wn{weight}.{name}")
+
+
+@pytest.mark.parametrize(("mode", "name"), [("converse", "fixedP"), ("released", "shared")])
+def test_what_the_towers_see_of_a_stored_prompt_equals_released_code(mode, name):
+    dual = DualPrompt(DeepTokens("text", [STUDENT["pk.P"]]), mode, 0.2)
+    dual.open()
+    dual.parallel.layers[0].value.data.copy_(STUDENT["pk.stored"])
+    assert_equals(dual.train()().text.tokens[0].detach(), STUDENT, f"pk.effective_{name}")
