@@ -31,7 +31,8 @@ class Entry:
         module: where its reader is; imported when first used.
         reader: function of that module: `reader(root=None, **options)`, for a family `reader(member,
             root=None, …)`.
-        members: for a family, function of that module that gives member → summary.
+        members: for a family, function of that module that gives member → summary; what follows a "-" in a member's
+            name is left to the reader.
         aliases: other names for it.
         arguments: what its reader takes before the root, where one reader serves several data sets.
     """
@@ -51,7 +52,7 @@ class Entry:
 ENTRIES = [
     Entry(
         "tinyworld",
-        "pictures drawn by the library: a laboratory in which the truth is known",
+        "pictures drawn by the library, a laboratory; NAME-sketch, -night, -noise … show them in another domain",
         "cliptune.data.tinyworld.suites",
         "load_suite",
         members="list_suites",
@@ -192,7 +193,7 @@ def _read(name: str, root: str | Path | None, options: dict[str, Any]) -> Datase
     arguments: tuple[Any, ...]
     if entry is not None and entry.members is not None and member:
         members = entry.function(entry.members)()
-        if member not in members:
+        if member.partition("-")[0] not in members:
             raise _unknown(name, [f"{entry.name}/{known}" for known in members])
         reader, arguments = entry.function(entry.reader), (member, root)
     elif entry is not None and is_named(name, root):

@@ -1,4 +1,4 @@
-"""How the field measures: few-shot, base-to-new, less data; opening, listing and tabulating runs, and grids of them."""
+"""How the field measures: few-shot, base-to-new, transfer, less data; opening, tabulating and grids of runs."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from cliptune.protocols.published import beside_published
     from cliptune.protocols.runs import load, open_backbone, score
     from cliptune.protocols.tables import Row, collect, rows
+    from cliptune.protocols.transfer import cross_dataset, domain_generalization
 
 _HOMES = {
     "MethodListing": "listing",
@@ -21,7 +22,9 @@ _HOMES = {
     "base2new": "base_to_new",
     "beside_published": "published",
     "collect": "tables",
+    "cross_dataset": "transfer",
     "data_efficient": "data_efficiency",
+    "domain_generalization": "transfer",
     "few_shot": "few_shot_learning",
     "grid": "bench",
     "grid_rows": "bench",
@@ -40,7 +43,9 @@ __all__ = [
     "base2new",
     "beside_published",
     "collect",
+    "cross_dataset",
     "data_efficient",
+    "domain_generalization",
     "few_shot",
     "grid",
     "grid_rows",

@@ -9,6 +9,7 @@ from typing import Any
 from cliptune.clip.model import CLIP
 from cliptune.data.items import Dataset
 from cliptune.protocols.runs import evaluation_options, score, train
+from cliptune.training import Run
 
 
 def few_shot(
@@ -40,6 +41,34 @@ def few_shot(
     Returns: the run's result; its evaluation is called "test", or "base" / "new". Where a data set has no test images,
         the validation images are scored and the evaluation is called "val"; without those either there is none.
     """
+    return few_shot_run(
+        method,
+        clip,
+        dataset,
+        shots=shots,
+        seed=seed,
+        out=out,
+        classes=classes,
+        options=options,
+        source=source,
+        **training,
+    ).result
+
+
+def few_shot_run(
+    method: str,
+    clip: CLIP,
+    dataset: Dataset,
+    *,
+    shots: int | None,
+    seed: int,
+    out: str | Path | None = None,
+    classes: str = "all",
+    options: Mapping[str, Any] | None = None,
+    source: Mapping[str, Any] | None = None,
+    **training: Any,
+) -> Run:
+    """The run of `few_shot`, with its adapter."""
     sampled = dataset if shots is None else dataset.few_shot(shots, seed)
     data = sampled.subset(classes)
     run = train(
@@ -58,4 +87,4 @@ def few_shot(
         name, split = "val", data.val
     if len(split):
         score(run, name, split, **evaluation_options(training))
-    return run.result
+    return run

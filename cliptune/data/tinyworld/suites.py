@@ -124,24 +124,27 @@ def load_suite(
     root: Path | str | None = None,
     *,
     seed: int = 0,
-    domain: str = "photo",
+    domain: str | None = None,
     train: int = 100,
     val: int = 50,
     test: int = 50,
     template: str | None = None,
 ) -> Suite:
-    """A suite by name ("objects" or "tinyworld/objects").
+    """A suite by name ("objects" or "tinyworld/objects"), or its pictures in another domain ("objects-sketch").
 
     Args:
         root: not used: nothing is read.
         seed: of the pictures. Picture i of a split is the same whatever else is drawn and however large the pool is.
-        domain: one of `DOMAINS`, for all splits.
+        domain: one of `DOMAINS`, for all splits; the one in the name, or "photo", if left out.
         train, val, test: pictures per class.
         template: instead of the suite's own.
     Raises: ValueError for an unknown suite or domain, or fewer than 0 pictures.
     """
-    name = name.removeprefix("tinyworld/")
+    name, _, named_domain = name.removeprefix("tinyworld/").partition("-")
     entry, classes = _entry(name), classes_of(name)
+    if named_domain and domain not in (None, named_domain):
+        raise ValueError(f"Tinyworld: {name}-{named_domain} is asked for in the domain {domain!r}. Say it once.")
+    domain = domain or named_domain or "photo"
     if domain not in DOMAINS:
         raise ValueError(f"Tinyworld: unknown domain {domain!r}. Choose one of: {', '.join(DOMAINS)}.")
     if min(train, val, test) < 0:

@@ -105,3 +105,14 @@ def test_errors_are_sentences():
     plain = Split.of_images(torch.zeros(1, 3, 8, 8), [0], ["a"])
     with pytest.raises(ValueError, match="exact masks"):
         masks_of(plain, [0])
+
+
+def test_a_suites_name_may_say_its_domain():
+    sketch = load_data("tinyworld/objects-sketch", train=0, val=0, test=1)
+    assert (sketch.name, sketch.domain) == ("tinyworld/objects-sketch", "sketch")
+    plain = load_suite("objects", domain="sketch", train=0, val=0, test=1)
+    assert torch.equal(images_of(sketch.test, [0]), images_of(plain.test, [0]))
+    with pytest.raises(ValueError, match="unknown domain 'fog'"):
+        load_data("tinyworld/objects-fog")
+    with pytest.raises(ValueError, match="Say it once"):
+        load_suite("objects-night", domain="sketch")
