@@ -149,6 +149,21 @@ class Stage:
             )
 
 
+@dataclass(frozen=True)
+class Beginning:
+    """The first stages of a recipe, where they are by themselves the whole training of another one: an add-on's host.
+
+    Args:
+        method: the host.
+        stages: how many.
+        prompt: start of the names of the host's prompt among the learnables, such as "prompt.tuned.".
+    """
+
+    method: str
+    stages: int
+    prompt: str
+
+
 @dataclass
 class Recipe:
     """An adapter and the stages that train it.
@@ -160,6 +175,7 @@ class Recipe:
         config: the resolved options of the method.
         flags: honest flags for `result.json` (extra images, unlabelled test classes seen, external models).
         remarks: restrictions that a combination of method and add-ons works under, a phrase each.
+        beginning: of a recipe that goes on after its host's, what a finished run of the host may stand for.
     """
 
     adapter: Adapter
@@ -168,3 +184,4 @@ class Recipe:
     config: dict[str, Any] = field(default_factory=dict)
     flags: Mapping[str, Any] = field(default_factory=dict)
     remarks: tuple[str, ...] = ()
+    beginning: Beginning | None = None

@@ -97,9 +97,10 @@ def build(method: str, clip: CLIP, classes: Sequence[str] | ClassSet, *, seed: i
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         recipe = module.build(clip, class_set, configs[0])
+        recipe.method = hosts[0]
         for wrapper, config in zip(wrappers, configs[1:], strict=True):
             recipe = wrapper.build(recipe, config)
-    recipe.method = "+".join([hosts[0], *(_name(wrapper) for wrapper in wrappers)])
+            recipe.method += f"+{_name(wrapper)}"
     recipe.config = {
         **{f.name: getattr(config, f.name) for config in configs for f in fields(config)},
         # Options that are objects, as the plain values that the method wrote in their place.
@@ -110,6 +111,22 @@ def build(method: str, clip: CLIP, classes: Sequence[str] | ClassSet, *, seed: i
     recipe.adapter.prompt.to(clip.device)
     recipe.adapter.head.to(clip.device)
     return recipe
+
+
+def host_run(method: str, options: Mapping[str, Any]) -> tuple[str, dict[str, Any]] | None:
+    """The method, with its options, whose whole training is the beginning of this one's; None if there is none.
+
+    Args:
+        method: as in `build`; of "maple+dpc" the answer is "maple".
+        options: of the method; those of the add-on are left out.
+    """
+    parts = [part.strip() for part in method.split("+")]
+    continuing = [part for part in parts if getattr(find(part), "CONTINUES", False)]
+    if not continuing:
+        return None
+    own = {f.name for part in continuing for f in fields(find(part).Config)}
+    rest = [part for part in parts if part not in continuing]
+    return "+".join(rest), {name: value for name, value in options.items() if name not in own}
 
 
 def count_learnables(method: str, config: CLIPConfig, classes: int = 10, **options: Any) -> int:
@@ -123,29 +140,6 @@ def count_learnables(method: str, config: CLIPConfig, classes: int = 10, **optio
     clip = CLIP.of_sizes(config, default_tokenizer())
     recipe = build(method, clip, [f"class {i}" for i in range(classes)], **options)
     return sum(p.numel() for p in recipe.adapter.trainable().values())
-
-
-def published_options(method: str, protocol: str, shots: int | None = None) -> dict[str, Any]:
-    """Options of the published recipe of a method for a protocol ("few_shot", "base2new", "cross").
-
-    An option that depends on the number of shots takes the value of the nearest listed number below or equal.
-    Raises: ValueError if the method has no published recipe for that protocol.
-    """
-    recipes: dict[str, dict[str, Any]] = getattr(find(method.split("+")[0]), "RECIPES", {})
-    if protocol not in recipes:
-        raise ValueError(
-            f"{method}: no published recipe for {protocol!r} is known "
-            f"(known: {', '.join(recipes) or 'none'}). Give the options yourself."
-        )
-    return {
-        key: value if not isinstance(value, dict) else _by_shots(value, shots)
-        for key, value in recipes[protocol].items()
-    }
-
-
-def _by_shots(values: dict[int, Any], shots: int | None) -> Any:
-    below = [k for k in values if shots is None or k <= shots]
-    return values[max(below) if below else min(values)]
 
 
 def _name(module: ModuleType) -> str:

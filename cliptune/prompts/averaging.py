@@ -63,8 +63,11 @@ def _matrices(prompt: nn.Module) -> dict[str, Tensor]:
     """What is learned: parameters as they are, matrices of low rank multiplied out."""
     low = {name: module for name, module in prompt.named_modules() if isinstance(module, LowRank)}
     inside = tuple(f"{name}." for name in low)
-    plain = {name: p.detach() for name, p in prompt.named_parameters() if not name.startswith(inside or ("\0",))}
-    return plain | {name: module.merged() for name, module in low.items()}
+    learning = {name: p for name, p in prompt.named_parameters() if p.requires_grad}
+    plain = {name: p.detach() for name, p in learning.items() if not name.startswith(inside or ("\0",))}
+    return plain | {
+        name: module.merged() for name, module in low.items() if any(p.requires_grad for p in module.parameters())
+    }
 
 
 def _replace(prompt: nn.Module, values: Mapping[str, Tensor]) -> None:

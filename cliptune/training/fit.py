@@ -8,6 +8,7 @@ import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +17,7 @@ import torch
 from cliptune.data.items import Dataset, Split
 from cliptune.recipe import Recipe
 from cliptune.training.checkpoints import backbone, load_adapter, save_adapter
+from cliptune.training.continued import end_of
 from cliptune.training.distributed import Processes, processes
 from cliptune.training.evaluate import Evaluation
 from cliptune.training.feed import Feed
@@ -73,6 +75,7 @@ def fit(
     cache_images: bool = True,
     cache_features: str | bool = "auto",
     views: int | None = None,
+    continues: str | Path | None = None,
     log: Callable[[str], None] | None = None,
     progress: str | Progress | None = None,
     trackers: Sequence[str | Tracker] = (),
@@ -101,6 +104,9 @@ def fit(
         cache_features: "auto" computes image embeddings once where no learnable reaches them; False never.
         views: draw so many augmented views per image and reuse their embeddings, for learners of text alone; None
             draws new views in every epoch.
+        continues: folder of a finished run of the recipe's host, for recipes that go on after their host's training
+            (`coop+dpc` after `coop`): its end stands for the same stages trained here, which it equals bit for bit,
+            and is noted in the result. Whatever changes numbers must be the same in both.
         log: called with every line.
         progress: "bar", "lines", "silent", or an object; None takes a bar on a terminal and lines elsewhere.
         trackers: "tensorboard", "wandb", or objects with `log` and `close`.
@@ -134,7 +140,9 @@ def fit(
                         views=views,
                     )
                     options = Options(seed, precision, accumulate, select, save_every)
-                    result = _train(Training(recipe, feed, group, screen, folder, options), config, split)
+                    here = None if folder is None else folder.path
+                    begin = partial(end_of, continues, recipe, config, here) if continues is not None else None
+                    result = _train(Training(recipe, feed, group, screen, folder, options, begin), config, split)
             metrics = folder.metrics() if folder is not None else []
         finally:
             if folder is not None:
@@ -262,6 +270,7 @@ def _result(training: Training, config: dict[str, Any]) -> dict[str, Any]:
             "train_images": len(training.feed.data.train),
             "seconds": training.position.whole_seconds,
             "selected": training.position.selected,
+            "continues": training.position.continues,
             "flags": flags,
             "evaluations": {},
         }

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -12,6 +13,7 @@ from torch import Tensor
 
 from cliptune.data.transforms import mixed
 from cliptune.recipe import Recipe, Stage
+from cliptune.training.continued import End
 from cliptune.training.distributed import Processes
 from cliptune.training.evaluate import evaluate
 from cliptune.training.feed import Feed
@@ -62,6 +64,8 @@ class Training:
         screen: where lines, progress and metrics are shown.
         folder: where state and metrics are kept; None keeps nothing.
         options: how.
+        begin: opens the finished run whose end stands for the first stages; None trains them. Asked only where no
+            state is saved yet.
     """
 
     def __init__(
@@ -72,9 +76,10 @@ class Training:
         screen: Screen,
         folder: RunFolder | None,
         options: Options,
+        begin: Callable[[], End] | None = None,
     ):
         self.recipe, self.feed, self.processes = recipe, feed, processes
-        self.screen, self.folder, self.options = screen, folder, options
+        self.screen, self.folder, self.options, self.begin = screen, folder, options, begin
         self.adapter: Adapter = recipe.adapter
         self._selector = {"last": None, "val": "val", "oracle": "test"}[options.select]
         self.position = Position()
@@ -217,7 +222,7 @@ class Training:
         saved = self.processes.from_main(lambda: None if self.folder is None else self.folder.load_state())
         if saved is None:
             # All processes start from the same learnables, and a first failure can go back to them.
-            saved = self.processes.from_main(lambda: capture(self.adapter, self.position))
+            saved = self.processes.from_main(self._start)
             self.position = restore_adapter(self.adapter, *saved)
             self._save()
         else:
@@ -225,6 +230,9 @@ class Training:
             self._resumed = saved
         if self.folder is not None and self.processes.main:
             self.folder.truncate_metrics(self.position.metrics_size)
+        if self.position.continues is not None:
+            from_run = self.position.continues
+            self.screen.say(f"The first stage is that of the {from_run['method']} run in {from_run['run']}")
         counts = [s.epochs * self.feed.steps(s) if s.optimiser else 0 for s in self.recipe.stages]
         at = self.position
         done = sum(counts[: at.stage])
@@ -233,6 +241,19 @@ class Training:
         if self._resumed is not None:
             self.screen.say(f"Resuming after step {done} of {sum(counts)}")
         self.screen.start(sum(counts), done)
+
+    def _start(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
+        """The state before the first step: the adapter as it was built, or the end of the run that is gone on from."""
+        if self.folder is not None:
+            self.folder.truncate_metrics(0)
+        if self.begin is not None:
+            end = self.begin()
+            self.adapter.load_learnables(end.learnables)
+            self.position = end.position
+            if self.folder is not None:
+                for line in end.metrics:
+                    self.position.metrics_size = self.folder.append_metrics(line)
+        return capture(self.adapter, self.position)
 
     def _save(self, stage: Stage | None = None, rate: float = 0.0, *moving: Any) -> None:
         """Save the state, unless a learnable is no longer finite: then the last good state stays."""

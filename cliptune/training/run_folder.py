@@ -94,7 +94,7 @@ class RunFolder:
         if here == asked:
             return True
         raise ValueError(
-            f"The folder {self.path} holds another run; it differs in {_differences(here, asked)}. "
+            f"The folder {self.path} holds another run; it differs in {differences(here, asked)}. "
             "Choose another folder, repeat that run's settings to resume it, or pass overwrite=True to replace it."
         )
 
@@ -115,6 +115,9 @@ class RunFolder:
             raise ValueError(
                 f"Another process is working in the run folder {self.path}. Wait for it to end, or take another folder."
             ) from None
+        except OSError:
+            # Some network file systems cannot lock a folder. Then nobody is kept out, but the run can be made.
+            self.release()
 
     def release(self) -> None:
         """Let other processes work in the folder."""
@@ -258,7 +261,7 @@ def _with_format(config: Mapping[str, Any]) -> dict[str, Any]:
     return {"format": FORMAT, **plain(config)}
 
 
-def _differences(here: Any, asked: Any, limit: int = 4) -> str:
+def differences(here: Any, asked: Any, limit: int = 4) -> str:
     """The first few places where two plain values differ, in words."""
     found: list[str] = []
 

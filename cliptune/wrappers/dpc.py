@@ -16,13 +16,15 @@ from cliptune.objectives.decoupled import DecoupledLoss
 from cliptune.params import LowRank
 from cliptune.prompts import Prompt
 from cliptune.prompts.dual import MODES, DualPrompt, Mode
-from cliptune.recipe import Objective, OptimiserConfig, Recipe, Stage
+from cliptune.recipe import Beginning, Objective, OptimiserConfig, Recipe, Stage
 from cliptune.wrappers.negatives import HardNegatives
 
 PAPER = "2503.13443"
 ENTERS = "where the host does"
 # Last of what changes the prompt: it mixes what enters the towers, whatever that is made of.
 ORDER = 40
+# Until its own stage begins, nothing happens but the host's training.
+CONTINUES = True
 PAPERS_NEGATIVES = 8
 
 
@@ -85,6 +87,7 @@ def build(recipe: Recipe, config: Config = Config()) -> Recipe:
         kept = "learn" if config.dpc_train_maps else "stay those of the tuned prompt"
         recipe.remarks += (f"maps between prompts {kept} in the second stage",)
     adapter.prompt = prompt
+    recipe.beginning = Beginning(recipe.method, len(recipe.stages), "prompt.tuned.")
     for stage in recipe.stages:
         if stage.optimiser is not None:
             stage.optimiser = replace(stage.optimiser, factors=_under(stage.optimiser.factors, "tuned"))

@@ -209,3 +209,13 @@ def test_a_second_process_is_kept_out_until_the_first_lets_go(tiny_clip, tmp_pat
     with pytest.raises(KeyboardInterrupt):
         fit(recipe(tiny_clip, epochs=2), squares(), tmp_path, overwrite=True, progress=StopAfter(1))
     fit(recipe(tiny_clip, epochs=2), squares(), tmp_path, progress="silent")
+
+
+def test_a_file_system_that_cannot_lock_keeps_nobody_out(tmp_path, monkeypatch):
+    fcntl = pytest.importorskip("fcntl")
+
+    def refuses(handle, operation):
+        raise OSError(errno.EBADF, "Bad file descriptor")  # what a folder on NFS answers
+
+    monkeypatch.setattr(fcntl, "flock", refuses)
+    RunFolder(tmp_path / "run", {"a": 1}).release()

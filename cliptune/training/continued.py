@@ -1,0 +1,108 @@
+"""A run that begins where another one ended: a host's finished run in place of the same stages trained once more."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from cliptune.recipe import Beginning, Recipe
+from cliptune.training.checkpoints import WEIGHTS, read_learnables
+from cliptune.training.run_folder import differences, read_config, read_metrics, read_result
+from cliptune.training.state import Position
+
+
+@dataclass(frozen=True)
+class End:
+    """What a finished run hands over.
+
+    Args:
+        learnables: under the names that they have in the run that goes on.
+        position: behind the stages that are done.
+        metrics: lines of the stages that are done.
+    """
+
+    learnables: dict[str, Tensor]
+    position: Position
+    metrics: list[dict[str, Any]]
+
+
+def end_of(folder: str | Path, recipe: Recipe, config: Mapping[str, Any], here: Path | None) -> End:
+    """The end of the run that is, stage by stage, the beginning of a recipe.
+
+    Every step's randomness depends on seed, stage, epoch and step alone, so the learnables are bit for bit those that
+    the recipe's own first stages would give on the same machine.
+
+    Args:
+        folder: of a finished run of the recipe's host.
+        recipe: built, not yet trained.
+        config: the resolved configuration of the run that goes on.
+        here: its folder.
+    Raises: FileNotFoundError if that run is not finished; ValueError if the recipe has no such beginning, or the run
+        differs from it in anything that changes numbers.
+    """
+    beginning = recipe.beginning
+    if beginning is None:
+        raise ValueError(
+            f"continues: {recipe.method or 'this recipe'} does not begin with another method's training, so there is "
+            "no run to go on from. Only a host with an add-on such as dpc does."
+        )
+    folder = Path(folder).expanduser()
+    result = read_result(folder)
+    if result is None:
+        raise FileNotFoundError(
+            f"continues: the run of {beginning.method} in {folder} is not finished, so {recipe.method} cannot go on "
+            "from its end. Finish it first, or let the first stage be trained here."
+        )
+    there = read_config(folder)
+    expected = _beginning_of(config, beginning, there)
+    if there != expected:
+        raise ValueError(
+            f"continues: the run in {folder} is not the beginning of this one; it differs in "
+            f"{differences(there, expected)}. Give a run of {beginning.method} with the same options, data and seed."
+        )
+    learned = read_learnables(folder)
+    own = recipe.adapter.learnables()
+    added = {
+        name: value
+        for name, value in own.items()
+        if name.startswith("prompt.") and not name.startswith(beginning.prompt)
+    }
+    metrics = read_metrics(folder)
+    position = Position(
+        stage=beginning.stages,
+        whole_seconds=result["seconds"],
+        epochs_done=len(metrics),
+        selected=result["selected"],
+        continues={
+            "run": os.path.relpath(folder.resolve(), here.resolve()) if here is not None else str(folder),
+            "method": beginning.method,
+            "stages": beginning.stages,
+            "seconds": result["seconds"],
+            "adapter_sha256": hashlib.sha256((folder / WEIGHTS).read_bytes()).hexdigest(),
+        },
+    )
+    return End({**added, **{_inside(name, beginning): value for name, value in learned.items()}}, position, metrics)
+
+
+def _inside(name: str, beginning: Beginning) -> str:
+    return beginning.prompt + name.removeprefix("prompt.") if name.startswith("prompt.") else name
+
+
+def _beginning_of(config: Mapping[str, Any], beginning: Beginning, there: Mapping[str, Any]) -> dict[str, Any]:
+    """The configuration that a run of the host must have, in the words of its own folder."""
+    stages = []
+    for stage in config["stages"][: beginning.stages]:
+        optimiser = stage["optimiser"]
+        if optimiser is not None:
+            factors = {name.replace(beginning.prompt, "prompt.", 1): f for name, f in optimiser["factors"].items()}
+            optimiser = {**optimiser, "factors": factors}
+        stages.append({**stage, "optimiser": optimiser})
+    options = {name: value for name, value in config["options"].items() if name in there["options"]}
+    same = {**config, "method": beginning.method, "options": options, "stages": stages}
+    return {"format": there["format"], **same}
