@@ -22,7 +22,7 @@ ALLOWED = {
     "recipe": {"adapter"},
     "adapter": {"clip", "texts", "prompts", "heads", "images"},
     "wrappers": {"adapter", "recipe", "clip", "texts", "params", "prompts", "heads", "objectives"},
-    "methods": {"adapter", "recipe", "clip", "texts", "params", "prompts", "heads", "objectives", "wrappers"},
+    "methods": {"adapter", "recipe", "clip", "data", "texts", "params", "prompts", "heads", "objectives", "wrappers"},
     "interop": {"adapter", "recipe", "clip", "texts", "params", "prompts", "heads", "wrappers", "methods"},
     "training": {"adapter", "recipe", "clip", "data", "texts"},
     "analysis": {"adapter", "clip", "texts", "prompts", "heads"},

@@ -11,7 +11,21 @@ from collections.abc import Callable, Sequence
 
 from cyclopts import App, CycloptsError
 
-from cliptune.cli import bench, convert, data, demo, describe, evaluate, fit, masks, methods, predict, table, train
+from cliptune.cli import (
+    bench,
+    convert,
+    data,
+    demo,
+    describe,
+    evaluate,
+    fit,
+    masks,
+    methods,
+    predict,
+    recipes,
+    table,
+    train,
+)
 from cliptune.version import __version__
 
 BAD_INPUT, INTERRUPTED = 2, 130
@@ -40,6 +54,7 @@ def _register() -> None:
         "bench": bench.bench,
         "table": table.table,
         "methods": methods.methods,
+        "recipes": recipes.recipes,
         "convert": convert.convert,
         "describe": describe.describe,
         "masks": masks.masks,

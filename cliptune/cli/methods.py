@@ -84,9 +84,8 @@ def _one(method: MethodListing, counted_at: str) -> None:
         f"Enters     {method.enters}",
         f"Learnables {_learnables(method)} at the sizes of {counted_at}, with the defaults below",
     )
-    for protocol, options in method.recipes.items():
-        words = ", ".join(f"{key}={_recipe_value(value)}" for key, value in options.items())
-        say(f"Recipe     {protocol}: {words or 'nothing to set'}")
+    if method.recipes:
+        say(f"Recipes    {', '.join(method.recipes)}: `cliptune recipes {method.name}` shows them")
     rows = [
         [option["name"], option["type"], json_format.dumps(option["default"]), option["meaning"]]
         for option in method.options
@@ -101,9 +100,3 @@ def _learnables(method: MethodListing) -> str:
         return f"{method.learnables:,}"
     fixed = f"{method.learnables:,} + " if method.learnables else ""
     return f"{fixed}{method.per_class:,} per class"
-
-
-def _recipe_value(value: Any) -> str:
-    if isinstance(value, dict):
-        return " / ".join(f"{number} ({shots}+ shots)" for shots, number in value.items())
-    return json_format.dumps(value)

@@ -42,6 +42,8 @@ def resolve(
     *,
     recipe: str | None = None,
     shots: int | None = None,
+    data: str | None = None,
+    backbone: str | None = None,
     file: str | Path | None = None,
     assignments: Sequence[str] = (),
     shortcuts: Mapping[str, Any] | None = None,
@@ -50,7 +52,7 @@ def resolve(
 
     Args:
         method: a host with add-ons; its options and those of `fit` may be set.
-        recipe: published recipe to start from, "few_shot", "base2new" or "cross"; `shots` chooses within it.
+        recipe: protocol whose published recipe is the start; `shots`, `data` and `backbone` choose within it.
         file: YAML file of options, or the `config.yaml` of a run to repeat.
         assignments: "name=value".
         shortcuts: name → value, None for one that was not given.
@@ -59,7 +61,8 @@ def resolve(
     from cliptune.methods import published_options
 
     hints = _hints(method)
-    wanted: dict[str, Any] = dict(published_options(method, recipe, shots)) if recipe else {}
+    published = published_options(method, recipe, shots, data=data, backbone=backbone) if recipe else {}
+    wanted: dict[str, Any] = dict(published)
     if file is not None:
         wanted |= _from_file(Path(file).expanduser())
     for assignment in assignments:

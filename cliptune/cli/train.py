@@ -25,7 +25,7 @@ def train(
     seed: int = 1,
     out: str | None = None,
     classes: Literal["all", "base", "new"] = "all",
-    recipe: Literal["few_shot", "base2new", "cross"] | None = None,
+    recipe: Literal["few_shot", "base2new", "cross", "data_efficient"] | None = None,
     epochs: int | None = None,
     lr: float | None = None,
     batch_size: int | None = None,
@@ -64,7 +64,8 @@ def train(
     classes
         All, or one half of them; after base, `cliptune eval RUN --classes new` gives the other number.
     recipe
-        The published options of the method for a protocol; the defaults of `cliptune methods NAME` if left out.
+        The published options of the method for a protocol, as `cliptune recipes NAME` shows them; the defaults of
+        `cliptune methods NAME` if left out.
     epochs
         Shortcut for --set epochs=…
     lr
@@ -88,7 +89,16 @@ def train(
     """
     shortcuts = {"epochs": epochs, "lr": lr, "batch_size": batch_size, "select": select}
     shortcuts |= {"precision": precision, "workers": workers}
-    settings = resolve(method, recipe=recipe, shots=shots, file=config, assignments=set or (), shortcuts=shortcuts)
+    settings = resolve(
+        method,
+        recipe=recipe,
+        shots=shots if shots > 0 else None,
+        data=data,
+        backbone=backbone,
+        file=config,
+        assignments=set or (),
+        shortcuts=shortcuts,
+    )
     listed = None if split is None else str(Path(split).expanduser().resolve())
     source = data_source(data, root, split=listed, make_split=make_split or None)
     dataset = open_data(source)

@@ -1,10 +1,12 @@
 """One file per published method, each with `Config` and `build`; found by walking this folder."""
 
 from cliptune.methods.compatibility import Cell, compatibility
-from cliptune.methods.registry import MethodInfo, add_ons, build, count_learnables, describe, names, published_options
+from cliptune.methods.published_recipes import Entry, published_entries, published_options, recipes_of
+from cliptune.methods.registry import MethodInfo, add_ons, build, count_learnables, describe, names
 
 __all__ = [
     "Cell",
+    "Entry",
     "MethodInfo",
     "add_ons",
     "build",
@@ -12,5 +14,7 @@ __all__ = [
     "count_learnables",
     "describe",
     "names",
+    "published_entries",
     "published_options",
+    "recipes_of",
 ]

@@ -7,17 +7,13 @@ from dataclasses import dataclass
 from cliptune.adapter import Adapter
 from cliptune.clip.model import CLIP
 from cliptune.heads import MeanHead
-from cliptune.methods.visual_recipes import PUBLISHED, stage
+from cliptune.methods.visual_recipes import stage
 from cliptune.prompts import PixelFrame
 from cliptune.recipe import Recipe
 from cliptune.texts import ClassSet, TemplatePhrasing
 
 PAPER = "2007.08714"
 ENTERS = "pixels: a frame"
-RECIPES: dict[str, dict[str, object]] = {
-    # As released for CLIP beside AttrVR: 192 pixels in 224, 16 shots.
-    "few_shot": {**PUBLISHED, "inner": 192},
-}
 
 
 @dataclass(frozen=True)

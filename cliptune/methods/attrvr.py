@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from cliptune.adapter import Adapter
 from cliptune.clip.model import CLIP
 from cliptune.heads import NearestHead
-from cliptune.methods.visual_recipes import PUBLISHED, PUBLISHED_TEXTS, flags, stage
+from cliptune.methods.visual_recipes import flags, stage
 from cliptune.prompts import PixelFrame
 from cliptune.recipe import Recipe
 from cliptune.texts import ClassSet, DescriptionPhrasing
@@ -16,9 +16,6 @@ from cliptune.texts.descriptions import DESCRIBING, DISTINGUISHING
 
 PAPER = "2501.13982"
 ENTERS = "pixels: a frame"
-RECIPES: dict[str, dict[str, object]] = {
-    "few_shot": {**PUBLISHED, **PUBLISHED_TEXTS, "inner": 192, "nearest": 3, "weight": 0.5},
-}
 
 
 @dataclass(frozen=True)

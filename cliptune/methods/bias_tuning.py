@@ -16,8 +16,6 @@ from cliptune.wrappers import bias
 
 PAPER = "2312.11570"
 ENTERS = "image.bias, text.bias"
-# The recipe is that of IVLP, whose budget it matches; the paper's own is not known.
-RECIPES: dict[str, dict[str, object]] = {}
 
 
 @dataclass(frozen=True)

@@ -16,10 +16,6 @@ from cliptune.texts import ClassSet, TemplatePhrasing
 PAPER = "2405.18541"
 ENTERS = "image.delta, text.delta"
 TOWERS = {"both": ("image", "text"), "image": ("image",), "text": ("text",)}
-RECIPES: dict[str, dict[str, object]] = {
-    # Sec. 5.1: 500 steps of 32 images for each shot, one setting for all data sets.
-    "few_shot": {"rank": 2, "dropout": 0.25, "lr": 2e-4, "batch_size": 32, "steps_per_shot": 500},
-}
 
 
 @dataclass(frozen=True)

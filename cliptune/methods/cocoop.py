@@ -20,11 +20,6 @@ PAPER = "2203.05557"
 ENTERS = "text.tokens[0], condition"
 # The meta-net's hidden layer is this many times narrower than the image feature (Sec. 4).
 REDUCTION = 16
-RECIPES: dict[str, dict[str, object]] = {
-    # Sec. 4: batches of one image, 10 epochs, also for transfer to other data sets.
-    "base2new": {"n_ctx": 4, "words": "a photo of a", "epochs": 10, "batch_size": 1},
-    "cross": {"n_ctx": 4, "words": "a photo of a", "epochs": 10, "batch_size": 1},
-}
 
 
 @dataclass(frozen=True)

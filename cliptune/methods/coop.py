@@ -19,13 +19,6 @@ from cliptune.texts.phrasing import Position
 
 PAPER = "2109.01134"
 ENTERS = "text.tokens[0]"
-RECIPES: dict[str, dict[str, object]] = {
-    # Sec. 4.1: 16 random tokens; 50, 100 or 200 epochs by shots (ImageNet always 50).
-    "few_shot": {"n_ctx": 16, "words": "", "epochs": {1: 50, 2: 100, 8: 200}},
-    # arXiv:2203.05557, Sec. 4: ViT-B/16, "a photo of a", 200 epochs (ImageNet 50).
-    "base2new": {"n_ctx": 4, "words": "a photo of a", "epochs": 200},
-    "cross": {"n_ctx": 4, "words": "a photo of a", "epochs": 50},
-}
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from typing import Literal
 from cliptune.adapter import Adapter
 from cliptune.clip.model import CLIP
 from cliptune.heads import PRMHead
-from cliptune.methods.visual_recipes import PUBLISHED, PUBLISHED_TEXTS, flags, stages_with_prm
+from cliptune.methods.visual_recipes import flags, stages_with_prm
 from cliptune.prompts import PixelFrame
 from cliptune.recipe import Recipe
 from cliptune.texts import ClassSet, DescriptionPhrasing
@@ -17,18 +17,6 @@ from cliptune.texts.descriptions import DESCRIBING
 
 PAPER = "2506.01000"
 ENTERS = "pixels: a frame per cluster"
-RECIPES: dict[str, dict[str, object]] = {
-    # Three clusters; as released, two for Food101 and UCF101, one for EuroSAT.
-    "few_shot": {
-        **PUBLISHED,
-        **PUBLISHED_TEXTS,
-        "batch_size": 64,
-        "inner": 192,
-        "clusters": 3,
-        "votes": 3,
-        "smoothing": 0.0,
-    },
-}
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from typing import Literal
 from cliptune.adapter import Adapter
 from cliptune.clip.model import CLIP
 from cliptune.heads import Head, NearestHead, PRMHead
-from cliptune.methods.visual_recipes import PUBLISHED, PUBLISHED_TEXTS, causes_of, flags, stage, stages_with_prm
+from cliptune.methods.visual_recipes import causes_of, flags, stage, stages_with_prm
 from cliptune.prompts import PixelFrame
 from cliptune.recipe import Recipe
 from cliptune.texts import ClassSet, DescriptionPhrasing
@@ -16,17 +16,6 @@ from cliptune.texts.described import Replacement, Stream
 
 PAPER = "2506.01000"
 ENTERS = "pixels: a frame per cause"
-RECIPES: dict[str, dict[str, object]] = {
-    "few_shot": {
-        **PUBLISHED,
-        **PUBLISHED_TEXTS,
-        "batch_size": 64,
-        "inner": 192,
-        "causes": ("cause 1", "cause 2", "cause 3"),
-        "votes": 3,
-        "smoothing": 0.0,
-    },
-}
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from typing import Literal
 from cliptune.adapter import Adapter
 from cliptune.clip.model import CLIP
 from cliptune.heads import PRMHead
-from cliptune.methods.visual_recipes import PUBLISHED, PUBLISHED_TEXTS, causes_of, flags, stages_with_prm
+from cliptune.methods.visual_recipes import causes_of, flags, stages_with_prm
 from cliptune.prompts import PixelFrame
 from cliptune.prompts.pixels import STRIPS
 from cliptune.recipe import Recipe
@@ -21,9 +21,6 @@ from cliptune.texts.described import Replacement, Stream
 
 PAPER = "2506.01000"
 ENTERS = "pixels: a frame of four strips"
-RECIPES: dict[str, dict[str, object]] = {
-    "few_shot": {**PUBLISHED, **PUBLISHED_TEXTS, "batch_size": 64, "inner": 192, "votes": 3, "smoothing": 0.0},
-}
 
 
 @dataclass(frozen=True)

@@ -21,10 +21,6 @@ from cliptune.texts import ClassSet, ContextPhrasing
 
 PAPER = "2210.03117"
 ENTERS = "text.tokens, image.tokens"
-RECIPES: dict[str, dict[str, object]] = {
-    # Table 1 of arXiv:2210.03117: 2 + 2 tokens in all blocks.
-    "base2new": {"n_text": 2, "n_image": 2, "epochs": 5, "lr": 3.5e-3, "batch_size": 4},
-}
 
 
 @dataclass(frozen=True)

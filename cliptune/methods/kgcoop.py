@@ -19,12 +19,6 @@ from cliptune.texts import ClassSet, ContextPhrasing, TemplatePhrasing
 PAPER = "2303.13283"
 ENTERS = "text.tokens[0]"
 FORMS = ("paper", "released")
-RECIPES: dict[str, dict[str, object]] = {
-    # Sec. 4.1: 100 epochs, batches of 128; four shots in its few-shot table.
-    "few_shot": {"n_ctx": 4, "epochs": 100, "batch_size": 128},
-    "base2new": {"n_ctx": 4, "epochs": 100, "batch_size": 128},
-    "cross": {"n_ctx": 4, "epochs": 100, "batch_size": 128},
-}
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,6 @@ from cliptune.texts import ClassSet, TemplatePhrasing
 
 PAPER = "2103.00020"
 ENTERS = "nowhere; a linear head on the image embedding"
-RECIPES: dict[str, dict[str, object]] = {"few_shot": {}}
 
 
 @dataclass(frozen=True)

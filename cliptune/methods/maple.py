@@ -22,11 +22,6 @@ from cliptune.texts import ClassSet, ContextPhrasing
 PAPER = "2210.03117"
 ENTERS = "text.tokens, image.tokens = linear(text.tokens)"
 PUBLISHED_DEPTH = 9
-RECIPES: dict[str, dict[str, object]] = {
-    # Sec. 4.1 and 4.5; the paper gives no recipe for few-shot classification.
-    "base2new": {"n_ctx": 2, "depth": 9, "epochs": 5, "lr": 3.5e-3, "batch_size": 4},
-    "cross": {"n_ctx": 2, "depth": 3, "epochs": 2, "lr": 2.6e-3, "batch_size": 4},
-}
 
 
 @dataclass(frozen=True)

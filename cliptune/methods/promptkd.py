@@ -28,11 +28,6 @@ PAPER = "2403.02781"
 ENTERS = "image.tokens, features"
 PUBLISHED_DEPTH = 9
 ZEROSHOT = "zeroshot"
-RECIPES: dict[str, dict[str, object]] = {
-    # Sec. 4.1: weight 200 for aircraft, flowers and textures; all training images of base and new classes, unlabelled.
-    "base2new": {"epochs": 20, "batch_size": 8, "transductive": True},
-    "cross": {"depth": 3, "epochs": 20, "batch_size": 8, "transductive": True},
-}
 
 
 @dataclass(frozen=True)

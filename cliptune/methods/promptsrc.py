@@ -23,12 +23,6 @@ from cliptune.texts import ClassSet, ContextPhrasing, TemplatePhrasing, ensemble
 PAPER = "2307.06948"
 ENTERS = "text.tokens, image.tokens"
 PUBLISHED_DEPTH = 9
-RECIPES: dict[str, dict[str, object]] = {
-    # Sec. 4.1 and the released configuration; few-shot has (45, 5) for cars, flowers, aircraft, textures and EuroSAT.
-    "few_shot": {"epochs": 50, "gpa_mean": 30.0, "gpa_std": 30.0},
-    "base2new": {"epochs": 20, "gpa_mean": 15.0, "gpa_std": 1.0},
-    "cross": {"epochs": 20, "depth_text": 3, "depth_image": 3, "gpa_mean": 6.0, "gpa_std": 10.0},
-}
 
 
 @dataclass(frozen=True)

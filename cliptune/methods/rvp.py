@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from cliptune.adapter import Adapter
 from cliptune.clip.model import CLIP
 from cliptune.heads import RVPHead
-from cliptune.methods.visual_recipes import PUBLISHED, PUBLISHED_TEXTS, flags, stage
+from cliptune.methods.visual_recipes import flags, stage
 from cliptune.prompts import PixelFrame
 from cliptune.recipe import Recipe
 from cliptune.texts import ClassSet, DescriptionPhrasing
@@ -20,9 +20,6 @@ from cliptune.texts.descriptions import DESCRIBING
 
 PAPER = ""
 ENTERS = "pixels: a frame; weights over descriptions and classes"
-RECIPES: dict[str, dict[str, object]] = {
-    "few_shot": {**PUBLISHED, **PUBLISHED_TEXTS, "batch_size": 64, "inner": 192, "head_lr": 1e-3},
-}
 
 
 @dataclass(frozen=True)

@@ -16,10 +16,6 @@ PAPER = "2207.09519"
 ENTERS = "nowhere; a cache of image features in the head"
 # Share of the area of random crops.
 CROP = (0.5, 1.0)
-RECIPES: dict[str, dict[str, object]] = {
-    # Sec. 4.1; the release starts α at 2 (textures, EuroSAT), 3 (Caltech, cars, UCF), 5 (aircraft), 10 (flowers).
-    "few_shot": {"alpha": 1.17, "beta": 1.0, "views": 10},
-}
 
 
 @dataclass(frozen=True)

@@ -12,10 +12,6 @@ from cliptune.texts import ClassSet
 
 PAPER = "2207.09519"
 ENTERS = "nowhere; a learned cache of image features in the head"
-RECIPES: dict[str, dict[str, object]] = {
-    # Sec. 4.1: 20 epochs, 100 for EuroSAT.
-    "few_shot": {"alpha": 1.17, "beta": 1.0, "views": 10, "epochs": 20, "batch_size": 256},
-}
 
 
 @dataclass(frozen=True)

@@ -11,10 +11,6 @@ from cliptune.recipe import OptimiserConfig, Stage
 from cliptune.texts import ClassSet
 from cliptune.texts.descriptions import DESCRIBING, DISTINGUISHING
 
-PUBLISHED: dict[str, object] = {"lr": 40.0, "epochs": 200, "batch_size": {1: 16, 2: 64}}
-"""Optimisation in the released scripts of VP, AR and AttrVR for CLIP; batches of 16 for one shot."""
-PUBLISHED_TEXTS: dict[str, object] = {"m": 20, "min_length": 20}
-
 
 def stage(
     epochs: int,

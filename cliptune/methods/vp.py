@@ -7,17 +7,13 @@ from dataclasses import dataclass
 from cliptune.adapter import Adapter
 from cliptune.clip.model import CLIP
 from cliptune.heads import MeanHead
-from cliptune.methods.visual_recipes import PUBLISHED, stage
+from cliptune.methods.visual_recipes import stage
 from cliptune.prompts import PixelOverlay
 from cliptune.recipe import Recipe
 from cliptune.texts import ClassSet, TemplatePhrasing
 
 PAPER = "2203.17274"
 ENTERS = "pixels: an overlay"
-RECIPES: dict[str, dict[str, object]] = {
-    # As released for CLIP beside AttrVR: 224 pixels, border 30, 16 shots.
-    "few_shot": {**PUBLISHED, "border": 30},
-}
 
 
 @dataclass(frozen=True)

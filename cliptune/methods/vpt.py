@@ -21,10 +21,6 @@ from cliptune.texts import ClassSet, TemplatePhrasing
 
 PAPER = "2203.12119"
 ENTERS = "image.tokens"
-RECIPES: dict[str, dict[str, object]] = {
-    # The CLIP form of arXiv:2210.03117: deep vision prompting, 8 tokens in all blocks.
-    "base2new": {"n_ctx": 8, "epochs": 5, "lr": 2.5e-3, "batch_size": 4},
-}
 
 
 @dataclass(frozen=True)

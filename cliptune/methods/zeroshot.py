@@ -13,7 +13,6 @@ from cliptune.texts import ClassSet, TemplatePhrasing, ensemble
 
 PAPER = "2103.00020"
 ENTERS = "nowhere"
-RECIPES: dict[str, dict[str, object]] = {"few_shot": {}, "base2new": {}, "cross": {}}
 
 
 @dataclass(frozen=True)

@@ -13,6 +13,7 @@ from cliptune.adapter import Adapter
 from cliptune.clip.model import CLIP
 from cliptune.clip.openai import OPENAI_CONFIGS
 from cliptune.clip.tokenizer import default_tokenizer
+from cliptune.methods.published_recipes import Entry, recipes_of
 from cliptune.methods.registry import add_ons, build, describe, find, names
 
 COUNTED_AT = "ViT-B/16"
@@ -28,7 +29,7 @@ class MethodListing:
             an add-on, whose number depends on its host.
         per_class: values learned for each class.
         options: name, type, default and meaning of each option.
-        recipes: protocol → options of the published recipe.
+        recipes: protocol → entries of its published settings.
     """
 
     name: str
@@ -38,7 +39,7 @@ class MethodListing:
     learnables: int | None
     per_class: int
     options: tuple[dict[str, Any], ...]
-    recipes: Mapping[str, Mapping[str, Any]]
+    recipes: Mapping[str, tuple[Entry, ...]]
 
 
 def list_methods() -> list[MethodListing]:
@@ -59,8 +60,7 @@ def list_method(name: str) -> MethodListing:
         for key, (kind, default) in info.options.items()
     )
     learnables, per_class = (None, 0) if info.wrapper else _counts(name)
-    recipes = getattr(module, "RECIPES", {})
-    return MethodListing(name, info.summary, info.paper, info.enters, learnables, per_class, options, recipes)
+    return MethodListing(name, info.summary, info.paper, info.enters, learnables, per_class, options, recipes_of(name))
 
 
 def count_learnables(adapter: Adapter) -> int:

@@ -1,0 +1,137 @@
+"""`cliptune recipes`: the papers' settings, where they are from and how certain they are."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
+
+from cliptune.cli.fit import Flag
+from cliptune.cli.show import say, show_json
+from cliptune.cli.show import table as show_table
+
+if TYPE_CHECKING:
+    from cliptune.methods import Entry
+
+
+def recipes(
+    method: str | None = None,
+    /,
+    *,
+    protocol: str | None = None,
+    shots: int | None = None,
+    data: str | None = None,
+    backbone: str | None = None,
+    markdown: Flag = False,
+    json: Flag = False,
+) -> None:
+    """List the published recipes; with a method, their values; with a protocol as well, what holds in one case.
+
+    Parameters
+    ----------
+    method
+        A method or add-on; with --protocol also several joined by "+".
+    protocol
+        few_shot, base2new, cross or data_efficient: the options of one case, as `cliptune train --recipe` takes them.
+    shots
+        Of that case; 0 or left out: all images.
+    data
+        Of that case: a name of `cliptune data list`.
+    backbone
+        Of that case.
+    markdown
+        Print the list as a table in Markdown.
+    json
+        Print JSON.
+    """
+    from cliptune.methods import add_ons, names, recipes_of
+
+    if protocol is not None:
+        _case(method, protocol, shots or None, data, backbone, json)
+        return
+    if (shots, data, backbone) != (None, None, None):
+        raise ValueError(
+            "recipes: --shots, --data and --backbone choose within a recipe: name a method and --protocol."
+        )
+    listed = [method] if method is not None else [*names(), *add_ons()]
+    entries = [entry for name in listed for group in recipes_of(name).values() for entry in group]
+    if json:
+        show_json([asdict(entry) for entry in entries])
+    elif method is not None and not entries:
+        say(f"No published recipe of {method} is known. `cliptune methods {method}` shows its defaults.")
+    elif markdown:
+        say(*markdown_table(_HEADERS, (_row(entry) for entry in entries)))
+    elif method is not None:
+        _values(entries)
+    else:
+        show_table(_HEADERS, (_row(entry) for entry in entries), left=len(_HEADERS))
+        say("`cliptune recipes NAME` shows the values, `cliptune train --recipe PROTOCOL` uses them.")
+
+
+_HEADERS = ("method", "protocol", "shots", "only for", "certainty", "source")
+
+
+def _limits(entry: Entry) -> tuple[str, str]:
+    """What an entry is for, in words: numbers of shots; data sets, backbones and hosts. "" for any."""
+    shots = {0: "", 2: "1"}.get(entry.shots_below, f"1 to {entry.shots_below - 1}")
+    return shots, ", ".join([*entry.data, *entry.backbone, *(f"with {host}" for host in entry.host)])
+
+
+def markdown_table(headers: Iterable[str], rows: Iterable[Iterable[str]]) -> list[str]:
+    """Lines of a table in Markdown."""
+    headers = list(headers)
+    return [_line(headers), _line("---" for _ in headers), *(_line(row) for row in rows)]
+
+
+def _line(cells: Iterable[str]) -> str:
+    return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
+
+
+def _row(entry: Entry) -> list[str]:
+    shots, only = _limits(entry)
+    return [entry.method, entry.protocol, shots or "all", only or "all", entry.certainty, entry.source]
+
+
+def _values(entries: Iterable[Entry]) -> None:
+    from cliptune.methods.published_recipes import CERTAINTY
+
+    seen = []
+    for entry in entries:
+        shots, only = _limits(entry)
+        limits = "; ".join(part for part in (only, shots and f"shots: {shots}") if part)
+        say(
+            f"{entry.protocol}{f' ({limits})' if limits else ''}: {_written(entry.options)}",
+            f"    {entry.source} [{entry.certainty}]",
+            *([f"    {entry.note}"] if entry.note else []),
+        )
+        seen.append(entry.certainty)
+    say("", "Where several hold, the last one counts.", *(f"{kind}: {CERTAINTY[kind]}" for kind in CERTAINTY if kind in seen))
+
+
+def _case(
+    method: str | None, protocol: str, shots: int | None, data: str | None, backbone: str | None, json: bool
+) -> None:
+    from cliptune.methods import published_entries, published_options
+
+    if method is None:
+        raise ValueError("recipes: --protocol chooses among a method's recipes: name the method, as in `recipes coop`.")
+    options = published_options(method, protocol, shots, data=data, backbone=backbone)
+    if json:
+        show_json(options)
+        return
+    say(_written(options))
+    for entry in published_entries(method, protocol, shots, data=data, backbone=backbone):
+        say(f"    {entry.method}: {entry.source} [{entry.certainty}]", *([f"    {entry.note}"] if entry.note else []))
+
+
+def _written(options: Mapping[str, Any]) -> str:
+    """Options as `--set` takes them; "nothing to set" for none."""
+    return "  ".join(f"{name}={written(value)}" for name, value in options.items()) or "nothing to set"
+
+
+def written(value: Any) -> str:
+    """A value as `--set` reads it."""
+    if isinstance(value, (list, tuple)):
+        value = ",".join(map(str, value))
+    text = str(value).lower() if isinstance(value, bool) else str(value)
+    return f"'{text}'" if not text or " " in text else text
