@@ -96,6 +96,10 @@ class OptimiserConfig:
         if not self.lr > 0:
             raise ValueError(f"OptimiserConfig: lr must be above 0, got {self.lr}. Give a positive learning rate.")
 
+    def factor(self, name: str) -> float:
+        """On the rate of the learnable of this name: that of the first start in `factors` which fits, else 1."""
+        return next((factor for start, factor in self.factors.items() if name.startswith(start)), 1.0)
+
 
 @dataclass
 class Stage:

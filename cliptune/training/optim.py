@@ -41,8 +41,7 @@ def _groups(config: OptimiserConfig, named: Mapping[str, nn.Parameter]) -> list[
     """One group per factor on the rate, in order of first appearance."""
     groups: dict[float, list[nn.Parameter]] = {}
     for name, parameter in named.items():
-        factor = next((f for start, f in config.factors.items() if name.startswith(start)), 1.0)
-        groups.setdefault(factor, []).append(parameter)
+        groups.setdefault(config.factor(name), []).append(parameter)
     return [{"params": members, "factor": factor} for factor, members in groups.items()]
 
 

@@ -20,6 +20,7 @@ PAPER = "2312.11570"
 ENTERS = "image.bias, text.bias"
 # Biases are parameters like others: they are there before anything acts on parameters or mixes them.
 ORDER = 10
+USUAL_LR = 3.5e-3
 
 
 @dataclass(frozen=True)
@@ -33,8 +34,10 @@ class Config:
         bias_depth: biased blocks; None for all.
         bias_budget: 1, 2 or 4 chooses sites and groups that cost what so many prompt tokens per block cost; None
             leaves them as given.
-        bias_lr, bias_batch_size, bias_epochs: of SGD with the field's schedule, where the host has no training of
-            its own (zeroshot); otherwise the host's are used.
+        bias_lr: rate of the biases. None takes the host's, but 3.5e-3 where there is none (zeroshot), and where the
+            host learns pixels, whose rates of 10 and more would drive biases out of all bounds.
+        bias_batch_size, bias_epochs: of SGD with the field's schedule, where the host has no training of its own;
+            otherwise the host's are used.
     """
 
     bias_towers: Literal["both", "text", "image"] = "both"
@@ -42,7 +45,7 @@ class Config:
     bias_groups: Groups = "all"
     bias_depth: int | None = None
     bias_budget: int | None = None
-    bias_lr: float = 3.5e-3
+    bias_lr: float | None = None
     bias_batch_size: int = 4
     bias_epochs: int = 5
 
@@ -54,6 +57,8 @@ def build(recipe: Recipe, config: Config = Config()) -> Recipe:
             "bias: this host fits its head on the features of the frozen CLIP and takes no gradient steps, so biases "
             "would never learn. Use bias_tuning, or a host that is trained."
         )
+    if config.bias_lr is not None and not config.bias_lr > 0:
+        raise ValueError(f"bias: bias_lr must be above 0, got {config.bias_lr}. Leave it out for the usual rate.")
     ports = adapter.prompt()
     if ports.image.bias or ports.text.bias:
         raise ValueError("bias: this host has biases in its blocks already. Choose their places with its own options.")
@@ -61,9 +66,15 @@ def build(recipe: Recipe, config: Config = Config()) -> Recipe:
     if ports.image.tokens:
         recipe.remarks += ("biases of the image tower overlap with what image tokens can do",)
     adapter.prompt = Together(host=adapter.prompt, bias=prompt)
+    rate = config.bias_lr or USUAL_LR
     if not recipe.stages:
-        optimiser = OptimiserConfig(lr=config.bias_lr)
+        optimiser = OptimiserConfig(lr=rate)
         recipe.stages.append(Stage(WeightedLoss(cross_entropy), config.bias_epochs, config.bias_batch_size, optimiser))
+    elif config.bias_lr is not None or ports.pixels is not None:
+        for stage in recipe.stages:
+            if stage.optimiser is not None:
+                factors = {"prompt.parts.bias.": rate / stage.optimiser.lr, **stage.optimiser.factors}
+                stage.optimiser = replace(stage.optimiser, factors=factors)
     return recipe
 
 

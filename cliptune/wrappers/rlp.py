@@ -85,15 +85,16 @@ def _matrices(prompt: Prompt) -> Iterator[tuple[nn.Module, list[str]]]:
 
 
 def _scale_rates(recipe: Recipe, scale: float) -> None:
-    factors = {
-        f"{name}.{factor}": scale
+    names = [
+        f"{name}.{factor}"
         for name, module in recipe.adapter.named_modules()
         if isinstance(module, LowRank)
         for factor in ("left", "right")
-    }
+    ]
     for stage in recipe.stages:
         if stage.optimiser is not None:
-            stage.optimiser = replace(stage.optimiser, factors={**factors, **stage.optimiser.factors})
+            own = {name: scale * stage.optimiser.factor(name) for name in names}
+            stage.optimiser = replace(stage.optimiser, factors={**own, **stage.optimiser.factors})
 
 
 def merge(prompt: Prompt) -> Prompt:

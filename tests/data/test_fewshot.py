@@ -10,6 +10,7 @@ from cliptune.data.fewshot import few_shot_indices, pick
 from tests.data.pictures import GOLDEN
 
 REPLAY = json.loads((GOLDEN / "data_fewshot.json").read_text())
+VISUAL = json.loads((GOLDEN / "vr_fewshot.json").read_text())
 PUBLISHED = json.loads((GOLDEN / "fewshot_published.json").read_text())
 
 
@@ -23,6 +24,23 @@ def test_picks_and_generator_equal_the_reference(case):
     assert [lists["train"][i][0] for i in train] == expected["train"]
     assert [lists["val"][i][0] for i in val] == expected["val"]
     assert rng.random() == expected["random_after"]
+
+
+@pytest.mark.parametrize("seed", [1, 2])
+def test_picks_equal_those_of_visual_reprogramming_without_its_cache(seed):
+    """The release draws alike, but its cache is "seed_0" for every seed: the first picks serve all later runs."""
+    expected = VISUAL["runs"][f"--seed {seed}, no cache"]
+    train, val = ([label for _, label, _ in VISUAL["split"][name]] for name in ("train", "val"))
+    rng, shots = random.Random(seed), VISUAL["shots"]
+    chosen = pick(train, shots, rng)
+    assert [VISUAL["split"]["train"][i][0] for i in chosen] == expected["train"]
+    pick(val, shots, rng)
+    assert rng.random() == expected["next random.random()"]
+    # whichever seed was asked for before
+    few_shot_indices(train, val, shots, seed=3 - seed)
+    assert few_shot_indices(train, val, shots, seed)[0] == chosen
+    cached = VISUAL["runs"]["--seed 2, cache of the previous run"]["train"]
+    assert (cached == expected["train"]) is (seed == 1)
 
 
 @pytest.mark.parametrize("dataset", PUBLISHED["datasets"])

@@ -4,6 +4,7 @@ import torch
 from cliptune import methods
 from cliptune.batch import Batch
 from cliptune.clip.openai import OPENAI_CONFIGS
+from cliptune.training.optim import build_optimiser, set_rate
 from cliptune.wrappers.bias import folded
 from tests.conftest import CLASS_NAMES
 
@@ -101,3 +102,32 @@ def test_unknown_places_and_hosts_that_take_no_steps_are_explained(tiny_clip, ti
     with pytest.raises(ValueError, match="Use a ViT backbone, or bias_towers='text'"):
         methods.build("coop+bias", tiny_resnet, CLASS_NAMES)
     assert methods.build("coop+bias", tiny_resnet, CLASS_NAMES, bias_towers="text").adapter.trainable()
+
+
+@pytest.mark.filterwarnings("ignore:.*have no descriptions")
+@pytest.mark.parametrize("method", ["vp+bias", "dvp_cse+bias", "rvp+bias"])
+def test_biases_beside_pixels_have_a_rate_of_their_own(method, tiny_clip):
+    """Patterns learn at 40, at which biases would leave all bounds."""
+    recipe = methods.build(method, tiny_clip, CLASS_NAMES, lr=40.0)
+    rates = rates_of(recipe)
+    assert {round(rate, 9) for name, rate in rates.items() if name.startswith("prompt.parts.bias.")} == {3.5e-3}
+    assert {rate for name, rate in rates.items() if name.startswith("prompt.parts.host.")} == {40.0}
+
+
+def test_biases_beside_tokens_take_the_hosts_rate_unless_told(tiny_clip):
+    host = methods.build("coop", tiny_clip, CLASS_NAMES).stages[0].optimiser.lr
+    assert set(rates_of(methods.build("coop+bias", tiny_clip, CLASS_NAMES)).values()) == {host}
+    told = rates_of(methods.build("coop+rlp+bias", tiny_clip, CLASS_NAMES, bias_lr=0.1, rlp_lr_scale=3.0))
+    assert {round(rate, 9) for name, rate in told.items() if ".bias." in name} == {0.3}
+    assert {rate for name, rate in told.items() if ".bias." not in name} == {3.0 * host}
+    with pytest.raises(ValueError, match=r"bias_lr must be above 0, got -1\.0"):
+        methods.build("coop+bias", tiny_clip, CLASS_NAMES, bias_lr=-1.0)
+
+
+def rates_of(recipe) -> dict[str, float]:
+    """Learnable → its rate at the start of the last stage."""
+    config = recipe.stages[-1].optimiser
+    optimiser = build_optimiser(config, recipe.adapter.trainable())
+    set_rate(optimiser, config.lr)
+    of = {id(p): group["lr"] for group in optimiser.param_groups for p in group["params"]}
+    return {name: of[id(p)] for name, p in recipe.adapter.trainable().items()}
