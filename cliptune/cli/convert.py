@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from cyclopts import Parameter
 
@@ -11,6 +11,8 @@ from cliptune.cli.fit import Assignments, Flag
 from cliptune.cli.opening import listed_names, open_clip, open_run
 from cliptune.cli.settings import resolve
 from cliptune.cli.show import count, say
+
+Part = Literal["base", "new", "tuned", "parallel"]
 
 
 def convert(
@@ -21,6 +23,8 @@ def convert(
     from_: Annotated[str | None, Parameter(name="--from")] = None,
     to: str | None = None,
     classes: str | None = None,
+    tuned: str | None = None,
+    part: Part | None = None,
     backbone: str | None = None,
     set: Assignments = None,
     overwrite: Flag = False,
@@ -34,11 +38,15 @@ def convert(
     out
         Run folder with --from; file (.safetensors, else as of torch.save) with --to.
     from_
-        Method whose released code wrote the checkpoint.
+        Method whose released code wrote the checkpoint; with add-ons, such as coop+rlp, to train on from it.
     to
-        Method whose released code shall read it.
+        Method of the run; with add-ons, the released code of its host shall read the file.
     classes
         With --from: class names in label order, "a,b,c" or a text file with one in each line.
+    tuned
+        With --from …+dpc: checkpoint of the host, whose prompt dpc kept; the other file holds the parallel one.
+    part
+        With --to …+dpc: the prompt mixed for base classes (if left out) or for new ones, or tuned or parallel alone.
     backbone
         The CLIP it was trained with.
     set
@@ -51,10 +59,12 @@ def convert(
             "convert: say one of --from METHOD (a released checkpoint becomes a run) and --to METHOD (a run becomes "
             "a released checkpoint)."
         )
+    if (tuned and from_ is None) or (part and to is None):
+        raise ValueError("convert: --tuned belongs to --from, and --part to --to. Leave the other out.")
     if from_ is not None:
-        _to_run(checkpoint, from_, Path(out).expanduser(), classes, backbone, set, overwrite)
+        _to_run(checkpoint, from_, Path(out).expanduser(), classes, tuned, backbone, set, overwrite)
     elif to is not None:
-        _to_released(checkpoint, to, Path(out).expanduser(), backbone, overwrite)
+        _to_released(checkpoint, to, Path(out).expanduser(), part, backbone, overwrite)
 
 
 def _to_run(
@@ -62,6 +72,7 @@ def _to_run(
     method: str,
     out: Path,
     classes: str | None,
+    tuned: str | None,
     backbone: str | None,
     assignments: list[str] | None,
     overwrite: bool,
@@ -79,10 +90,10 @@ def _to_run(
             '--classes "a,b,c", or a text file with one name in each line.'
         )
     names = listed_names(classes)
-    tensors = read_published(checkpoint)
+    tensors, beside = read_published(checkpoint), None if tuned is None else read_published(tuned)
     clip = open_clip(backbone)
-    template = options.pop("template", None)
-    recipe = from_published(method, tensors, clip, ClassSet(tuple(names)).with_template(template), **options)
+    classes_of = ClassSet(tuple(names)).with_template(options.pop("template", None))
+    recipe = from_published(method, tensors, clip, classes_of, tuned=beside, **options)
     adapter = recipe.adapter
     config: dict[str, Any] = {
         "method": recipe.method,
@@ -117,7 +128,7 @@ def _to_run(
     )
 
 
-def _to_released(run: str, method: str, out: Path, backbone: str | None, overwrite: bool) -> None:
+def _to_released(run: str, method: str, out: Path, part: Part | None, backbone: str | None, overwrite: bool) -> None:
     import io
 
     import torch
@@ -131,7 +142,10 @@ def _to_released(run: str, method: str, out: Path, backbone: str | None, overwri
     trained = read_adapter_config(run)["method"]
     if trained != method:
         raise ValueError(f"convert: the run in {run} is of method {trained!r}, so it cannot become one of {method!r}.")
-    tensors = to_published(method, adapter)
+    if part in ("tuned", "parallel"):
+        tensors = to_published(method, adapter, part=part)
+    else:
+        tensors = to_published(method, adapter, seen=None if part is None else part == "base")
     if out.is_dir() or (out.exists() and not overwrite):
         raise ValueError(f"convert: {out} exists already. Give another file, or --overwrite.")
     if out.suffix == ".safetensors":

@@ -1,45 +1,80 @@
-"""Adapters with add-ons as plain ones of their host: what a release of the host can hold."""
+"""Adapters with add-ons, and released checkpoints of their hosts: what folds into one, what is taken out of one."""
 
 from __future__ import annotations
 
 import copy
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Literal, cast
 
 import torch
+from torch import Tensor, nn
 
 from cliptune.adapter import Adapter
+from cliptune.clip.model import CLIP
+from cliptune.clip.ports import TowerPorts
 from cliptune.methods.registry import add_ons
 from cliptune.params import FullRank, LowRank
-from cliptune.prompts import Prompt
+from cliptune.prompts import Prompt, Together
+from cliptune.prompts.bias import LayerBias
 from cliptune.prompts.dual import DualPrompt
+from cliptune.recipe import Recipe
 from cliptune.wrappers.rlp import merge
 
+Part = Literal["mixed", "tuned", "parallel"]
 # What these learn is a prompt of the host's own shape, or nothing.
 FOLDING = ("rlp", "dpc", "dapt")
+# Releases that save the frozen towers beside the prompts, so that biases folded into the towers have a place there.
+WITH_TOWERS = ("vpt", "ivlp", "maple", "promptsrc", "promptkd")
+_FROZEN_BIAS = {"attn_out": "attn.out_proj.bias", "mlp_out": "mlp.c_proj.bias"}
 
 
-def plain_host(method: str, adapter: Adapter, seen: bool | None = None) -> tuple[str, Adapter]:
-    """Host and adapter without add-ons, with the same answers in evaluation.
+def parted(method: str) -> tuple[str, tuple[str, ...]]:
+    """The host, and the add-ons that "+" joins to it."""
+    parts = [part.strip() for part in method.split("+")]
+    joined = tuple(part for part in parts if part in add_ons())
+    return "+".join(part for part in parts if part not in joined), joined
+
+
+# -- out --------------------------------------------------------------------------------------------------------------
+
+
+def plain_host(
+    method: str, adapter: Adapter, seen: bool | None = None, part: Part = "mixed"
+) -> tuple[str, Adapter, dict[str, Tensor]]:
+    """Host, adapter without add-ons, and the frozen biases of the towers with learned ones folded in: same answers.
 
     Args:
-        method: a host, with add-ons joined by "+". seen: for DPC, mixed as for the trained classes or for others;
-            None as for those the adapter is asked about now.
+        method: a host, with add-ons joined by "+".
+        seen, part: for DPC, see `to_published`.
     Raises: ValueError for an add-on that a host's release has no place for, or maps that cannot be mixed.
     """
-    parts = [part.strip() for part in method.split("+")]
-    joined = [part for part in parts if part in add_ons()]
-    host = "+".join(part for part in parts if part not in joined)
-    homeless = sorted(set(joined) - set(FOLDING))
+    host, joined = parted(method)
+    homeless = sorted(set(joined) - {*FOLDING, *(("bias",) if host in WITH_TOWERS else ())})
     if homeless:
         raise ValueError(
             f"to_published: what {', '.join(homeless)} learns has no place in a released checkpoint of {host}. "
-            f"Only {', '.join(FOLDING)} fold into their host."
+            f"Only {', '.join(FOLDING)} fold into every host, and bias into those whose releases save the towers: "
+            f"{', '.join(WITH_TOWERS)}."
         )
+    if part != "mixed" and not isinstance(adapter.prompt, DualPrompt):
+        raise ValueError(f"to_published: only dpc has a {part} prompt, and this is an adapter of {method!r}.")
+    if not joined:
+        return host, adapter, {}
     prompt = copy.deepcopy(adapter.prompt)
     if isinstance(prompt, DualPrompt):
-        prompt = _mixed(prompt, adapter.seen if seen is None else seen)
-    if any(isinstance(part, LowRank) for part in prompt.modules()):
-        prompt = merge(prompt)
-    return host, adapter if not joined else adapter.with_prompt(prompt)
+        prompt = _single(prompt, adapter.seen if seen is None else seen, part)
+    prompt = merge(prompt)
+    biases: dict[str, Tensor] = {}
+    if "bias" in joined:
+        biases = _folded_biases(adapter.clip, prompt)
+        prompt = cast(Prompt, cast(Together, prompt).parts["host"])
+    return host, adapter.with_prompt(prompt), biases
+
+
+def _single(dual: DualPrompt, seen: bool, part: Part) -> Prompt:
+    if part == "parallel" and not dual.opened:
+        raise ValueError("to_published: the second stage of dpc has not begun, so there is no parallel prompt yet.")
+    return _mixed(dual, seen) if part == "mixed" else dual.tuned if part == "tuned" else dual.parallel
 
 
 @torch.no_grad()
@@ -49,6 +84,8 @@ def _mixed(dual: DualPrompt, seen: bool) -> Prompt:
     if not dual.opened:
         return tuned
     weight = dual.evaluation_weight(seen) / (dual.base_weight if dual.mode == "converse" else 1.0)
+    if weight == 1:
+        return parallel
     matrices = {f"{name}.value" for name, part in tuned.named_modules() if isinstance(part, FullRank)}
     other = dict(parallel.named_parameters())
     for name, value in tuned.named_parameters():
@@ -60,3 +97,85 @@ def _mixed(dual: DualPrompt, seen: bool) -> Prompt:
                 "into one. Only prompts whose maps stayed the same fold into their host."
             )
     return tuned
+
+
+@torch.no_grad()
+def _folded_biases(clip: CLIP, prompt: Prompt) -> dict[str, Tensor]:
+    ports = prompt()
+    towers: tuple[tuple[str, TowerPorts], ...] = (("image", ports.image), ("text", ports.text))
+    folded = {}
+    for tower, entering in towers:
+        for (layer, site, group), value in entering.bias.items():
+            if group != "all":
+                raise ValueError(
+                    f"to_published: the {tower} biases differ between groups of tokens, and only one vector for all "
+                    "tokens folds into the frozen weights. Train with bias_groups='all'."
+                )
+            name, frozen = _frozen_bias(clip, tower, layer, site)
+            folded[name] = (frozen.float() + value).cpu()
+    return folded
+
+
+def _frozen_bias(clip: CLIP, tower: str, layer: int, site: str) -> tuple[str, Tensor]:
+    """The frozen bias that stands where a learned one is added, with its released name."""
+    name = _FROZEN_BIAS[site]
+    block = getattr(clip, tower).transformer.blocks[layer]
+    return f"{tower}_encoder.transformer.resblocks.{layer}.{name}", block.get_parameter(name).detach()
+
+
+# -- in ---------------------------------------------------------------------------------------------------------------
+
+
+def put_into(recipe: Recipe, plains: Sequence[Adapter], states: Sequence[Mapping[str, Tensor]]) -> None:
+    """Give an adapter with add-ons the answers of plain ones of its host.
+
+    Low-rank matrices begin again at the given ones, with a zero product; biases are what the checkpoint's towers have
+    beyond the frozen ones, so zero where it holds none; DPC begins its second stage.
+
+    Args:
+        plains: of the checkpoints: one, or for DPC the tuned and the parallel one.
+        states: the tensors of the same checkpoints.
+    """
+    adapter = recipe.adapter
+    adapter.head = plains[-1].head
+    prompt = adapter.prompt
+    parts = [prompt]
+    if isinstance(prompt, DualPrompt):
+        prompt.open()
+        parts = [prompt.tuned, prompt.parallel]
+    for part, plain, state in zip(parts, plains, states, strict=True):
+        if "bias" in parted(recipe.method)[1]:
+            sides = cast(Together, part).parts
+            _take_biases(cast(LayerBias, sides["bias"]), adapter.clip, state)
+            part = cast(Prompt, sides["host"])
+        values = plain.prompt.state_dict()
+        for path, matrix in part.named_modules():
+            if isinstance(matrix, LowRank):
+                matrix.restart(values.pop(f"{path}.value"))
+        part.load_state_dict(part.state_dict() | values)
+
+
+@torch.no_grad()
+def _take_biases(bias: LayerBias, clip: CLIP, state: Mapping[str, Tensor]) -> None:
+    for tower, matrix in bias.towers.items():
+        rows = torch.stack(list(_rows(bias, clip, state, tower)))
+        if isinstance(matrix, LowRank):
+            matrix.restart(rows)
+        else:
+            _value(matrix).copy_(rows)
+
+
+def _value(matrix: nn.Module) -> Tensor:
+    return cast(FullRank, matrix).value
+
+
+def _rows(bias: LayerBias, clip: CLIP, state: Mapping[str, Tensor], tower: str) -> Iterator[Tensor]:
+    for (layer, site, group), *_ in bias.places[tower]:
+        name, frozen = _frozen_bias(clip, tower, layer, site)
+        row = state[name].to(frozen.device).float() - frozen.float() if name in state else torch.zeros_like(frozen)
+        if group != "all" and row.any():
+            raise ValueError(
+                f"from_published: {name} holds a bias for all tokens, which does not tell what each group of tokens "
+                "had. Use bias_groups='all'."
+            )
+        yield row.float()

@@ -13,9 +13,9 @@ from torch import Tensor
 
 from cliptune.adapter import Adapter
 from cliptune.clip.model import CLIP
-from cliptune.interop.joined import plain_host
+from cliptune.interop.joined import Part, parted, plain_host, put_into
 from cliptune.interop.visual import VISUAL, flattened, visual_from_published, visual_to_published
-from cliptune.methods.registry import build, find
+from cliptune.methods.registry import build, describe, find
 from cliptune.recipe import Recipe
 from cliptune.texts import ClassSet
 
@@ -32,25 +32,61 @@ _OUTSIDE = (*_FROZEN, "VPT_image_trans.")
 
 
 def from_published(
-    method: str, tensors: Mapping[str, Tensor], clip: CLIP, class_names: Sequence[str] | ClassSet, **options: Any
+    method: str,
+    tensors: Mapping[str, Tensor],
+    clip: CLIP,
+    class_names: Sequence[str] | ClassSet,
+    *,
+    tuned: Mapping[str, Tensor] | None = None,
+    **options: Any,
 ) -> Recipe:
     """A recipe whose adapter holds the learnables of a released state dict.
 
     Args:
         method: one whose file knows the names of its release: "coop", "cocoop", "kgcoop", "vpt", "ivlp",
-            "maple", "promptsrc", "promptkd"; or "vp", "ar", "attrvr", "dvp_cse", "dvp_cls" (see `interop.visual`).
+            "maple", "promptsrc", "promptkd"; or "vp", "ar", "attrvr", "dvp_cse", "dvp_cls" (see `interop.visual`). With
+            add-ons it answers as the checkpoint does and can be trained on: "rlp" makes the given matrices frozen
+            starts; "bias" begins at zero, or at what the checkpoint's towers have beyond the frozen ones; "dapt" has
+            nothing in a checkpoint; "dpc" begins its second stage, in mode "released" unless told otherwise.
         tensors: released state dict; a "module." or missing "prompt_learner." prefix is understood. The frozen CLIP
             and the word embeddings of its class list, if they are in it, are left out: the latter must never be
-            restored for other classes.
+            restored for other classes. Of DPC, the parallel prompt as stored.
         clip: the backbone it was trained with.
         class_names: names in label order.
+        tuned: for "dpc", and only there, the state dict of its host after the first stage, which the release keeps
+            in a file of its own.
         options: of the method; those not given are read from the shapes.
     Raises: ValueError naming what is missing, unexpected or misshapen.
     """
+    host, joined = parted(method)
+    if ("dpc" in joined) != (tuned is not None):
+        raise ValueError(
+            "from_published: a release of dpc keeps the tuned and the parallel prompt in two files. Give the "
+            "parallel one as the checkpoint and its host's as `tuned` (--tuned)."
+            if tuned is None
+            else f"from_published: a tuned prompt beside the checkpoint belongs to dpc, and the method is {method!r}."
+        )
+    foreign = {name for add_on in joined for name in describe(add_on).options}
+    own = {name: value for name, value in options.items() if name not in foreign}
+    whole = (lambda key: key) if host in VISUAL else _full_name
+    states = [{whole(key): value for key, value in given.items()} for given in (tuned, tensors) if given is not None]
+    plains = [_of_host(host, state, clip, class_names, **own) for state in states]
+    if not joined:
+        return plains[0]
+    mode = {"dpc_mode": "released"} if "dpc" in joined else {}
+    recipe = build(method, clip, class_names, **{**plains[0].config, **mode, **options})
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(options.get("seed", 1))  # of new low-rank factors
+        put_into(recipe, [plain.adapter for plain in plains], states)
+    return recipe
+
+
+def _of_host(
+    method: str, given: Mapping[str, Tensor], clip: CLIP, class_names: Sequence[str] | ClassSet, **options: Any
+) -> Recipe:
     if method in VISUAL:
-        return visual_from_published(method, tensors, clip, class_names, **options)
+        return visual_from_published(method, given, clip, class_names, **options)
     module = _speaking(method)
-    given = {_full_name(key): value for key, value in tensors.items()}
     if not given:
         raise ValueError(f"from_published: the state dict for {method!r} is empty.")
     try:
@@ -79,22 +115,27 @@ def from_published(
     return recipe
 
 
-def to_published(method: str, adapter: Adapter, *, seen: bool | None = None) -> dict[str, Tensor]:
-    """The learnables under the names of the released code, float32.
+def to_published(method: str, adapter: Adapter, *, seen: bool | None = None, part: Part = "mixed") -> dict[str, Tensor]:
+    """The learnables under the names of the released code, float32: a checkpoint of the host, whatever is joined to it.
+
+    Low-rank matrices are merged. Biases go into the frozen biases of the towers, which are then among the tensors,
+    where the host's release saves the towers.
 
     Args:
-        method: as in `from_published`; or with add-ons whose prompt is one of the host ("coop+rlp+dpc"): merged, and
-            mixed as evaluation mixes it.
+        method: as in `from_published`.
         seen: for "dpc", mix as for the trained classes or for others; None as for those asked about now.
+        part: for "dpc", "mixed" as evaluation mixes, or of the two files of its release "tuned", or "parallel" as
+            stored.
     Raises: ValueError for a method without a released format, or add-ons that do not fold into their host.
     """
-    method, adapter = plain_host(method, adapter, seen)
+    method, adapter, towers = plain_host(method, adapter, seen, part)
     if method in VISUAL:
         return visual_to_published(method, adapter)
     module = _speaking(method)
     shaped = getattr(module, "published_tensor", lambda name, value: value)
     names = {name: module.published_name(name) for name in adapter.learnables()}
-    return {names[name]: shaped(name, value) for name, value in adapter.learnables().items() if names[name] is not None}
+    learned = {names[k]: shaped(k, value) for k, value in adapter.learnables().items() if names[k] is not None}
+    return learned | towers
 
 
 def read_published(path: str | Path) -> dict[str, Tensor]:

@@ -143,6 +143,33 @@ def test_convert_goes_both_ways(cli, released, backbone, photos):
         assert all(torch.equal(written[name], learned[name]) for name in learned)
 
 
+def test_convert_reads_and_writes_stacks(cli, released, backbone, photos):
+    """Low rank over a checkpoint of the host, and dpc from its two files; every run scores as what it was made of."""
+    moved = {name: value + 0.1 for name, value in released.items()}
+    save_file(released, "tuned.safetensors")
+    save_file(moved, "parallel.safetensors")
+    into = ("--backbone", backbone, "--classes", "sand,snow,leaf", "--out")
+    made = {
+        "rlp": cli("convert", "tuned.safetensors", "--from", "maple+rlp", *into, "rlp"),
+        "dpc": cli(
+            "convert", "parallel.safetensors", "--from", "maple+dpc", "--tuned", "tuned.safetensors", *into, "dpc"
+        ),
+        "tuned": cli("convert", "tuned.safetensors", "--from", "maple", *into, "tuned"),
+        "parallel": cli("convert", "parallel.safetensors", "--from", "maple", *into, "parallel"),
+    }
+    assert all(answer.code == 0 for answer in made.values()), [answer.err for answer in made.values()]
+    picture = photos / "snow" / "00.png"
+    score = lambda run, *more: json.loads(cli("predict", run, picture, "--json", *more).out)[0]["predictions"]
+    assert score("rlp") == score("tuned")
+    assert score("dpc") == score("parallel") != score("tuned")
+    assert score("dpc", "--classes", "sand, snow") == score("tuned", "--classes", "sand, snow")
+    for part, expected in (("tuned", released), ("parallel", moved), ("base", moved), ("new", released)):
+        back = cli("convert", "dpc", "--to", "maple+dpc", "--part", part, "--out", f"{part}.tar")
+        assert back.code == 0, back.err
+        written = torch.load(f"{part}.tar", weights_only=True)["state_dict"]
+        assert torch.equal(written["prompt_learner.ctx"], expected["prompt_learner.ctx"])
+
+
 @pytest.mark.parametrize(
     ("words", "sentence"),
     [
@@ -162,6 +189,8 @@ def test_convert_goes_both_ways(cli, released, backbone, photos):
             "is damaged, or holds more than tensors",
         ),
         (["nowhere", "--out", "x.tar", "--to", "maple"], "expected the folder of a finished run"),
+        (["good.safetensors", "--out", "run", "--from", "maple+dpc", "--classes", "a,b"], "(--tuned)"),
+        (["good.safetensors", "--out", "run", "--from", "maple", "--part", "new", "--classes", "a"], "--part to --to"),
     ],
 )
 def test_bad_input_to_convert_is_one_sentence(cli, released, backbone, words, sentence):

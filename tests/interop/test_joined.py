@@ -1,10 +1,11 @@
-"""Adapters with add-ons, written as released checkpoints of their hosts."""
+"""Adapters with add-ons, written as released checkpoints of their hosts and read from them."""
 
 from __future__ import annotations
 
 import pytest
 import torch
 
+from cliptune.batch import Batch
 from cliptune.interop import from_published, to_published
 from cliptune.methods import build
 from tests.conftest import CLASS_NAMES
@@ -46,8 +47,100 @@ def test_the_mixed_context_is_the_formulas(mode, weight, tiny_clip):
     torch.testing.assert_close(new, weight * stored + (1 - weight) * tuned)
 
 
+STACKS = {
+    "coop+rlp": {"rlp_rank": 2},
+    "ivlp+rlp": {"rlp_shared": True},
+    "maple+dapt": {"n_ctx": 3, "dapt_words": 3},
+    "kgcoop+rlp+dapt": {},
+    "cocoop+rlp": {},
+    "maple+bias": {"bias_depth": 2},
+    "vpt+bias": {"bias_sites": "mlp_out"},
+    "promptkd+bias+rlp": {"bias_towers": "image"},
+    "ar+rlp": {"inner": 25},
+}
+
+
+@pytest.mark.parametrize("method", STACKS)
+def test_a_stack_reads_what_it_wrote_and_answers_the_same(method, tiny_clip, images):
+    options = STACKS[method]
+    adapter = moved(method, tiny_clip, **options)
+    recipe = from_published(method, to_published(method, adapter), tiny_clip, CLASS_NAMES, **options)
+    torch.testing.assert_close(recipe.adapter.logits(images), adapter.logits(images), rtol=1e-4, atol=1e-4)
+    assert recipe.adapter.learnables().keys() == adapter.learnables().keys()
+    assert recipe.adapter.trainable().keys() == adapter.trainable().keys()
+    # It can be trained on: no matrix is stuck between two factors that are zero.
+    batch = Batch.of(images, torch.tensor([0, 1, 2]))
+    objective = recipe.stages[0].objective
+    loss, _ = objective(recipe.adapter.train()(batch, needs=objective.needs), batch, 0.0)
+    grads = torch.autograd.grad(loss, recipe.adapter.trainable().values(), allow_unused=True)
+    assert any(grad is not None and grad.any() for grad in grads)
+
+
+@pytest.mark.parametrize("mode", ["paper", "converse", "released", "mixed_forward"])
+@pytest.mark.parametrize("host", ["coop", "maple", "ivlp+rlp", "vpt+bias", "cocoop"])
+def test_dpc_is_read_from_its_two_files(host, mode, tiny_clip, images):
+    method, options = f"{host}+dpc", {"dpc_mode": mode, "dpc_base_weight": 0.3, "dpc_new_weight": 0.1}
+    adapter = moved(method, tiny_clip, **options)
+    tuned, parallel = (to_published(method, adapter, part=part) for part in ("tuned", "parallel"))
+    again = from_published(method, parallel, tiny_clip, CLASS_NAMES, tuned=tuned, **options).adapter
+    for seen in (True, False):
+        adapter.set_classes(CLASS_NAMES, seen=seen)
+        again.set_classes(CLASS_NAMES, seen=seen)
+        torch.testing.assert_close(again.logits(images), adapter.logits(images), rtol=1e-4, atol=1e-4)
+    assert again.trainable().keys() == adapter.trainable().keys()
+
+
+def test_dpc_from_the_release_scores_as_the_release_does(tiny_clip):
+    tuned, stored = {"ctx": torch.randn(4, 24)}, {"ctx": torch.randn(4, 24)}
+    recipe = from_published("coop+dpc", stored, tiny_clip, CLASS_NAMES, tuned=tuned, dpc_new_weight=0.2)
+    assert recipe.config["dpc_mode"] == "released"
+    dual = recipe.adapter.prompt.eval()
+    assert torch.equal(dual(seen=True).text.tokens[0], stored["ctx"])
+    torch.testing.assert_close(dual(seen=False).text.tokens[0], 0.2 * stored["ctx"] + 0.8 * tuned["ctx"])
+
+
+def test_low_rank_starts_over_a_released_prompt(tiny_clip):
+    ctx = torch.randn(4, 24)
+    read = lambda: from_published("coop+rlp", {"ctx": ctx}, tiny_clip, CLASS_NAMES, rlp_rank=2).adapter
+    matrix = read().prompt.layers[0]
+    assert torch.equal(matrix.start, ctx)
+    assert not matrix.right.any()
+    assert torch.equal(matrix.left, read().prompt.layers[0].left), "the same seed draws the same factors"
+
+
+def test_biases_of_a_checkpoint_are_what_its_towers_have_beyond_the_frozen_ones(tiny_clip):
+    plain = to_published("ivlp", moved("ivlp", tiny_clip))
+    name = "text_encoder.transformer.resblocks.1.attn.out_proj.bias"
+    frozen = tiny_clip.text.transformer.resblocks[1].attn.out_proj.bias.detach()
+    added = torch.randn(24)
+    read = lambda state, **options: from_published("ivlp+bias", state, tiny_clip, CLASS_NAMES, **options).adapter
+    bias = read(plain | {name: frozen + added}).prompt().text.bias
+    torch.testing.assert_close(bias[1, "attn_out", "all"], added)
+    assert not any(value.any() for key, value in bias.items() if key != (1, "attn_out", "all"))
+    assert not any(value.any() for value in read(plain | {name: frozen}).prompt().text.bias.values())
+    with pytest.raises(ValueError, match="does not tell what each group of tokens had"):
+        read(plain | {name: frozen + added}, bias_groups="split")
+
+
+def test_files_that_do_not_go_with_the_method_are_refused(tiny_clip):
+    ctx = {"ctx": torch.randn(4, 24)}
+    with pytest.raises(ValueError, match="keeps the tuned and the parallel prompt in two files"):
+        from_published("coop+dpc", ctx, tiny_clip, CLASS_NAMES)
+    with pytest.raises(ValueError, match="belongs to dpc, and the method is 'coop\\+rlp'"):
+        from_published("coop+rlp", ctx, tiny_clip, CLASS_NAMES, tuned=ctx)
+    with pytest.raises(ValueError, match="missing .*prompt_learner.proj.bias"):
+        from_published("maple+rlp", ctx, tiny_clip, CLASS_NAMES)
+    with pytest.raises(ValueError, match="only dpc has a tuned prompt"):
+        to_published("coop", moved("coop", tiny_clip), part="tuned")
+    unopened = build("coop+dpc", tiny_clip, CLASS_NAMES).adapter
+    with pytest.raises(ValueError, match="has not begun"):
+        to_published("coop+dpc", unopened, part="parallel")
+
+
 def test_what_does_not_fold_is_refused(tiny_clip):
     with pytest.raises(ValueError, match="what bias learns has no place in a released checkpoint of coop"):
         to_published("coop+bias", moved("coop+bias", tiny_clip))
+    with pytest.raises(ValueError, match="differ between groups of tokens"):
+        to_published("vpt+bias", moved("vpt+bias", tiny_clip, bias_groups="split"))
     with pytest.raises(ValueError, match="maps cannot be mixed"):
         to_published("maple+dpc", moved("maple+dpc", tiny_clip, dpc_train_maps=True))
