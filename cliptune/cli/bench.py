@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shlex
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
 from cliptune.cli.fit import Assignments, Flag
@@ -21,7 +21,7 @@ FAILED = 1
 
 
 def bench(
-    protocol: Literal["base2new", "few_shot"],
+    protocol: Literal["base2new", "few_shot", "cross", "domains", "data_efficient"],
     /,
     *,
     methods: str,
@@ -29,6 +29,11 @@ def bench(
     root: str | None = None,
     seeds: str = "1,2,3",
     shots: str = "16",
+    targets: str | None = None,
+    fractions: str = "0.1,0.25,0.5",
+    selections: str = "uniform",
+    selector: str = "maple",
+    selector_epochs: int = 0,
     backbone: str | None = None,
     out: str = "runs/bench",
     recipe: Flag = False,
@@ -44,7 +49,9 @@ def bench(
     Parameters
     ----------
     protocol
-        base2new (train on half of the classes, score on either) or few_shot (train on all).
+        few_shot (train and score on all classes), base2new (train on half of the classes, score on either), cross
+        (train on all, score on other data sets), domains (the same classes in other pictures), data_efficient (train
+        on a share of the whole training set).
     methods
         Separated by commas; add-ons joined by "+", as in coop,maple+dpc.
     data
@@ -55,7 +62,20 @@ def bench(
     seeds
         Separated by commas.
     shots
-        Training images per class, separated by commas; 0 for all.
+        Training images per class, separated by commas; 0 for all. Not for data_efficient.
+    targets
+        For cross and domains: data sets that are scored without training on them, named as in --data. If left out,
+        the field's: for imagenet its ten targets or four variants, for a suite of tinyworld all others, or itself in
+        every other domain.
+    fractions
+        For data_efficient: shares of each class's training images, separated by commas.
+    selections
+        For data_efficient: rules that choose them, separated by commas: uniform, margin, least_confidence, entropy,
+        herding, k_center, grand, forgetting, craig, glister, cal, graph_cut, facility_location, log_det.
+    selector
+        For data_efficient: the method whose adapter judges the images.
+    selector_epochs
+        For data_efficient: epochs before it judges; forgetting needs at least 2.
     backbone
         mini, ViT-B/16 (and OpenAI's others), a path, or hf-hub:organisation/name; several separated by commas. If left
         out: ViT-B/16 if it is on this machine, else mini, a toy.
@@ -78,7 +98,8 @@ def bench(
     device = check_device(device)
 
     def settings(method: str, k: int | None) -> tuple[dict[str, Any], dict[str, Any]]:
-        found = resolve(method, recipe=protocol if recipe else None, shots=k, assignments=shares[method])
+        published = {"domains": "cross"}.get(protocol, protocol) if recipe else None
+        found = resolve(method, recipe=published, shots=k, assignments=shares[method])
         return found.options, found.training | ({} if device is None else {"device": device})
 
     cells = grid(
@@ -86,10 +107,11 @@ def bench(
         out,
         methods=chosen,
         sources=[data_source(name, root) for name in _data_names(data)],
-        shots=[k if k > 0 else None for k in _numbers(shots, "shots")],
+        shots=[None] if protocol == "data_efficient" else [k if k > 0 else None for k in _numbers(shots, "shots")],
         seeds=_numbers(seeds, "seeds"),
         backbones=[chosen_backbone(name) for name in (_listed(backbone) if backbone else [None])],
         settings=settings,
+        asked=lambda source: _asked(protocol, source, root, targets, fractions, selections, selector, selector_epochs),
     )
     say(f"{count(len(cells), 'run')} in {out}: {protocol}, {count(len(chosen), 'method')}.")
     screen = _Screen(len(cells))
@@ -180,6 +202,33 @@ class _Within:
         pass
 
 
+def _asked(
+    protocol: str,
+    source: Mapping[str, Any],
+    root: str | None,
+    targets: str | None,
+    fractions: str,
+    selections: str,
+    selector: str,
+    selector_epochs: int,
+) -> list[dict[str, Any]]:
+    """What the cells of a source ask of the protocol, besides methods, shots and seeds."""
+    if protocol in ("cross", "domains"):
+        from cliptune.protocols.transfer import usual_targets
+
+        names = usual_targets(protocol, source["name"]) if targets is None else _data_names(targets)
+        others = [data_source(name, root) for name in names]
+        return [{"targets": [other for other in others if other != source]}]
+    if targets is not None:
+        raise ValueError(f"--targets: {protocol} has none; they are for cross and domains.")
+    if protocol != "data_efficient":
+        return [{}]
+    judged: dict[str, Any] = {} if (selector, selector_epochs) == ("maple", 0) else {"selector": selector}
+    judged |= {"selector_epochs": selector_epochs} if selector_epochs else {}
+    shares = _numbers(fractions, "fractions", float)
+    return [{"fraction": share, "selection": rule, **judged} for rule in _listed(selections) for share in shares]
+
+
 def _data_names(text: str) -> list[str]:
     """Names with groups and families in place of which their members stand."""
     from cliptune.data.catalog import data_group, list_data
@@ -196,8 +245,9 @@ def _listed(text: str) -> list[str]:
     return list(dict.fromkeys(part.strip() for part in text.split(",") if part.strip()))
 
 
-def _numbers(text: str, what: str) -> list[int]:
+def _numbers(text: str, what: str, kind: type = int) -> list[Any]:
     try:
-        return [int(part) for part in _listed(text)]
+        return [kind(part) for part in _listed(text)]
     except ValueError:
-        raise ValueError(f"--{what}: expected whole numbers separated by commas, got {text!r}.") from None
+        noun = "whole numbers" if kind is int else "numbers"
+        raise ValueError(f"--{what}: expected {noun} separated by commas, got {text!r}.") from None

@@ -8,16 +8,17 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import time
 import warnings
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import lru_cache
+from functools import lru_cache, partial
 from itertools import product
 from pathlib import Path
 from statistics import fmean
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from cliptune.clip.load import load_clip
 from cliptune.clip.model import CLIP
@@ -25,12 +26,20 @@ from cliptune.data.catalog import load_data
 from cliptune.data.items import Dataset
 from cliptune.methods import names
 from cliptune.protocols.base_to_new import base2new
+from cliptune.protocols.data_efficiency import check_request, data_efficient
 from cliptune.protocols.few_shot_learning import few_shot
+from cliptune.protocols.sharing import Settings, Waiting, joined
 from cliptune.protocols.tables import Row, collect, rows
+from cliptune.protocols.transfer import cross_dataset, domain_generalization
 from cliptune.training import read_result
 from cliptune.training.progress import Progress
 
-PROTOCOLS = ("base2new", "few_shot")
+if TYPE_CHECKING:
+    from cliptune.protocols.ray_engine import RayEngine
+
+PROTOCOLS = ("base2new", "few_shot", "cross", "domains", "data_efficient")
+# A transfer starts from the run that few-shot learning makes of its source.
+_HOMES = {"cross": "few_shot", "domains": "few_shot"}
 # Arguments of `fit` that change numbers; the others may differ between two calls for the same run.
 _DECISIVE = ("precision", "accumulate", "select", "views")
 
@@ -49,6 +58,9 @@ class Cell:
         folder: of the run.
         options: of the method.
         training: further arguments of `fit`.
+        asked: further arguments of the protocol; "targets" as arguments of `load_data`.
+        continues: folder of the host's run whose end stands for the first stages; None trains them.
+        after: folders of the runs that have to be there first.
     """
 
     protocol: str
@@ -60,11 +72,18 @@ class Cell:
     folder: Path
     options: Mapping[str, Any] = field(default_factory=dict)
     training: Mapping[str, Any] = field(default_factory=dict)
+    asked: Mapping[str, Any] = field(default_factory=dict)
+    continues: Path | None = None
+    after: tuple[Path, ...] = ()
 
     @property
     def title(self) -> str:
         picked = "all images" if self.shots is None else f"{self.shots} shot{'s' if self.shots != 1 else ''}"
-        return f"{self.method} on {self.source['name']}, {picked}, seed {self.seed}"
+        if "fraction" in self.asked:
+            picked = f"{self.asked['fraction']:.0%} by {self.asked['selection']}"
+        others = len(self.asked.get("targets", ()))
+        to = f" to {others} target{'s' if others != 1 else ''}" if others else ""
+        return f"{self.method} on {self.source['name']}{to}, {picked}, seed {self.seed}"
 
 
 @dataclass(frozen=True)
@@ -97,7 +116,8 @@ def grid(
     shots: Sequence[int | None] = (16,),
     seeds: Sequence[int] = (1, 2, 3),
     backbones: Sequence[str] = ("mini",),
-    settings: Callable[[str, int | None], tuple[Mapping[str, Any], Mapping[str, Any]]] | None = None,
+    settings: Settings | None = None,
+    asked: Callable[[Mapping[str, Any]], Sequence[Mapping[str, Any]]] | None = None,
 ) -> list[Cell]:
     """The cells of a grid, data set by data set, so that each is opened once.
 
@@ -106,6 +126,8 @@ def grid(
         out: folder of all runs; a cell's folder below it tells the cell apart from every other.
         sources: arguments of `load_data`, one mapping per data set.
         settings: (method, shots) → options of the method and arguments of `fit`; None for the defaults.
+        asked: source → what else each of its cells asks of the protocol: `{"targets": …}` for "cross" and "domains",
+            `{"fraction": …, "selection": …}` for "data_efficient".
     Raises: ValueError for an unknown protocol or an empty side of the grid.
     """
     if protocol not in PROTOCOLS:
@@ -114,13 +136,18 @@ def grid(
     for side, chosen in sides.items():
         if not chosen:
             raise ValueError(f"bench: there are no {side}, so there is nothing to run. Give at least one.")
-    cells: dict[Path, Cell] = {}  # what is asked for twice runs once
-    for source, k, backbone, method, seed in product(sources, shots, backbones, methods, seeds):
-        options, training = settings(method, k) if settings is not None else ({}, {})
-        place = Path(out).expanduser() / protocol / _label(source) / ("all" if k is None else f"{k}shots")
-        place = place / _file_name(backbone) / _with_digest(_in_order(method), options, training) / f"seed{seed}"
-        cells[place] = Cell(protocol, method, dict(source), k, seed, backbone, place, dict(options), dict(training))
-    return list(cells.values())
+    wanted = [(source, more) for source in sources for more in (asked(source) if asked is not None else ({},))]
+    for _, more in wanted:
+        if not more.get("targets", True):
+            raise ValueError(f"bench: there are no targets for {protocol}. Give at least one data set: --targets NAME.")
+        if "fraction" in more:
+            check_request(more["fraction"], more["selection"], more.get("selector_epochs", 0))
+    chosen: Settings = settings or (lambda method, shots: ({}, {}))
+    cells = []
+    for (source, more), k, backbone, method, seed in product(wanted, shots, backbones, methods, seeds):
+        given = (*map(dict, chosen(method, k)), dict(more))
+        cells.append(Cell(protocol, method, dict(source), k, seed, backbone, Path(), *given))
+    return joined(cells, partial(_folder, Path(out).expanduser().absolute()), chosen)
 
 
 def run_cell(cell: Cell, progress: str | Progress | None = "silent") -> Outcome:
@@ -131,18 +158,18 @@ def run_cell(cell: Cell, progress: str | Progress | None = "silent") -> Outcome:
         with warnings.catch_warnings():
             # A reader's remarks would be repeated for each of the data set's runs; `data list` and `train` show them.
             warnings.filterwarnings("ignore", message="Dataset ", category=UserWarning)
-            protocol = {"base2new": base2new, "few_shot": few_shot}[cell.protocol]
-            result = protocol(
+            result = _protocol(cell.protocol)(
                 cell.method,
                 _clip(cell.backbone),
                 _dataset(json.dumps(dict(cell.source), sort_keys=True)),
-                shots=cell.shots,
+                **_arguments(cell),
                 seed=cell.seed,
                 out=cell.folder,
                 options=cell.options,
                 source=cell.source,
                 progress=progress,
                 **cell.training,
+                **({} if cell.continues is None else {"continues": cell.continues}),
             )
     except Exception as error:
         # One cell's defect must not cost the others their night; it is told at the end, with its kind if unforeseen.
@@ -150,8 +177,8 @@ def run_cell(cell: Cell, progress: str | Progress | None = "silent") -> Outcome:
         return Outcome(cell, error=str(error) if foreseen else f"{type(error).__name__}: {error}")
     if not result["evaluations"]:
         return Outcome(cell, error=f"{cell.source['name']} has no test or validation images, so nothing was scored.")
-    if before is not None:
-        return Outcome(cell, float(result["seconds"]), before=bool(before.get("evaluations")))
+    if before is not None and before.get("evaluations") == result["evaluations"]:
+        return Outcome(cell, float(result["seconds"]), before=True)
     return Outcome(cell, time.monotonic() - started)
 
 
@@ -159,26 +186,31 @@ def run_grid(
     cells: Sequence[Cell],
     *,
     workers: int = 0,
+    ray: RayEngine | None = None,
     watch: Watch | None = None,
     inside: Callable[[Cell], Progress] | None = None,
 ) -> list[Outcome]:
-    """Run all cells; those that fail do not stop the others.
+    """Run all cells, each after those that it stands on; those that fail do not stop the others.
 
     Args:
         workers: processes that run cells, with one thread each; 0 runs them here, one after another.
+        ray: runs them on a Ray cluster instead.
         watch: told of every outcome as it comes.
-        inside: what shows the progress of the cell that runs here; not asked with workers.
+        inside: what shows the progress of the cell that runs here; not asked with workers or a cluster.
     Returns: outcomes in the order of `cells`.
-    Raises: ValueError for a negative number of workers.
+    Raises: ValueError for a negative number of workers, or for workers and a cluster at once; what `ray` raises.
     """
     if workers < 0:
         raise ValueError(f"bench: workers must be at least 0, got {workers}.")
+    if workers and ray is not None:
+        raise ValueError(f"bench: the cluster decides how many runs are made side by side, got {workers} workers too.")
     done: dict[Path, Outcome] = {}
-    for outcome in _outcomes(cells, workers, inside):
+    for outcome in _outcomes(cells, workers, inside) if ray is None else ray.run(cells):
         done[outcome.cell.folder] = outcome
         if watch is not None:
             waiting = [cell for cell in cells if cell.folder not in done]
-            watch(outcome, len(done), len(cells), _seconds_left(list(done.values()), waiting, max(workers, 1)))
+            side_by_side = max(workers, 1) if ray is None else ray.side_by_side
+            watch(outcome, len(done), len(cells), _seconds_left(list(done.values()), waiting, side_by_side))
     return [done[cell.folder] for cell in cells]
 
 
@@ -194,8 +226,10 @@ def _outcomes(cells: Sequence[Cell], workers: int, inside: Callable[[Cell], Prog
 
         yield from run_in_workers(cells, workers)
         return
-    for cell in cells:
+    waiting = Waiting(cells)
+    while (cell := waiting.take()) is not None:
         yield run_cell(cell, "silent" if inside is None else inside(cell))
+        waiting.ended(cell)
 
 
 def _seconds_left(done: Sequence[Outcome], waiting: Sequence[Cell], workers: int) -> float | None:
@@ -213,6 +247,24 @@ def _seconds_left(done: Sequence[Outcome], waiting: Sequence[Cell], workers: int
     return sum(fmean(took.get(cell.method) or now) for cell in waiting) / workers
 
 
+def _protocol(name: str) -> Callable[..., dict[str, Any]]:
+    return {
+        "base2new": base2new,
+        "few_shot": few_shot,
+        "cross": cross_dataset,
+        "domains": domain_generalization,
+        "data_efficient": data_efficient,
+    }[name]
+
+
+def _arguments(cell: Cell) -> dict[str, Any]:
+    """What the cell's protocol takes besides what all take."""
+    more = dict(cell.asked)
+    if "targets" in more:
+        more["targets"] = [_target(json.dumps(dict(source), sort_keys=True)) for source in more["targets"]]
+    return more if cell.protocol == "data_efficient" else {"shots": cell.shots, **more}
+
+
 @lru_cache(maxsize=1)
 def _clip(backbone: str) -> CLIP:
     return load_clip(backbone)
@@ -221,6 +273,32 @@ def _clip(backbone: str) -> CLIP:
 @lru_cache(maxsize=1)
 def _dataset(source: str) -> Dataset:
     return load_data(**json.loads(source))
+
+
+@lru_cache(maxsize=32)
+def _target(source: str) -> Dataset:
+    return load_data(**json.loads(source))
+
+
+def _folder(out: Path, cell: Cell) -> Path:
+    """Where a cell's run belongs: it tells the cell apart from every other."""
+    # Runs below `out` that it stands on are named from there, so that all may move together.
+    options = {
+        name: os.path.relpath(value, out) if isinstance(value, str) and Path(value).is_relative_to(out) else value
+        for name, value in cell.options.items()
+    }
+    place = out / _HOMES.get(cell.protocol, cell.protocol) / _label(cell.source) / _share(cell.shots, cell.asked)
+    method = _with_digest(_in_order(cell.method), options, cell.training)
+    return place / _file_name(cell.backbone) / method / f"seed{cell.seed}"
+
+
+def _share(shots: int | None, asked: Mapping[str, Any]) -> str:
+    """A folder's name for the part of the training images that is used."""
+    if "fraction" in asked:
+        further = {key: value for key, value in asked.items() if key not in ("fraction", "selection")}
+        share = f"{asked['fraction']:g}-{asked['selection']}"
+        return f"{share}-{_digest(further)}" if further else share
+    return "all" if shots is None else f"{shots}shots"
 
 
 def _label(source: Mapping[str, Any]) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from cliptune.data.transforms import test_transform
 from cliptune.methods import build
 from cliptune.protocols.runs import class_set, evaluation_options, score, train
 from cliptune.training import fit
+from cliptune.training.run_folder import SPLIT
 
 FRACTIONS = (0.05, 0.1, 0.2, 0.3, 0.5, 1.0)
 """Shares of the training set in the paper's comparison."""
@@ -62,14 +64,7 @@ def data_efficient(
     Returns: the run's result, with the evaluation "test" and, under "kept", what was chosen and how.
     Raises: ValueError for a selection, fraction or selector that cannot work, or a data set without test images.
     """
-    if selection not in SELECTIONS:
-        raise ValueError(f"data_efficient: selection must be one of {', '.join(SELECTIONS)}, got {selection!r}.")
-    budget(1, fraction)  # refuses a fraction out of range before anything runs
-    if selection == "forgetting" and selector_epochs < 2:
-        raise ValueError(
-            "data_efficient: forgetting counts images that training gets right and then wrong, so selector_epochs must "
-            f"be at least 2, got {selector_epochs}."
-        )
+    check_request(fraction, selection, selector_epochs)
     if dataset.sampling is not None or dataset.classes != "all":
         raise ValueError(
             f"data_efficient: {dataset.name} is sampled or cut already; a fraction is chosen from the whole training "
@@ -77,14 +72,6 @@ def data_efficient(
         )
     if not len(dataset.test):
         raise ValueError(f"data_efficient: {dataset.name} has no test images to score on. Add some.")
-    if selection == "uniform":  # looks at labels alone
-        labels, c = dataset.train.labels, len(dataset.class_names)
-        pool, val, correct = _blank(labels, c), None, None
-    else:
-        pool, val, correct = _judged(
-            clip, dataset, selector, selector_options or {}, selector_epochs, seed, selection, training
-        )
-    kept = select(selection, pool, fraction, seed=seed, val=val, correct=correct, parity=parity)
     how = {
         "fraction": fraction,
         "selection": selection,
@@ -92,7 +79,18 @@ def data_efficient(
         "selector": None if selection == "uniform" else selector,
         "selector_epochs": selector_epochs,
         "parity": parity,
+        **({"selector_options": dict(selector_options)} if selector_options else {}),
     }
+    kept = _kept_before(out, dataset, how)
+    if kept is None:
+        if selection == "uniform":  # looks at labels alone
+            labels, c = dataset.train.labels, len(dataset.class_names)
+            pool, val, correct = _blank(labels, c), None, None
+        else:
+            pool, val, correct = _judged(
+                clip, dataset, selector, selector_options or {}, selector_epochs, seed, selection, training
+            )
+        kept = select(selection, pool, fraction, seed=seed, val=val, correct=correct, parity=parity)
     data = dataset.with_picks(kept, range(len(dataset.val)), how)
     run = train(
         method,
@@ -110,6 +108,18 @@ def data_efficient(
     if run.folder is not None:
         run.folder.write_result(run.result)
     return run.result
+
+
+def check_request(fraction: float, selection: str, selector_epochs: int = 0) -> None:
+    """Raises: ValueError for a selection, a fraction or a number of epochs that cannot work on any data set."""
+    if selection not in SELECTIONS:
+        raise ValueError(f"data_efficient: selection must be one of {', '.join(SELECTIONS)}, got {selection!r}.")
+    budget(1, fraction)  # refuses a fraction out of range before anything runs
+    if selection == "forgetting" and selector_epochs < 2:
+        raise ValueError(
+            "data_efficient: forgetting counts images that training gets right and then wrong, so selector_epochs must "
+            f"be at least 2, got {selector_epochs}."
+        )
 
 
 def judge(adapter: Adapter, split: Split) -> Pool:
@@ -134,6 +144,19 @@ def judge(adapter: Adapter, split: Split) -> Pool:
     if texts is None:
         raise ValueError("data_efficient: there are no training images to choose from.")
     return Pool(torch.cat(logits), split.labels, torch.cat(images), texts[0].float().cpu())
+
+
+def _kept_before(out: str | Path | None, dataset: Dataset, how: Mapping[str, Any]) -> list[int] | None:
+    """Positions that the run in `out` kept in the same way, so that nothing is judged twice; None if not known."""
+    path = None if out is None else Path(out).expanduser() / SPLIT
+    if path is None or not path.exists():
+        return None
+    split = json.loads(path.read_text(encoding="utf-8"))
+    position = {name: i for i, name in enumerate(dataset.train.ids)}
+    same = split["split_sha256"] == dataset.split_sha256 and split["sampling"] == how
+    if not same or len(position) < len(dataset.train):
+        return None
+    return [position[name] for name, _, _ in split["train"]]
 
 
 def _judged(

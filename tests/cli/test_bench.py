@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 import signal
 import subprocess
 import sys
@@ -9,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from cliptune.protocols import bench as grids
+from tests.cli.conftest import write_photos
 
 METHODS = "zeroshot,coop"
 
@@ -119,6 +121,44 @@ def test_other_settings_get_folders_of_their_own(bench):
     assert len(list(Path("runs/bench").glob("**/result.json"))) == 2
 
 
+@pytest.fixture
+def elsewhere(tmp_path, photos):
+    """The same classes in other pictures, and two classes of their own."""
+    sketches = write_photos(tmp_path / "sketches", 4)
+    cars = write_photos(tmp_path / "cars", 4)
+    for old, new in (("snow", "old van"), ("red_fox", "red truck")):
+        (cars / old).rename(cars / new)
+    return sketches, cars
+
+
+def test_transfer_trains_the_source_once_for_all_its_targets(bench, elsewhere):
+    sketches, cars = elsewhere
+    few = bench(protocol="few_shot")
+    both = bench("--targets", f"{sketches},{cars}", protocol="cross")
+    shifted = bench("--targets", sketches, protocol="domains")
+    for answer in (few, both, shifted):
+        assert answer.code == 0, answer.err
+    assert len(list(Path("runs/bench").glob("**/result.json"))) == 4
+    again = bench("--targets", sketches, protocol="domains")
+    assert again.err.count("finished before") == 4
+    assert "to 1 targets" not in again.err
+    wrong = bench("--targets", cars, protocol="domains")
+    assert wrong.code == 1
+    assert "cars has 2 classes that photos has not" in wrong.out
+
+
+def test_a_share_of_the_training_set_is_a_side_of_the_grid(bench, backbone, photos):
+    words = ("--fractions", "0.5,1", "--selections", "uniform,margin", "--selector", "coop")
+    answer = bench(*words, protocol="data_efficient", methods="coop", seeds="1")
+    assert answer.code == 0, answer.err
+    assert answer.out.startswith("4 runs in runs/bench: data_efficient")
+    assert "50% by margin" in answer.err
+    assert 'fraction=0.5, kept by="margin"' in answer.out.replace("\n", " ")
+    kept = {json.loads(path.read_text())["train_images"] for path in Path("runs/bench").glob("**/result.json")}
+    assert len(kept) == 2
+    assert bench(*words, protocol="data_efficient", methods="coop", seeds="1").err.count("finished before") == 4
+
+
 @pytest.mark.parametrize(
     ("words", "sentence"),
     [
@@ -129,6 +169,16 @@ def test_other_settings_get_folders_of_their_own(bench):
         (["base2new", "--methods", "zeroshot,coop", "--data", "x", "--set", "n_ctxx=4"], "Did you mean n_ctx"),
         (["base2new", "--methods", "coop", "--data", "x", "--set", "maple:depth=4"], "is not among the methods coop"),
         (["base2new", "--methods", "coop", "--data", "x", "--workers", "-1"], "workers must be at least 0"),
+        (["few_shot", "--methods", "coop", "--data", "x", "--targets", "y"], "--targets: few_shot has none"),
+        (["cross", "--methods", "coop", "--data", "x"], "no targets are usual for the source 'x'"),
+        (["cross", "--methods", "coop", "--data", "x", "--targets", ","], "there are no targets"),
+        (
+            ["data_efficient", "--methods", "coop", "--data", "x", "--fractions", "half"],
+            "--fractions: expected numbers",
+        ),
+        (["data_efficient", "--methods", "coop", "--data", "x", "--fractions", "2"], "at most 1, got 2"),
+        (["data_efficient", "--methods", "coop", "--data", "x", "--selections", "best"], "selection must be one of"),
+        (["data_efficient", "--methods", "coop", "--data", "x", "--selections", "forgetting"], "at least 2, got 0"),
     ],
 )
 def test_bad_input_is_one_sentence_before_anything_runs(cli, backbone, words, sentence):

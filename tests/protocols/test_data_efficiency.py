@@ -7,7 +7,7 @@ import torch
 
 from cliptune import build
 from cliptune.data.selection import SELECTIONS, select
-from cliptune.protocols import data_efficient
+from cliptune.protocols import data_efficiency, data_efficient
 from cliptune.protocols.data_efficiency import judge
 from cliptune.texts import ClassSet
 
@@ -46,6 +46,27 @@ def test_what_is_kept_is_what_the_selector_says_at_its_start(tiny_clip, dataset,
     assert [path for path, _, _ in listed] == [dataset.train.ids[i] for i in kept]
     assert json.loads((tmp_path / "run" / "result.json").read_text()) == result
     assert (result["protocol"], result["kept"]["selection"]) == ("data_efficient", "entropy")
+
+
+def test_a_run_that_is_taken_up_again_does_not_judge_again(tiny_clip, dataset, tmp_path, monkeypatch):
+    def kept(**more):
+        arguments = {
+            "fraction": 0.5,
+            "selection": "margin",
+            "out": tmp_path / "run",
+            "options": COOP,
+            **JUDGE,
+            **SILENT,
+        }
+        return data_efficient("coop", tiny_clip, dataset, **(arguments | more))
+
+    first = kept()
+    (tmp_path / "run" / "result.json").unlink()  # as if it had been stopped in training
+    monkeypatch.setattr(data_efficiency, "judge", None)
+    again = kept()
+    assert (again["kept"], again["evaluations"]) == (first["kept"], first["evaluations"])
+    with pytest.raises(TypeError):  # chosen in another way, it would be judged
+        kept(seed=2)
 
 
 def test_the_pool_is_what_the_adapter_answers(tiny_clip, dataset):
