@@ -248,13 +248,14 @@ def _seconds_left(done: Sequence[Outcome], waiting: Sequence[Cell], workers: int
 
 
 def _protocol(name: str) -> Callable[..., dict[str, Any]]:
-    return {
+    known: dict[str, Callable[..., dict[str, Any]]] = {
         "base2new": base2new,
         "few_shot": few_shot,
         "cross": cross_dataset,
         "domains": domain_generalization,
         "data_efficient": data_efficient,
-    }[name]
+    }
+    return known[name]
 
 
 def _arguments(cell: Cell) -> dict[str, Any]:

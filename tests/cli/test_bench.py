@@ -153,7 +153,7 @@ def test_a_share_of_the_training_set_is_a_side_of_the_grid(bench, backbone, phot
     assert answer.code == 0, answer.err
     assert answer.out.startswith("4 runs in runs/bench: data_efficient")
     assert "50% by margin" in answer.err
-    assert 'fraction=0.5, kept by="margin"' in answer.out.replace("\n", " ")
+    assert 'fraction=0.5, kept by="margin"' in answer.out
     kept = {json.loads(path.read_text())["train_images"] for path in Path("runs/bench").glob("**/result.json")}
     assert len(kept) == 2
     assert bench(*words, protocol="data_efficient", methods="coop", seeds="1").err.count("finished before") == 4
