@@ -2,7 +2,7 @@
 
 from cliptune.methods.compatibility import Cell, compatibility
 from cliptune.methods.published_recipes import Entry, published_entries, published_options, recipes_of
-from cliptune.methods.registry import MethodInfo, add_ons, build, count_learnables, describe, names
+from cliptune.methods.registry import MethodInfo, add_ons, build, count_learnables, describe, host_run, names
 
 __all__ = [
     "Cell",
@@ -13,6 +13,7 @@ __all__ = [
     "compatibility",
     "count_learnables",
     "describe",
+    "host_run",
     "names",
     "published_entries",
     "published_options",

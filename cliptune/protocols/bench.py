@@ -142,10 +142,11 @@ def grid(
             raise ValueError(f"bench: there are no targets for {protocol}. Give at least one data set: --targets NAME.")
         if "fraction" in more:
             check_request(more["fraction"], more["selection"], more.get("selector_epochs", 0))
-    chosen: Settings = settings or (lambda method, shots: ({}, {}))
+    chosen = settings or (lambda method, shots: ({}, {}))
     cells = []
     for (source, more), k, backbone, method, seed in product(wanted, shots, backbones, methods, seeds):
-        given = (*map(dict, chosen(method, k)), dict(more))
+        options, training = chosen(method, k)
+        given = (dict(options), dict(training), dict(more))
         cells.append(Cell(protocol, method, dict(source), k, seed, backbone, Path(), *given))
     return joined(cells, partial(_folder, Path(out).expanduser().absolute()), chosen)
 
@@ -178,7 +179,8 @@ def run_cell(cell: Cell, progress: str | Progress | None = "silent") -> Outcome:
     if not result["evaluations"]:
         return Outcome(cell, error=f"{cell.source['name']} has no test or validation images, so nothing was scored.")
     if before is not None and before.get("evaluations") == result["evaluations"]:
-        return Outcome(cell, float(result["seconds"]), before=True)
+        shared = (result.get("continues") or {"seconds": 0.0})["seconds"]
+        return Outcome(cell, result["seconds"] - shared, before=True)
     return Outcome(cell, time.monotonic() - started)
 
 

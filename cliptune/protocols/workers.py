@@ -6,7 +6,6 @@ import multiprocessing
 import os
 import signal
 import threading
-from collections import deque
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -16,6 +15,7 @@ from multiprocessing.process import BaseProcess
 import torch
 
 from cliptune.protocols.bench import Cell, Outcome, run_cell
+from cliptune.protocols.sharing import Waiting
 
 _ATTEMPTS = 2
 
@@ -36,7 +36,7 @@ def run_in_workers(cells: Sequence[Cell], workers: int) -> Iterator[Outcome]:
     """
     # Forked processes cannot use a CUDA card that the parent has used, nor rely on the locks of its threads.
     context = multiprocessing.get_context("spawn")
-    waiting = deque(cells)
+    waiting = Waiting(cells)
     tries: dict[str, int] = {}
     team: list[_Worker] = []
     try:
@@ -44,11 +44,12 @@ def run_in_workers(cells: Sequence[Cell], workers: int) -> Iterator[Outcome]:
             while waiting and len(team) < workers:
                 team.append(_hired(context))
             for worker in team:
-                if worker.cell is None and waiting:
-                    worker.cell = waiting.popleft()
+                if worker.cell is None:
+                    worker.cell = waiting.take()
                     # A process that has died meanwhile is noticed below, where its answer is read.
                     with suppress(OSError):
-                        worker.connection.send(worker.cell)
+                        if worker.cell is not None:
+                            worker.connection.send(worker.cell)
             answering = wait([worker.connection for worker in team if worker.cell is not None])
             for worker in [worker for worker in team if worker.connection in answering]:
                 cell = worker.cell
@@ -62,11 +63,12 @@ def run_in_workers(cells: Sequence[Cell], workers: int) -> Iterator[Outcome]:
                     name = str(cell.folder)
                     tries[name] = tries.get(name, 0) + 1
                     if tries[name] < _ATTEMPTS:
-                        waiting.append(cell)
+                        waiting.give_back(cell)
                         continue
                     outcome = Outcome(cell, error=_died(worker.process.exitcode))
                 else:
                     worker.cell = None
+                waiting.ended(cell)
                 yield outcome
     finally:
         _dismiss(team)
