@@ -15,6 +15,7 @@ from cliptune.cli.table import show_rows
 
 if TYPE_CHECKING:
     from cliptune.protocols.bench import Cell, Outcome
+    from cliptune.protocols.ray_engine import RayEngine
     from cliptune.training.progress import Progress
 
 FAILED = 1
@@ -40,6 +41,10 @@ def bench(
     set: Assignments = None,
     device: str | None = None,
     workers: int = 0,
+    engine: Literal["local", "ray"] = "local",
+    address: str | None = None,
+    cpus_per_run: float = 1,
+    gpus_per_run: float = 0,
 ) -> int:
     """Run every method on every data set with every number of shots and every seed, and tabulate the results.
 
@@ -90,16 +95,27 @@ def bench(
         cpu, cuda, cuda:1, mps; a card if there is one.
     workers
         Processes that run side by side with one thread each; 0 runs one after another in this one.
+    engine
+        local, or ray: on a cluster whose nodes share the folders of the data and of --out.
+    address
+        For ray: auto, or host:port of the cluster's head. If left out: the cluster that RAY_ADDRESS names or that was
+        started last on this machine, or else this machine alone.
+    cpus_per_run
+        For ray: CPUs that each run reserves and computes with.
+    gpus_per_run
+        For ray: cards that each run reserves, such as 0.5 for two runs on a card.
     """
     from cliptune.protocols.bench import grid, grid_rows, run_grid
 
     chosen = _listed(methods)
     shares = shared_out(set or (), chosen)
-    device = check_device(device)
+    cluster = _cluster(engine, address, cpus_per_run, gpus_per_run)
+    if cluster is None:  # the cards of this machine say nothing about those of a cluster
+        device = check_device(device)
 
     def settings(method: str, k: int | None) -> tuple[dict[str, Any], dict[str, Any]]:
         published = {"domains": "cross"}.get(protocol, protocol) if recipe else None
-        found = resolve(method, recipe=published, shots=k, assignments=shares[method])
+        found = resolve(method, recipe=published, shots=k, assignments=shares.get(method, ()))
         return found.options, found.training | ({} if device is None else {"device": device})
 
     cells = grid(
@@ -116,10 +132,20 @@ def bench(
     say(f"{count(len(cells), 'run')} in {out}: {protocol}, {count(len(chosen), 'method')}.")
     screen = _Screen(len(cells))
     try:
-        outcomes = run_grid(cells, workers=workers, watch=screen.ended, inside=screen.inside)
+        outcomes = run_grid(cells, workers=workers, ray=cluster, watch=screen.ended, inside=screen.inside)
     finally:
         screen.close()
     return _conclude(outcomes, grid_rows(outcomes), out)
+
+
+def _cluster(engine: str, address: str | None, cpus_per_run: float, gpus_per_run: float) -> RayEngine | None:
+    if engine == "local":
+        if address is not None:
+            raise ValueError(f"--address {address}: it is that of a Ray cluster. Add --engine ray.")
+        return None
+    from cliptune.protocols.ray_engine import RayEngine
+
+    return RayEngine(address, cpus_per_run, gpus_per_run)
 
 
 def _conclude(outcomes: Sequence[Outcome], made: Sequence[Any], out: str) -> int:

@@ -142,13 +142,14 @@ def grid(
             raise ValueError(f"bench: there are no targets for {protocol}. Give at least one data set: --targets NAME.")
         if "fraction" in more:
             check_request(more["fraction"], more["selection"], more.get("selector_epochs", 0))
-    chosen = settings or (lambda method, shots: ({}, {}))
+    if settings is None:
+        settings = lambda method, shots: ({}, {})
     cells = []
     for (source, more), k, backbone, method, seed in product(wanted, shots, backbones, methods, seeds):
-        options, training = chosen(method, k)
+        options, training = settings(method, k)
         given = (dict(options), dict(training), dict(more))
         cells.append(Cell(protocol, method, dict(source), k, seed, backbone, Path(), *given))
-    return joined(cells, partial(_folder, Path(out).expanduser().absolute()), chosen)
+    return joined(cells, partial(_folder, Path(out).expanduser().absolute()), settings)
 
 
 def run_cell(cell: Cell, progress: str | Progress | None = "silent") -> Outcome:

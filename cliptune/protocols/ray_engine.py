@@ -127,7 +127,8 @@ class RayEngine:
         found = "; ".join(f"{offer.get('CPU', 0):g} CPUs and {offer.get('GPU', 0):g} GPUs" for offer in offers)
         raise ValueError(
             f"bench: a run reserves {self.cpus_per_run:g} CPUs and {self.gpus_per_run:g} GPUs, and no node of the "
-            f"cluster has as many (they have {found or 'nothing'}). Lower --cpus-per-run or --gpus-per-run, or add a node."
+            f"cluster has as many (they have {found or 'nothing'}). Lower --cpus-per-run or --gpus-per-run, or add a "
+            "larger node."
         )
 
 
