@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
@@ -92,10 +92,9 @@ def _row(entry: Entry) -> list[str]:
     return [entry.method, entry.protocol, shots or "all", only or "all", entry.certainty, entry.source]
 
 
-def _values(entries: Iterable[Entry]) -> None:
+def _values(entries: Sequence[Entry]) -> None:
     from cliptune.methods.published_recipes import CERTAINTY
 
-    seen = []
     for entry in entries:
         shots, only = _limits(entry)
         limits = "; ".join(part for part in (only, shots and f"shots: {shots}") if part)
@@ -104,8 +103,8 @@ def _values(entries: Iterable[Entry]) -> None:
             f"    {entry.source} [{entry.certainty}]",
             *([f"    {entry.note}"] if entry.note else []),
         )
-        seen.append(entry.certainty)
-    say("", "Where several hold, the last one counts.", *(f"{kind}: {CERTAINTY[kind]}" for kind in CERTAINTY if kind in seen))
+    kinds = {entry.certainty: CERTAINTY[entry.certainty] for entry in entries}
+    say("", "Where several hold, the last one counts.", *(f"{kind}: {meaning}" for kind, meaning in kinds.items()))
 
 
 def _case(

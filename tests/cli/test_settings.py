@@ -64,9 +64,11 @@ def test_the_last_word_counts_and_options_go_where_they_belong(tmp_path):
     settings = resolve(
         "coop", recipe="few_shot", shots=4, file=file, assignments=["views=3"], shortcuts={"epochs": 9, "lr": None}
     )
-    assert settings.options == {"n_ctx": 8, "words": "", "epochs": 9, "template": "a drawing of a {}."}
+    published = {"words": "", "lr": 2e-3, "batch_size": 32}
+    assert settings.options == {"n_ctx": 8, "epochs": 9, "template": "a drawing of a {}.", **published}
     assert settings.training == {"views": 3}
     assert resolve("coop", recipe="few_shot", shots=4).options["epochs"] == 100
+    assert resolve("coop", recipe="few_shot", shots=4, data="ImageNet").options["epochs"] == 50
 
 
 @pytest.mark.parametrize(
