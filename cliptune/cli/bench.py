@@ -87,7 +87,8 @@ def bench(
     out
         Folder of the runs.
     recipe
-        Start from each method's published options for the protocol, instead of its defaults.
+        Start from each method's published options for the protocol, number of shots, data set and backbone
+        (`cliptune recipes`), instead of its defaults.
     set
         An option of the methods that have it or of the training, name=value, or coop:name=value for one method alone;
         may be repeated.
@@ -105,6 +106,7 @@ def bench(
     gpus_per_run
         For ray: cards that each run reserves, such as 0.5 for two runs on a card.
     """
+    from cliptune.methods import published_options
     from cliptune.protocols.bench import grid, grid_rows, run_grid
 
     chosen = _listed(methods)
@@ -113,9 +115,11 @@ def bench(
     if cluster is None:  # the cards of this machine say nothing about those of a cluster
         device = check_device(device)
 
+    def published(method: str, k: int | None, data: str, backbone: str) -> dict[str, Any]:
+        return published_options(method, protocol, k, data=data, backbone=backbone)
+
     def settings(method: str, k: int | None) -> tuple[dict[str, Any], dict[str, Any]]:
-        published = {"domains": "cross"}.get(protocol, protocol) if recipe else None
-        found = resolve(method, recipe=published, shots=k, assignments=shares.get(method, ()))
+        found = resolve(method, assignments=shares.get(method, ()))
         return found.options, found.training | ({} if device is None else {"device": device})
 
     cells = grid(
@@ -127,6 +131,7 @@ def bench(
         seeds=_numbers(seeds, "seeds"),
         backbones=[chosen_backbone(name) for name in (_listed(backbone) if backbone else [None])],
         settings=settings,
+        published=published if recipe else None,
         asked=lambda source: _asked(protocol, source, root, targets, fractions, selections, selector, selector_epochs),
     )
     say(f"{count(len(cells), 'run')} in {out}: {protocol}, {count(len(chosen), 'method')}.")

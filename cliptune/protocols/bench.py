@@ -28,7 +28,7 @@ from cliptune.methods import names
 from cliptune.protocols.base_to_new import base2new
 from cliptune.protocols.data_efficiency import check_request, data_efficient
 from cliptune.protocols.few_shot_learning import few_shot
-from cliptune.protocols.sharing import Settings, Waiting, joined
+from cliptune.protocols.sharing import Waiting, joined
 from cliptune.protocols.tables import Row, collect, rows
 from cliptune.protocols.transfer import cross_dataset, domain_generalization
 from cliptune.training import read_result
@@ -116,7 +116,8 @@ def grid(
     shots: Sequence[int | None] = (16,),
     seeds: Sequence[int] = (1, 2, 3),
     backbones: Sequence[str] = ("mini",),
-    settings: Settings | None = None,
+    settings: Callable[[str, int | None], tuple[Mapping[str, Any], Mapping[str, Any]]] | None = None,
+    published: Callable[[str, int | None, str, str], Mapping[str, Any]] | None = None,
     asked: Callable[[Mapping[str, Any]], Sequence[Mapping[str, Any]]] | None = None,
 ) -> list[Cell]:
     """The cells of a grid, data set by data set, so that each is opened once.
@@ -126,6 +127,7 @@ def grid(
         out: folder of all runs; a cell's folder below it tells the cell apart from every other.
         sources: arguments of `load_data`, one mapping per data set.
         settings: (method, shots) → options of the method and arguments of `fit`; None for the defaults.
+        published: (method, shots, data, backbone) → options that those of `settings` are laid over.
         asked: source → what else each of its cells asks of the protocol: `{"targets": …}` for "cross" and "domains",
             `{"fraction": …, "selection": …}` for "data_efficient".
     Raises: ValueError for an unknown protocol or an empty side of the grid.
@@ -142,14 +144,20 @@ def grid(
             raise ValueError(f"bench: there are no targets for {protocol}. Give at least one data set: --targets NAME.")
         if "fraction" in more:
             check_request(more["fraction"], more["selection"], more.get("selector_epochs", 0))
-    if settings is None:
-        settings = lambda method, shots: ({}, {})
+
+    def settled(
+        method: str, shots: int | None, data: str, backbone: str
+    ) -> tuple[Mapping[str, Any], Mapping[str, Any]]:
+        options, training = settings(method, shots) if settings is not None else ({}, {})
+        start = published(method, shots, data, backbone) if published is not None else {}
+        return {**start, **options}, training
+
     cells = []
     for (source, more), k, backbone, method, seed in product(wanted, shots, backbones, methods, seeds):
-        options, training = settings(method, k)
+        options, training = settled(method, k, source["name"], backbone)
         given = (dict(options), dict(training), dict(more))
         cells.append(Cell(protocol, method, dict(source), k, seed, backbone, Path(), *given))
-    return joined(cells, partial(_folder, Path(out).expanduser().absolute()), settings)
+    return joined(cells, partial(_folder, Path(out).expanduser().absolute()), settled)
 
 
 def run_cell(cell: Cell, progress: str | Progress | None = "silent") -> Outcome:

@@ -13,7 +13,7 @@ from cliptune.training import read_result
 if TYPE_CHECKING:
     from cliptune.protocols.bench import Cell
 
-Settings = Callable[[str, int | None], tuple[Mapping[str, Any], Mapping[str, Any]]]
+Settings = Callable[[str, int | None, str, str], tuple[Mapping[str, Any], Mapping[str, Any]]]
 TEACHER, ZEROSHOT = "teacher", "zeroshot"
 
 
@@ -28,7 +28,7 @@ def joined(cells: Sequence[Cell], folder: Callable[[Cell], Path], settings: Sett
     Args:
         cells: whose folders are not yet known.
         folder: where a cell's run belongs.
-        settings: (method, shots) → options of a method and arguments of `fit`, for the teacher.
+        settings: (method, shots, data, backbone) → options and arguments of `fit`, for the teacher.
     Raises: ValueError for a teacher whose run is neither in the grid nor finished.
     """
     there = {folder(cell) for cell in cells}
@@ -44,8 +44,9 @@ def _taught(cell: Cell, folder: Callable[[Cell], Path], settings: Settings, ther
     method, at, backbone = teacher.partition("@") if isinstance(teacher, str) else ("", "", "")
     if method.split("+")[0].strip() not in names() or teacher == ZEROSHOT:
         return cell
-    options, training = settings(method, cell.shots)
-    own = replace(cell, method=method, backbone=backbone or cell.backbone, options=options, training=training)
+    backbone = backbone or cell.backbone
+    options, training = settings(method, cell.shots, cell.source["name"], backbone)
+    own = replace(cell, method=method, backbone=backbone, options=options, training=training)
     place = folder(own)
     if place not in there and read_result(place) is None:
         where = f" and --backbone {backbone}" if at else ""

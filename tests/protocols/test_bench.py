@@ -43,6 +43,25 @@ def test_what_changes_numbers_changes_the_folder_and_nothing_else_does(tmp_path)
     assert len({usual, folder({"n_ctx": 2}, {}), folder({"n_ctx": 4}, {}), folder({}, {"select": "val"})}) == 4
 
 
+def test_published_options_hold_for_shots_data_and_backbone_and_what_is_set_goes_before_them(tmp_path):
+    from cliptune.methods import published_options
+
+    cells = grid(
+        "few_shot",
+        tmp_path,
+        methods=["coop"],
+        sources=[{"name": "dtd"}, {"name": "ImageNet"}],
+        shots=[1, 16],
+        seeds=[1],
+        settings=lambda method, shots: ({"n_ctx": 3}, {}),
+        published=lambda method, shots, data, backbone: published_options(
+            method, "few_shot", shots, data=data, backbone=backbone
+        ),
+    )
+    assert [cell.options["epochs"] for cell in cells] == [50, 200, 50, 50]
+    assert {(cell.options["n_ctx"], cell.options["words"]) for cell in cells} == {(3, "")}
+
+
 def test_the_time_left_is_that_of_cells_of_the_same_method():
     done = [Outcome(cell("coop"), 10.0), Outcome(cell("coop"), 20.0), Outcome(cell("vpt"), error="It failed.")]
     assert bench._seconds_left(done, [cell("coop"), cell("maple")], 1) == pytest.approx(30)
