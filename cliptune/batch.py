@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -17,12 +18,14 @@ class Batch:
         labels: (B,) int64; −1 where the label is unknown.
         index: (B,) int64, position of each image in its split (cached features are found by it).
         masks: (B, 1, h, w) float32 in {0, 1}, foreground of these very views; None where no masks were asked for.
+        added: (B,) bool, images that a sampler put between those of the step; None where it added none.
     """
 
     images: Tensor
     labels: Tensor
     index: Tensor
     masks: Tensor | None = None
+    added: Tensor | None = None
 
     @classmethod
     def of(cls, images: Tensor, labels: Tensor | None = None) -> Batch:
@@ -32,13 +35,15 @@ class Batch:
         return cls(images, unknown if labels is None else labels, torch.arange(n, device=images.device))
 
     def to(self, device: torch.device | str) -> Batch:
-        masks = None if self.masks is None else self.masks.to(device)
-        return Batch(self.images.to(device), self.labels.to(device), self.index.to(device), masks)
+        return self._each(lambda value: value.to(device))
 
-    def __getitem__(self, rows: slice) -> Batch:
-        """Some of its images."""
-        masks = None if self.masks is None else self.masks[rows]
-        return Batch(self.images[rows], self.labels[rows], self.index[rows], masks)
+    def __getitem__(self, rows: slice | Tensor) -> Batch:
+        """Some of its images, by a slice or by positions (n,)."""
+        return self._each(lambda value: value[rows])
+
+    def _each(self, fn: Callable[[Tensor], Tensor]) -> Batch:
+        masks, added = (None if value is None else fn(value) for value in (self.masks, self.added))
+        return Batch(fn(self.images), fn(self.labels), fn(self.index), masks, added)
 
     def __len__(self) -> int:
         return len(self.labels)

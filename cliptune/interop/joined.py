@@ -86,6 +86,11 @@ def _mixed(dual: DualPrompt, seen: bool) -> Prompt:
     weight = dual.evaluation_weight(seen) / (dual.base_weight if dual.mode == "converse" else 1.0)
     if weight == 1:
         return parallel
+    if weight and dual.normalised:
+        raise ValueError(
+            "to_published: dpc_mix='ln' mixes tokens where they enter, and no prompt of the host is that mixture for "
+            "certain. Write its two parts, or build it with dpc_mix='raw'."
+        )
     matrices = {f"{name}.value" for name, part in tuned.named_modules() if isinstance(part, FullRank)}
     other = dict(parallel.named_parameters())
     for name, value in tuned.named_parameters():

@@ -53,7 +53,7 @@ class DecoupledLoss:
         views, first = out.extras["decoupled"], progress < self.gate
         if self.pull and (first or self.together):
             features = (views.image_features("foreground"), views.image_features("background"))
-            parts = {**parts, "pull_push": pull_push(out.image_features[:, 0], *features, self.margin)}
+            parts = {**parts, "pull_push": pull_push(out.image_features[views.own, 0], *features, self.margin)}
             loss = loss + self.pull * parts["pull_push"]
         if self.foreground and (self.together or not first):
             parts = {**parts, "foreground": F.cross_entropy(views.foreground_logits(), views.labels)}

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Mapping
 from dataclasses import replace
+from types import MappingProxyType
 from typing import Literal
 
 import torch
@@ -40,6 +42,8 @@ class DualPrompt(Prompt):
         mode: see above. base_weight, new_weight: ω_base and ω_new.
         fresh: P' starts where P once started, instead of at the tuned P.
         train_maps: let the maps of coupled prompts learn in P' too, instead of keeping P's.
+        clone_factors: low-rank matrices of P' go on from the factors of P, instead of a new branch.
+        normalised: "text" and "image" → layers whose tokens are mixed by `mix_normalised`, in evaluation.
 
     Attributes:
         weight: ω to use in evaluation whatever the classes; None lets them decide.
@@ -56,11 +60,14 @@ class DualPrompt(Prompt):
         new_weight: float = 0.0,
         fresh: bool = False,
         train_maps: bool = False,
+        clone_factors: bool = False,
+        normalised: Mapping[str, frozenset[int]] = MappingProxyType({}),
     ) -> None:
         super().__init__()
         self.tuned, self.parallel = tuned, copy.deepcopy(tuned)
         self.class_specific, self.resolution = tuned.class_specific, tuned.resolution
         self.mode, self.base_weight, self.new_weight, self.fresh = mode, base_weight, new_weight, fresh
+        self.clone_factors, self.normalised = clone_factors, normalised
         self.weight: float | None = None
         kept = set() if train_maps else _map_parameters(tuned)
         self._learning = {name for name, p in tuned.named_parameters() if p.requires_grad}
@@ -76,7 +83,8 @@ class DualPrompt(Prompt):
         if not self.opened:
             if not self.fresh:
                 self.parallel.load_state_dict(self.tuned.state_dict())
-                self._restart_low_rank()
+                if not self.clone_factors:
+                    self._restart_low_rank()
             elif self.mode == "converse":
                 for name, value in self.parallel.named_parameters():
                     value.copy_(torch.lerp(self.tuned.get_parameter(name), value, self.base_weight))
@@ -124,7 +132,14 @@ class DualPrompt(Prompt):
     def _in_evaluation(self, tuned: Ports, stored: Ports, seen: bool) -> Ports:
         parallel = mix(tuned, stored, 1 / self.base_weight) if self.mode == "converse" else stored
         weight = self.evaluation_weight(seen)
-        return parallel if weight == 1 else mix(tuned, parallel, weight)
+        if weight == 1:
+            return parallel
+        mixed = mix(tuned, parallel, weight)
+        for tower, layers in self.normalised.items():
+            a, b, both = (getattr(ports, tower) for ports in (tuned, parallel, mixed))
+            tokens = {layer: mix_normalised(a.tokens[layer], b.tokens[layer], weight) for layer in layers}
+            mixed = replace(mixed, **{tower: replace(both, tokens={**both.tokens, **tokens})})
+        return mixed
 
     def evaluation_weight(self, seen: bool) -> float:
         """ω that evaluation mixes with, on trained classes (`seen`) or on others."""
@@ -133,6 +148,22 @@ class DualPrompt(Prompt):
         if not seen:
             return self.new_weight
         return 1.0 if self.mode in ("converse", "released") else self.base_weight
+
+
+def mix_normalised(tuned: Tensor, parallel: Tensor, weight: float) -> Tensor:
+    """Rows (…, d) whose standardised values are mixed, ω and 1 − ω; mean and deviation are mixed beside them.
+
+    A LayerNorm that reads them sees the direction of the mixture of its two answers (it cannot be given the length).
+    At 0 and 1 they are the given rows.
+    """
+
+    def parts(rows: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        deviation, mean = torch.std_mean(rows, dim=-1, correction=0, keepdim=True)
+        deviation = deviation.clamp_min(torch.finfo(rows.dtype).tiny)
+        return (rows - mean) / deviation, mean, deviation
+
+    values, mean, deviation = (torch.lerp(a, b, weight) for a, b in zip(parts(tuned), parts(parallel), strict=True))
+    return mean + deviation * parts(values)[0]
 
 
 def _map_parameters(prompt: Prompt) -> set[str]:

@@ -209,10 +209,14 @@ class Parts:
     """The foreground and background of one batch; each is encoded when it is first asked for.
 
     The foreground is only a target and costs no backward pass; the background costs one in the second phase alone.
+
+    Attributes:
+        own: which rows of the batch these are: all, but for images that a sampler added.
     """
 
     def __init__(self, source: Decoupling, adapter: Adapter, batch: Batch) -> None:
         self.source, self.adapter, self.batch = source, adapter, batch
+        self.own: slice | Tensor = slice(None) if batch.added is None else ~batch.added
         self.rows: Tensor | None = None
         self.ports: Ports = Ports()
         self.out: Outputs | None = None
@@ -231,21 +235,25 @@ class Parts:
 
     @cached_property
     def labels(self) -> Tensor:
-        """(B,) labels; the adapter's own answer where there is none."""
+        """Labels of the rows `own`; the adapter's own answer where there is none."""
+        return self._labels[self.own]
+
+    @property
+    def _labels(self) -> Tensor:
         assert self.out is not None
         return torch.where(self.batch.labels >= 0, self.batch.labels, self.out.logits.argmax(dim=-1))
 
     @cached_property
     def masks(self) -> Tensor:
-        """(B, 1, R, R), 1 on the foreground."""
+        """(B, 1, R, R), 1 on the foreground; of the rows `own`."""
         assert self.out is not None
         if not self.batch.images.numel():
             raise ValueError(
                 "dapt: the images themselves are needed to mask them, but this run keeps only their embeddings. "
                 "Leave `views` out, and train on augmented images."
             )
-        score = self.out.logits.gather(1, self.labels[:, None]).squeeze(1)
-        return checked(self.source.masks(self.batch, score, self.rows), self.batch)
+        score = self.out.logits.gather(1, self._labels[:, None]).squeeze(1)
+        return checked(self.source.masks(self.batch, score, self.rows), self.batch)[self.own]
 
     def image_features(self, part: Literal["foreground", "background"], gradient: bool = False) -> Tensor:
         """Unit features (B, D) of one part of the images, encoded with the same sample of the prompt.
@@ -255,7 +263,7 @@ class Parts:
         kept = self.masks if part == "foreground" else 1 - self.masks
         clip, ports = self.adapter.clip, self.ports
         with torch.set_grad_enabled(gradient and torch.is_grad_enabled()):
-            views = clip.normalise(self.batch.images) * kept
+            views = clip.normalise(self.batch.images[self.own]) * kept
             embedding = clip.encode_image(views[:, None], ports.image)
             if ports.features is not None:
                 embedding = ports.features(embedding)

@@ -43,6 +43,12 @@ class Config:
         dpc_keep_host_losses: keep the host's regularisers beside the contrast that replaces its cross-entropy.
         dpc_start: "tuned" clones the tuned prompt, "fresh" starts where the host started.
         dpc_train_maps: let coupling maps (MaPLe) learn in the second stage.
+        dpc_factors: low-rank matrices begin the second stage "new", with a zero product on the merged tuned matrix,
+            or as a "clone" of the tuned factors on the tuned start, so that the change may reach rank 2 r.
+        dpc_mix: "raw" mixes tokens as they are. "ln" mixes what a block's first LayerNorm makes of them, where nothing
+            else reads them, so that of two tokens the longer one does not weigh more; with dpc_mode="paper" only.
+        dpc_pull_push: keep the pull-push term of dapt in the second stage, on the images of the batch and not on their
+            negatives. The other terms of dapt belong to the first stage.
         dpc_lr, dpc_batch_size, dpc_epochs: of the second stage; images per batch before negatives are added.
     """
 
@@ -55,6 +61,9 @@ class Config:
     dpc_keep_host_losses: bool = True
     dpc_start: Literal["tuned", "fresh"] = "tuned"
     dpc_train_maps: bool = False
+    dpc_factors: Literal["new", "clone"] = "new"
+    dpc_mix: Literal["raw", "ln"] = "raw"
+    dpc_pull_push: bool = False
     dpc_lr: float = 2e-3
     dpc_batch_size: int = 4
     dpc_epochs: int = 20
@@ -73,6 +82,8 @@ def build(recipe: Recipe, config: Config = Config()) -> Recipe:
         config.dpc_new_weight,
         fresh=config.dpc_start == "fresh",
         train_maps=config.dpc_train_maps,
+        clone_factors=config.dpc_factors == "clone",
+        normalised=_read_through_norm(adapter) if config.dpc_mix == "ln" else {},
     )
     if config.dpc_mode == "converse" and prompt.fresh and _bilinear(prompt, config):
         raise ValueError(
@@ -104,6 +115,7 @@ def build(recipe: Recipe, config: Config = Config()) -> Recipe:
             name="dpc",
             resize_first=host.resize_first,
             sampler=sampler,
+            masks=host.masks if config.dpc_pull_push else None,
             before=(_open, sampler.forget),
         )
     )
@@ -121,6 +133,8 @@ def _check_config(config: Config) -> None:
         ("dpc_sampler", config.dpc_sampler, (None, "paper", "released")),
         ("dpc_duplicates", config.dpc_duplicates, (None, "mask", "keep")),
         ("dpc_start", config.dpc_start, ("tuned", "fresh")),
+        ("dpc_factors", config.dpc_factors, ("new", "clone")),
+        ("dpc_mix", config.dpc_mix, ("raw", "ln")),
     ):
         if value not in known:
             raise ValueError(f"dpc: {name} must be one of {', '.join(filter(None, known))}, got {value!r}.")
@@ -131,6 +145,11 @@ def _check_config(config: Config) -> None:
         raise ValueError(
             f"dpc: mode {config.dpc_mode!r} scales the gradient by ω or 1 / ω, so dpc_base_weight must be above 0. "
             "Use dpc_mode='paper' for ω = 0."
+        )
+    if config.dpc_mix == "ln" and config.dpc_mode != "paper":
+        raise ValueError(
+            f"dpc: dpc_mix='ln' mixes in evaluation alone, but mode {config.dpc_mode!r} mixes raw tokens in training. "
+            "Use dpc_mode='paper'."
         )
 
 
@@ -169,13 +188,41 @@ def _negatives(config: Config, classes: int) -> int:
     return config.dpc_negatives
 
 
-def _objective(host: Stage, config: Config) -> WeightedLoss:
+def _read_through_norm(adapter: Adapter) -> dict[str, frozenset[int]]:
+    """Tower → layers whose tokens only a LayerNorm reads: they are dropped after their block.
+
+    The first image tokens pass one before their block; the first text tokens stand in the residual stream as they are.
+    """
+    ports, found = adapter.prompt(), {}
+    for name, tokens in (("text", ports.text.tokens), ("image", ports.image.tokens)):
+        last = len(getattr(adapter.clip, name).transformer) - 1 if tokens else -1
+        dropped = {layer for layer in tokens if layer + 1 in tokens or layer == last}
+        found[name] = frozenset(dropped - {0} if name == "text" else dropped | (tokens.keys() & {0}))
+    if not any(found.values()):
+        raise ValueError(
+            "dpc: dpc_mix='ln' is for tokens that a LayerNorm alone reads, deep ones and those of images, and this "
+            "host has none. Use dpc_mix='raw'."
+        )
+    return found
+
+
+def _objective(host: Stage, config: Config) -> Objective:
     duplicates = config.dpc_duplicates or ("keep" if config.dpc_mode == "released" else "mask")
     objective = _alone(host.objective)
     plain = getattr(objective, "fn", None) is cross_entropy
     kept = None if plain or not config.dpc_keep_host_losses else objective
     needs = frozenset() if kept is None else kept.needs
-    return WeightedLoss(hard_negative_contrast, needs, duplicates=duplicates, host=kept)
+    contrast = WeightedLoss(hard_negative_contrast, needs, duplicates=duplicates, host=kept)
+    if not config.dpc_pull_push:
+        return contrast
+    terms = host.objective
+    if not isinstance(terms, DecoupledLoss) or not terms.pull:
+        raise ValueError(
+            "dpc: dpc_pull_push keeps a term of dapt, and "
+            + ("it cannot act on this host." if isinstance(terms, DecoupledLoss) else "dapt is not joined.")
+            + " Leave it out, or use a method such as maple+dapt+dpc."
+        )
+    return DecoupledLoss(contrast, terms.pull, foreground=0.0, background=0.0, gate=1.0, margin=terms.margin)
 
 
 def _alone(objective: Objective | None) -> Any:

@@ -123,12 +123,14 @@ class HardNegatives:
         if not flat:
             return batch
         drawn, order, taken = pool(flat), [], len(batch)
+        together = Batch(
+            torch.cat([batch.images, drawn.images]),
+            torch.cat([batch.labels, drawn.labels]),
+            torch.cat([batch.index, drawn.index]),
+            None if batch.masks is None or drawn.masks is None else torch.cat([batch.masks, drawn.masks]),
+            torch.arange(taken + len(flat), device=batch.labels.device) >= taken,
+        )
         for i, positions in enumerate(chosen):
             order += [i, *range(taken, taken + len(positions))]
             taken += len(positions)
-        pick = torch.tensor(order, device=batch.labels.device)
-        return Batch(
-            torch.cat([batch.images, drawn.images])[pick],
-            torch.cat([batch.labels, drawn.labels])[pick],
-            torch.cat([batch.index, drawn.index])[pick],
-        )
+        return together[torch.tensor(order, device=batch.labels.device)]

@@ -144,3 +144,5 @@ def test_what_does_not_fold_is_refused(tiny_clip):
         to_published("vpt+bias", moved("vpt+bias", tiny_clip, bias_groups="split"))
     with pytest.raises(ValueError, match="maps cannot be mixed"):
         to_published("maple+dpc", moved("maple+dpc", tiny_clip, dpc_train_maps=True))
+    with pytest.raises(ValueError, match="no prompt of the host is that mixture"):
+        to_published("ivlp+dpc", moved("ivlp+dpc", tiny_clip, dpc_mix="ln"))

@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import pytest
 import torch
 
@@ -164,6 +166,34 @@ def test_before_dpc_the_terms_train_the_first_stage_only(tiny_clip, tmp_path):
     assert not recipe.stages[1].objective.needs
     run = fit(recipe, squares(), tmp_path, progress="silent")
     assert [set(line["parts"]) for line in run.metrics] == [{"ce", "pull_push"}, {"ce", "pull_push"}, {"contrast"}]
+
+
+def test_pull_push_stays_in_the_second_stage_where_asked_for(tiny_clip, batch):
+    """On the images of the batch, whose masks are found among those of all, and not on their negatives."""
+    recipe = halved("maple+dapt+dpc", tiny_clip, dpc_pull_push=True, dapt_pull=0.6, dapt_margin=1.0)
+    adapter, stage = recipe.adapter, recipe.stages[1]
+    for begin in stage.before:
+        begin(adapter)
+    order = torch.tensor([0, 2, 1])  # the middle one is a negative of the first
+    filled = replace(batch[order], added=torch.tensor([False, True, False]))
+    out = adapter.train()(filled, needs=stage.objective.needs)
+    loss, parts = stage.objective(out, filled, 0.99)
+    assert set(parts) == {"contrast", "pull_push"}
+    torch.testing.assert_close(loss, parts["contrast"] + 0.6 * parts["pull_push"])
+    views, image_tokens = tiny_clip.normalise(filled.images[[0, 2]]), adapter.prompt().image
+    unit = lambda x: torch.nn.functional.normalize(tiny_clip.encode_image(x[:, None], image_tokens)[:, 0], dim=-1)
+    half = HALF[:2]
+    torch.testing.assert_close(
+        parts["pull_push"], pull_push(unit(views), unit(views * half), unit(views * (1 - half)), 1.0)
+    )
+    gradient = torch.autograd.grad(parts["pull_push"], list(adapter.trainable().values()))
+    assert all(g.any() for g in gradient)
+
+
+def test_pull_push_in_the_second_stage_needs_a_term_that_acts(tiny_clip):
+    for method, sentence in (("maple+dpc", "dapt is not joined"), ("coop+dapt+dpc", "cannot act on this host")):
+        with pytest.raises(ValueError, match=sentence):
+            methods.build(method, tiny_clip, CLASS_NAMES, dpc_pull_push=True)
 
 
 def test_bad_masks_and_options_are_explained(tiny_clip, batch, tiny_resnet):

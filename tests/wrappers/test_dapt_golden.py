@@ -118,7 +118,7 @@ class Sliced:
 
     def __init__(self, out: Any, batch: Batch, scale: Any) -> None:
         self.parts, self.labels, self.scale = out.extras["decoupled"], batch.labels, scale
-        self.image_features = self.parts.image_features
+        self.image_features, self.own = self.parts.image_features, self.parts.own
         words = self.parts.background_text_features(out.image_features)
         self.texts = torch.cat([out.text_features[0], words[0]])
         self.logits = scale * out.image_features[:, 0] @ self.texts[:-SLICE].T

@@ -146,6 +146,11 @@ def test_given_masks_need_no_patches(tiny_resnet):
     assert recipe.stages[0].masks == "exact"
 
 
-def test_the_second_stage_of_dpc_asks_for_no_masks(tiny_clip):
-    recipe = build("maple+dpc+dapt", tiny_clip, NAMES, dapt_source="exact", dpc_negatives=2)
+def test_the_second_stage_of_dpc_asks_for_masks_only_if_pull_push_stays(tiny_clip, drawn, tmp_path):
+    options = {"dapt_source": "exact", "dpc_negatives": 2, "epochs": 1, "dpc_epochs": 1}
+    recipe = build("maple+dpc+dapt", tiny_clip, drawn.class_names, **options)
     assert [stage.masks for stage in recipe.stages] == ["exact", None]
+    recipe = build("maple+dpc+dapt", tiny_clip, drawn.class_names, dpc_pull_push=True, **options)
+    assert [stage.masks for stage in recipe.stages] == ["exact", "exact"]
+    run = fit(recipe, drawn, tmp_path / "run", progress="silent")
+    assert [set(line["parts"]) for line in run.metrics] == [{"ce", "pull_push"}, {"contrast", "pull_push"}]

@@ -8,6 +8,7 @@ from cliptune.batch import Batch
 from cliptune.clip.openai import OPENAI_CONFIGS
 from cliptune.params import LowRank
 from cliptune.prompts import Prompt
+from cliptune.prompts.dual import mix_normalised
 from cliptune.training import fit
 from tests.conftest import CLASS_NAMES
 from tests.training.support import NAMES, squares
@@ -114,6 +115,45 @@ def test_low_rank_restarts_on_the_merged_matrix(tiny_clip):
     assert torch.linalg.matrix_rank(change.detach(), atol=1e-5) == 2
 
 
+def test_cloned_factors_go_on_from_the_tuned_ones(tiny_clip):
+    """P' = P_0 + A' B' beside P = P_0 + A B, so that their difference may have rank 2 r."""
+    dual = methods.build("coop+rlp+dpc", tiny_clip, CLASS_NAMES, dpc_factors="clone").adapter.prompt
+    tuned = dual.tuned.layers[0]
+    tuned.left.data.normal_()
+    dual.open()
+    parallel = dual.parallel.layers[0]
+    for name in ("start", "left", "right"):
+        assert torch.equal(getattr(parallel, name), getattr(tuned, name))
+    parallel.left.data.normal_()
+    parallel.right.data.normal_()
+    change = dual.eval()().text.tokens[0].detach() - tuned.start
+    expected = 0.8 * tuned.left @ tuned.right + 0.2 * parallel.left @ parallel.right
+    torch.testing.assert_close(change, expected.detach(), rtol=1e-4, atol=1e-5)
+    assert torch.linalg.matrix_rank(change, atol=1e-5) == 2
+
+
+def test_mixing_after_the_norm_gives_no_weight_to_length(tiny_clip, images):
+    adapter = opened("ivlp+dpc", tiny_clip, depth_text=3, depth_image=2, dpc_mix="ln", dpc_base_weight=0.5).adapter
+    dual = adapter.eval().prompt
+    # 4 text blocks, 3 image blocks: tokens that new ones follow, or of the last block, are read by a norm only.
+    assert dual.normalised == {"text": {1}, "image": {0}}
+    before = adapter.logits(images)
+    with torch.no_grad():
+        for tower, layer in (("text", 1), ("image", 0)):
+            # A LayerNorm does not see this: twice as long, and moved by a constant.
+            value = dual.parallel.parts[tower].layers[layer].value
+            value.mul_(2).add_(0.3)
+    torch.testing.assert_close(adapter.logits(images), before, rtol=0.01, atol=0.1)
+    norm = tiny_clip.text.transformer.resblocks[1].ln_1
+    a, b = (part.parts["text"].layers[1].value for part in (dual.tuned, dual.parallel))
+    plain = torch.nn.functional.layer_norm
+    expected = plain((plain(a, (24,)) + plain(b, (24,))) / 2, (24,), norm.weight, norm.bias)
+    # But for the constant under the root, which counts where values are as small as at the start.
+    torch.testing.assert_close(norm(dual().text.tokens[1]), expected, rtol=0.0, atol=0.05)
+    for weight, part in ((0.0, a), (1.0, b)):
+        torch.testing.assert_close(mix_normalised(a, b, weight), part)
+
+
 @pytest.mark.parametrize("host", ["coop", "maple", "cocoop"])
 def test_negatives_follow_their_image_and_are_training_images(host, tiny_clip):
     recipe = methods.build(f"{host}+dpc", tiny_clip, CLASS_NAMES)
@@ -139,6 +179,7 @@ def test_negatives_follow_their_image_and_are_training_images(host, tiny_clip):
     batch = stage.sampler(adapter.train(), Batch(pictures[anchors], labels[anchors], anchors), pool)
     assert torch.equal(batch.images, pictures[batch.index])
     assert torch.equal(batch.labels, labels[batch.index])
+    assert batch.index[~batch.added].tolist() == anchors.tolist()
     first, second = (batch.index == 3).nonzero().item(), (batch.index == 10).nonzero().item()
     assert first == 0
     assert second > 1
@@ -222,6 +263,10 @@ def test_a_class_specific_prompt_speaks_of_trained_classes_only(tiny_clip):
         ({"dpc_negatives": 1}, "between 2 and the number of classes, 5, got 1"),
         ({"dpc_mode": "simple"}, "dpc_mode must be one of paper"),
         ({"dpc_mode": "converse", "dpc_base_weight": 0.0}, "must be above 0"),
+        ({"dpc_mix": "norm"}, "dpc_mix must be one of raw, ln"),
+        ({"dpc_mix": "ln", "dpc_mode": "released"}, "Use dpc_mode='paper'"),
+        ({"dpc_mix": "ln"}, "this host has none"),
+        ({"dpc_factors": "old"}, "dpc_factors must be one of new, clone"),
     ],
 )
 def test_bad_options_are_explained(options, sentence, tiny_clip):
