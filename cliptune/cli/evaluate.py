@@ -55,6 +55,7 @@ def evaluate(
         Print all numbers as JSON.
     """
     from cliptune.protocols.runs import class_set
+    from cliptune.protocols.transfer import CROSS, DOMAIN, note_target
     from cliptune.training import evaluate as score
     from cliptune.training import read_result
 
@@ -83,6 +84,9 @@ def evaluate(
     name = _name(data is not None, dataset.name, wanted, split)
     numbers = {"run": run, "data": dataset.name, "classes": wanted, "split": split, **evaluation.summary()}
     if split == "test":
+        if data is not None:
+            same = set(dataset.class_names) <= set(known.names)
+            note_target(result, name, DOMAIN if same else CROSS, dataset, adapter.classes)
         _enter(Path(run).expanduser(), result, name, evaluation.summary())
     if json:
         show_json(numbers)

@@ -6,7 +6,7 @@ import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Literal
 
-from cliptune.cli.show import remark, say
+from cliptune.cli.show import percent, remark, say
 from cliptune.cli.show import table as show_table
 from cliptune.cli.table_formats import TEXT_COLUMNS, as_csv, as_html, as_latex, as_markdown
 
@@ -21,13 +21,16 @@ def table(
     /,
     *,
     format: Literal["text", "md", "csv", "latex", "html"] = "text",
+    metric: Literal["accuracy", "macro_f1", "mean_per_class", "ece"] = "accuracy",
     compare: Literal["published"] | None = None,
 ) -> None:
     """Tabulate finished runs: mean ± standard deviation over seeds, one row per method and data set.
 
     Runs that differ in options, selection or split are never averaged; they get rows of their own that say what
-    differs. HM is the harmonic mean of the averaged base and new accuracies; the standard deviation is the
-    population's.
+    differs. HM is the harmonic mean of the averaged base and new accuracies, as the papers have it; "mean of HMs" is
+    the average of the harmonic means of what a row averages, which is lower: of its seeds, or in the row "average" of
+    its data sets. The standard deviation is the population's. What was trained on another data set stands apart, as
+    SOURCE → TARGET, with the average over the targets alone.
 
     Parameters
     ----------
@@ -35,13 +38,18 @@ def table(
         Folder that holds run folders, at any depth.
     format
         text for the terminal, md, csv (full precision), latex, html (a page of its own).
+    metric
+        accuracy (over images), macro_f1, mean_per_class (mean recall of the classes), ece (expected calibration error,
+        15 bins); all in %. `cliptune eval RUN --per-class` shows each class.
     compare
         published: below each row the numbers from the literature for the same method, protocol, data set, shots and
         backbone, with their source, whether they were read there or recalled, and how they were obtained.
     """
     from cliptune.protocols import collect, rows
 
-    made = rows(collect(runs))
+    if compare is not None and metric != "accuracy":
+        raise ValueError(f"--metric {metric}: published numbers are accuracies. Leave out --compare or --metric.")
+    made = rows(collect(runs, metric))
     if compare == "published":
         from cliptune.protocols.published import beside_published
 
@@ -76,20 +84,23 @@ def _columns(made: Sequence[Row]) -> list[str]:
 
 def _cells(made: Sequence[Row], names: Sequence[str]) -> tuple[list[str], list[list[str]]]:
     shows_hm = any(row.harmonic_mean is not None for row in made)
-    headers = ["method", "data", "shots", "seeds", *names, *(["HM"] if shows_hm else []), "learnables"]
+    averages_hm = any(row.mean_of_harmonic_means is not None for row in made if row.member_hms or len(row.seeds) > 1)
+    of = "" if not made or made[0].metric == "accuracy" else f" {made[0].metric.replace('_', ' ')}"
+    headers = ["method", "data", "shots", "seeds", *(f"{name}{of}" for name in names)]
+    headers += [*(["HM"] if shows_hm else []), *(["mean of HMs"] if averages_hm else []), "learnables"]
     compares, warns = any(row.source for row in made), any(row.caveats for row in made)
     headers += [*(["source", "known by"] if compares else []), *(["note"] if warns else [])]
     lines = []
     for row in made:
-        hm = row.harmonic_mean
         lines.append(
             [
                 row.method,
-                row.data,
+                row.place,
                 "all" if row.shots is None else str(row.shots),
                 ",".join(map(str, row.seeds)) or "–",
                 *(_number(row, name) for name in names),
-                *(["–" if hm is None else f"{hm:.2f}"] if shows_hm else []),
+                *([percent(row.harmonic_mean)] if shows_hm else []),
+                *([percent(row.mean_of_harmonic_means)] if averages_hm else []),
                 "–" if row.learnables is None else f"{row.learnables:,}",
                 *([row.source or "these runs", row.tag or "–"] if compares else []),
                 *(["; ".join(row.caveats)] if warns else []),

@@ -22,14 +22,18 @@ def as_csv(made: Sequence[Row], names: Sequence[str]) -> str:
     writer = csv.writer(file, lineterminator="\n")
     spread = [word for name in names for word in (name, f"{name}_std")]
     writer.writerow(
-        ["method", "data", "shots", "seeds", *spread, "harmonic_mean", "learnables", "source", "tag", "note"]
+        ["method", "data", "shots", "seeds", *spread, "harmonic_mean", "mean_of_harmonic_means", "learnables"]
+        + ["source", "tag", "note"]
     )
     for row in made:
         numbers = [value for name in names for value in (row.mean(name), row.std(name))]
-        shown = ["" if value is None else repr(value) for value in (*numbers, row.harmonic_mean, row.learnables)]
+        numbers += [row.harmonic_mean, row.mean_of_harmonic_means, row.learnables]
+        shown = ["" if value is None else repr(value) for value in numbers]
         note = "; ".join(row.caveats)
         shots = "all" if row.shots is None else row.shots
-        writer.writerow([row.method, row.data, shots, " ".join(map(str, row.seeds)), *shown, row.source, row.tag, note])
+        writer.writerow(
+            [row.method, row.place, shots, " ".join(map(str, row.seeds)), *shown, row.source, row.tag, note]
+        )
     return file.getvalue()
 
 
@@ -51,7 +55,7 @@ def as_latex(headers: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
 
 def _escaped(cell: str) -> str:
     text = "".join(_LATEX.get(sign, sign) for sign in cell)
-    return text.replace("±", r"$\pm$").replace("–", "--")
+    return text.replace("±", r"$\pm$").replace("–", "--").replace("→", r"$\to$")
 
 
 def as_html(headers: Sequence[str], lines: Sequence[Sequence[str]]) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -17,7 +17,14 @@ ACCURACY = {"base": "base", "new": "new", "accuracy": "test"}
 """The file's metric → our name of the evaluation; its third, "hm", is kept as printed."""
 
 _VISUAL = ("few_shot_vr",)
-_PROTOCOLS = {"base": ("base_to_new",), "all": ("few_shot", "zero_shot", *_VISUAL)}
+_TRANSFERS = ("cross_dataset", "domain_generalization")
+_PROTOCOLS = {
+    "base": ("base_to_new",),
+    "all": ("few_shot", "zero_shot", *_VISUAL, *_TRANSFERS),
+    "cross": ("cross_dataset",),
+    "domains": ("domain_generalization",),
+}
+_SOURCE = "ImageNet"
 _TAGS = ("read", "recalled", "digest", "derived")
 _NAMES = {"clip": "zeroshot", "deepvisionprompting": "vpt", "daptg": "dapt+maple", "dapts": "dapt+maple"}
 
@@ -68,7 +75,7 @@ def published_rows() -> tuple[Row, ...]:
             found[key] = Row(
                 AVERAGE if mean else number.dataset,
                 f"{number.method} (published)",
-                int(number.shots) if number.shots.isdigit() else None,
+                _shots(number.shots),
                 None,
                 (),
                 host=number.method,
@@ -144,7 +151,10 @@ def _caveats(number: Number) -> tuple[str, ...]:
 
 
 def _comparable(ours: Row, theirs: Row) -> bool:
-    if theirs.trained not in _PROTOCOLS.get(ours.trained, ()) or theirs.backbone != ours.backbone:
+    asked = ours.protocol or ours.trained
+    if theirs.trained not in _PROTOCOLS.get(asked, ()) or theirs.backbone != ours.backbone:
+        return False
+    if ours.protocol and (_title(ours.trained_on) != _SOURCE or ours.trained != "all"):
         return False
     if _spelling(theirs.host) != _spelling(ours.host):
         return False
@@ -153,9 +163,11 @@ def _comparable(ours: Row, theirs: Row) -> bool:
         return False
     if (theirs.data == AVERAGE) != (ours.data == AVERAGE):
         return False
+    # What a transfer starts from is trained and scored as a few-shot run is.
+    is_source = theirs.trained in _TRANSFERS and not ours.protocol
     if ours.data == AVERAGE:
-        return {_title(name) for name in ours.members} == _members(theirs)
-    return theirs.data == _title(ours.data)
+        return not is_source and {_title(name) for name in ours.members} == _members(theirs)
+    return theirs.data == (f"{_title(ours.data)} (source)" if is_source else _title(ours.data))
 
 
 def _spelling(method: str) -> str:
@@ -172,7 +184,12 @@ def _title(name: str) -> str:
 
 
 def _members(average: Row) -> set[str]:
-    """The data sets of a published average over eleven."""
-    eleven: Sequence[str] = groups_of_data()["all11"].members
-    titles = {_title(name) for name in eleven}
-    return (titles - {"ImageNet"}) | {"RESISC45"} if average.trained in _VISUAL else titles
+    """The data sets of a published average."""
+    names = {"cross_dataset": "cross10", "domain_generalization": "shifts4", "few_shot_vr": "vr11"}
+    return {_title(name) for name in groups_of_data()[names.get(average.trained, "all11")].members}
+
+
+def _shots(text: str) -> int | None:
+    """ "16" or "16 (ImageNet)"; None where unlabelled images or a teacher stand beside them."""
+    number, _, place = text.partition(" ")
+    return int(number) if number.isdigit() and place in ("", f"({_SOURCE})") else None

@@ -15,11 +15,13 @@ from cliptune.training import read_config
 from cliptune.training.run_folder import CONFIG_FILE, RESULT
 
 AVERAGE = "average"
+METRICS = ("accuracy", "macro_f1", "mean_per_class", "ece")
+"""What an evaluation measures, in %."""
 
 
 @dataclass(frozen=True)
 class Finished:
-    """A finished run.
+    """A finished run, as far as it was scored on one data set.
 
     Args:
         folder: where it lies.
@@ -28,10 +30,13 @@ class Finished:
         trained: "all", "base" or "new": the classes it was trained on.
         shots: images per class; None for all.
         learnables: values learned.
-        scores: evaluation → accuracy in %.
+        scores: evaluation → what is tabulated, in %.
         settings: whatever else decides the numbers, as text by name: options, selection, split, precision, …
         caveats: what a reader of the numbers should know: how the epoch was chosen if not the last one, images or
             models from outside.
+        trained_on: data set that it was trained on; "" if it is `data` itself.
+        protocol: of such a transfer: "cross" or "domains".
+        metric: one of `METRICS`.
     """
 
     folder: Path
@@ -45,6 +50,9 @@ class Finished:
     scores: Mapping[str, float]
     settings: Mapping[str, str]
     caveats: tuple[str, ...] = ()
+    trained_on: str = ""
+    protocol: str = ""
+    metric: str = "accuracy"
 
 
 @dataclass
@@ -56,11 +64,13 @@ class Row:
         method: with what tells this row from others of the same method, as in "coop (n_ctx=16)".
         shots, learnables: as in `Finished`; None where they differ, as in averages.
         seeds: ascending.
-        scores: evaluation → accuracy in % for each seed, in the order of `seeds`; for an average one value: the mean
-            over data sets of the means over seeds.
+        scores: evaluation → % for each seed, in the order of `seeds`; for an average one value: the mean over data
+            sets of the means over seeds.
         host: the method without the words in brackets.
         backbone, trained: as in `Finished`.
+        trained_on, protocol, metric: as in `Finished`.
         members: of an average, the data sets.
+        member_hms: of an average, their harmonic means.
         caveats: as in `Finished`.
         source, tag: of published numbers, where they stand and whether they were "read" there or "recalled".
         printed_hm: of published numbers, the harmonic mean as printed.
@@ -75,11 +85,23 @@ class Row:
     host: str = ""
     backbone: str = ""
     trained: str = ""
+    trained_on: str = ""
+    protocol: str = ""
+    metric: str = "accuracy"
     members: tuple[str, ...] = ()
+    member_hms: tuple[float, ...] = ()
     caveats: tuple[str, ...] = ()
     source: str = ""
     tag: str = ""
     printed_hm: float | None = None
+
+    @property
+    def place(self) -> str:
+        """The data set; for a transfer, where from and where to."""
+        if not self.trained_on:
+            return self.data
+        many = f"average of {len(self.members)} {'domains' if self.protocol == 'domains' else 'targets'}"
+        return f"{self.trained_on} → {many if self.data == AVERAGE else self.data}"
 
     def mean(self, name: str) -> float | None:
         """Mean over seeds in %; None if it was not measured for each of them."""
@@ -92,23 +114,35 @@ class Row:
 
     @property
     def harmonic_mean(self) -> float | None:
-        """Of the averaged base and new accuracies, as the field reports it (not the mean of harmonic means)."""
+        """Of the averaged base and new accuracies, as the field reports it; of calibration errors there is none."""
         if self.printed_hm is not None:
             return self.printed_hm
         base, new = self.mean("base"), self.mean("new")
-        return None if base is None or new is None else harmonic_mean(base, new)
+        return None if base is None or new is None or self.metric == "ece" else harmonic_mean(base, new)
+
+    @property
+    def mean_of_harmonic_means(self) -> float | None:
+        """Average of the harmonic means of what the row averages: seeds, or for an average data sets."""
+        if self.member_hms:
+            return statistics.fmean(self.member_hms)
+        if self.harmonic_mean is None or not self.seeds:
+            return None
+        return statistics.fmean(map(harmonic_mean, self.scores["base"], self.scores["new"]))
 
 
-def collect(folder: str | Path) -> list[Finished]:
-    """All finished runs in and below a folder, sorted by path.
+def collect(folder: str | Path, metric: str = "accuracy") -> list[Finished]:
+    """All finished runs in and below a folder, sorted by path; of a transfer the source, then each target.
 
-    Raises: FileNotFoundError if there is none; ValueError if a result is not readable.
+    Args:
+        metric: what is tabulated, one of `METRICS`.
+    Raises: FileNotFoundError if there is none; ValueError if a result is not readable, or for an unknown metric.
     """
+    if metric not in METRICS:
+        raise ValueError(f"Table: metric must be one of {', '.join(METRICS)}, got {metric!r}.")
     folder = Path(folder).expanduser()
     if not folder.is_dir():
         raise FileNotFoundError(f"Runs folder {folder}: expected a folder with runs in it, found none. Check the path.")
-    found = [_finished(path.parent) for path in sorted(folder.glob(f"**/{RESULT}"))]
-    runs = [run for run in found if run is not None]
+    runs = [run for path in sorted(folder.glob(f"**/{RESULT}")) for run in _finished(path.parent, metric)]
     if not runs:
         started = len(list(folder.glob(f"**/{CONFIG_FILE}")))
         hint = f" {started} runs in it are not finished or were never scored." if started else ""
@@ -117,7 +151,8 @@ def collect(folder: str | Path) -> list[Finished]:
 
 
 def rows(runs: Iterable[Finished]) -> list[Row]:
-    """Rows by data set and method; where more than one data set is complete, their average follows.
+    """Rows by data set and method; where more than one data set is complete, their average follows. What was trained on
+    another data set comes after that, with averages of its own over its targets.
 
     Runs of the same method that differ in options, selection, split or backbone become rows of their own, named by
     what differs, so that no row silently mixes them.
@@ -126,18 +161,28 @@ def rows(runs: Iterable[Finished]) -> list[Row]:
     """
     groups: dict[tuple[Any, ...], list[Finished]] = {}
     for run in runs:
-        key = (run.data, run.method, run.shots, run.trained, run.backbone, tuple(sorted(run.settings.items())))
+        key = (*_kin(run), run.shots, run.trained, run.backbone, tuple(sorted(run.settings.items())))
         groups.setdefault(key, []).append(run)
     made = []
-    for key, group in groups.items():
-        siblings = [other[0] for other in groups.values() if (other[0].data, other[0].method) == key[:2]]
+    for group in groups.values():
+        siblings = [other[0] for other in groups.values() if _kin(other[0]) == _kin(group[0])]
         made.append(_row(group, _label(group[0], siblings)))
     made.sort(key=lambda row: row.data)
-    return made + averages(made)
+    blocks: dict[tuple[str, str], list[Row]] = {}
+    for row in made:
+        blocks.setdefault((row.trained_on, row.protocol), []).append(row)
+    return [row for _, block in sorted(blocks.items()) for row in block + averages(block)]
 
 
-def _finished(folder: Path) -> Finished | None:
-    """The run in a folder, or None if it has no scores or no data set (a converted checkpoint)."""
+def _kin(run: Finished) -> tuple[str, ...]:
+    """What rows have in common that are told apart by words in brackets."""
+    return run.trained_on, run.protocol, run.data, run.method
+
+
+def _finished(folder: Path, metric: str) -> list[Finished]:
+    """The run in a folder, once for its own data and once for each transfer; empty without scores or a data set, as
+    for a converted checkpoint.
+    """
     path = folder / RESULT
     try:
         result = json.loads(path.read_text(encoding="utf-8"))
@@ -146,7 +191,7 @@ def _finished(folder: Path) -> Finished | None:
     evaluations = result.get("evaluations") if isinstance(result, dict) else None
     data = result.get("data") if isinstance(result, dict) else None
     if not evaluations or not data:
-        return None
+        return []
     config = read_config(folder)
     sampling = data.get("sampling") or {}
     settings = {f"{name}": json.dumps(value) for name, value in (config.get("options") or {}).items()}
@@ -161,7 +206,7 @@ def _finished(folder: Path) -> Finished | None:
         "fraction": json.dumps(sampling.get("fraction")),
         "kept by": json.dumps(sampling.get("selection")),
     }
-    return Finished(
+    run = Finished(
         folder,
         result["method"],
         data["name"],
@@ -170,10 +215,38 @@ def _finished(folder: Path) -> Finished | None:
         data["classes"],
         sampling.get("shots"),
         result["learnables"],
-        {name: numbers["accuracy"] for name, numbers in evaluations.items()},
+        {name: numbers[metric] for name, numbers in evaluations.items() if "/" not in name},
         settings,
         _caveats(result["flags"]),
+        metric=metric,
     )
+    scores = {name: numbers[metric] for name, numbers in evaluations.items() if "/" in name}
+    return [*([run] if run.scores else []), *_transfers(run, scores, result.get("targets") or {})]
+
+
+def _transfers(run: Finished, scores: Mapping[str, float], notes: Mapping[str, Mapping[str, Any]]) -> list[Finished]:
+    """The run on the data of its evaluations "DATA/test"; what nothing is noted of was scored by hand."""
+    found: dict[tuple[str, ...], Finished] = {}
+    for name, value in scores.items():
+        place, _, part = name.rpartition("/")
+        note = notes.get(name, {})
+        settings = {
+            **run.settings,
+            "target split": str(note.get("split_sha256", ""))[:8],
+            "target template": str(note.get("template", "")),
+        }
+        for protocol in note.get("protocols", ["cross"]):
+            key = (place, protocol, *settings.values())
+            known = found[key].scores if key in found else {}
+            found[key] = replace(
+                run,
+                data=place,
+                trained_on=run.data,
+                protocol=protocol,
+                scores={**known, part: value},
+                settings=settings,
+            )
+    return list(found.values())
 
 
 def _caveats(flags: Mapping[str, Any]) -> tuple[str, ...]:
@@ -224,6 +297,9 @@ def _row(group: Sequence[Finished], label: str) -> Row:
         host=first.method,
         backbone=first.backbone,
         trained=first.trained,
+        trained_on=first.trained_on,
+        protocol=first.protocol,
+        metric=first.metric,
         caveats=tuple(dict.fromkeys(words for run in group for words in run.caveats)),
     )
     for name in dict.fromkeys(name for run in group for name in run.scores):
@@ -242,6 +318,8 @@ def averages(made: Sequence[Row]) -> list[Row]:
         if len(own) != len(sets):
             continue
         average = replace(own[0], data=AVERAGE, learnables=None, seeds=(), scores={}, members=tuple(sets))
+        hms = [row.harmonic_mean for row in own]
+        average.member_hms = tuple(hm for hm in hms if hm is not None) if None not in hms else ()
         average.caveats = tuple(dict.fromkeys(words for row in own for words in row.caveats))
         for name in own[0].scores:
             means = [row.mean(name) for row in own]

@@ -149,6 +149,30 @@ def test_table_as_a_page_says_how_the_epoch_was_chosen_and_escapes_names(cli, tr
     assert "<td>&lt;b&gt;&amp;</td>" in page
 
 
+def test_what_is_scored_on_other_data_is_a_row_below_its_source(cli, train, photos, tmp_path):
+    train("runs/a")
+    other = tmp_path / "others"
+    photos.rename(other)
+    assert cli("eval", "runs/a", "--data", other).code == 0
+    note = json.loads(Path("runs/a/result.json").read_text())["targets"]["others/test"]
+    assert note["protocols"] == ["cross"]
+    lines = list(csv.DictReader(io.StringIO(cli("table", "runs", "--format", "csv").out)))
+    source = json.loads(Path("runs/a/result.json").read_text())["data"]["name"]
+    assert [line["data"] for line in lines] == [source, f"{source} → others"]
+    assert rf"{source} $\to$ others" in cli("table", "runs", "--format", "latex").out
+
+
+def test_table_of_another_metric_says_so(cli, train):
+    train("runs/a")
+    ece = json.loads(Path("runs/a/result.json").read_text())["evaluations"]["test"]["ece"]
+    shown = cli("table", "runs", "--format", "md", "--metric", "ece").out
+    assert "| test ece |" in shown
+    assert f"| {ece:.2f} |" in shown
+    mixed = cli("table", "runs", "--metric", "ece", "--compare", "published")
+    assert mixed.code == 2
+    assert "published numbers are accuracies" in mixed.err
+
+
 def test_table_refuses_the_same_run_twice(cli, train):
     train("runs/a")
     train("runs/b")

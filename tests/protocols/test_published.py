@@ -122,6 +122,27 @@ def test_an_average_is_compared_only_over_the_same_data_sets():
     assert beside_published([row("maple", AVERAGE, members=tuple(eleven[:-1]))])[1:] == []
 
 
+def test_a_transfers_targets_average_and_source_stand_beside_the_published_ones():
+    def target(data, protocol, **more):
+        transfer = {"trained": "all", "trained_on": "imagenet", "protocol": protocol, "scores": {"test": [50.0]}}
+        return row("maple", data, **{**transfer, **more})
+
+    def values(ours):
+        return [(found.data, found.mean("test")) for found in beside_published([ours])[1:] if found.host == "MaPLe"]
+
+    assert values(target("dtd", "cross")) == [("DTD", 46.49)]
+    assert values(target("imagenet_a", "domains")) == [("ImageNet-A", 50.90)]
+    assert values(target("dtd", "domains")) == values(target("dtd", "cross", shots=4)) == []
+    assert values(target("dtd", "cross", trained_on="caltech101")) == []
+    ten, four = (groups_of_data()[group].members for group in ("cross10", "shifts4"))
+    assert values(target(AVERAGE, "cross", members=ten)) == [(AVERAGE, 66.30)]
+    assert values(target(AVERAGE, "domains", members=four)) == [(AVERAGE, 60.27)]
+    assert values(target(AVERAGE, "cross", members=ten[1:])) == []
+    source = values(target("imagenet", "", trained_on=""))
+    assert ("ImageNet (source)", 70.72) in source
+    assert values(target(AVERAGE, "", trained_on="", members=ten)) == []  # few-shot over ten sets is no transfer
+
+
 def test_what_flatters_a_published_number_is_said():
     kd = beside_published([row("promptkd")])[1]
     assert "transductive" in kd.caveats

@@ -40,6 +40,53 @@ def test_the_average_row_is_over_data_sets_and_only_of_methods_that_have_all():
     assert average.std("base") is None
 
 
+def test_the_mean_of_harmonic_means_is_told_from_that_of_the_means():
+    scores = {"a": [(80.0, 60.0), (90.0, 40.0)], "b": [(50.0, 50.0), (30.0, 70.0)]}
+
+    def hm(base, new):
+        return 2 * base * new / (base + new)
+
+    found = rows(
+        run(data=data, seed=seed, scores={"base": base, "new": new})
+        for data, pairs in scores.items()
+        for seed, (base, new) in enumerate(pairs, 1)
+    )
+    a, b, average = found
+    assert a.mean_of_harmonic_means == pytest.approx((hm(80, 60) + hm(90, 40)) / 2)
+    assert (a.harmonic_mean, b.harmonic_mean) == (pytest.approx(hm(85, 50)), pytest.approx(hm(40, 60)))
+    assert average.harmonic_mean == pytest.approx(hm((85 + 40) / 2, (50 + 60) / 2))
+    assert average.mean_of_harmonic_means == pytest.approx((hm(85, 50) + hm(40, 60)) / 2)
+    assert rows([run(metric="ece")])[0].harmonic_mean is None
+
+
+def on(target: str, protocol: str = "cross", **more) -> Finished:
+    """A run on the data set "src", scored on another."""
+    more = {"scores": {"test": 50.0}, **more}
+    return run(data=target, trained="all", trained_on="src", protocol=protocol, **more)
+
+
+def test_targets_stand_apart_from_their_source_with_an_average_of_their_own():
+    source = [run(data=data, trained="all", scores={"test": 90.0}) for data in ("src", "other")]
+    targets = [on("x"), on("y", scores={"test": 70.0}), on("x", "domains"), on("z", "domains"), on("x", seed=2)]
+    found = [(row.place, row.seeds, row.mean("test")) for row in rows([*targets, *source])]
+    assert found == [
+        ("other", (1,), 90),
+        ("src", (1,), 90),
+        ("average", (), 90),
+        ("src → x", (1, 2), 50),
+        ("src → y", (1,), 70),
+        ("src → average of 2 targets", (), 60),
+        ("src → x", (1,), 50),
+        ("src → z", (1,), 50),
+        ("src → average of 2 domains", (), 50),
+    ]
+
+
+def test_targets_of_different_pictures_are_kept_apart():
+    found = rows([on("x", settings={"target split": "ab"}), on("x", seed=2, settings={"target split": "cd"})])
+    assert [row.method for row in found] == ["coop (target split=ab)", "coop (target split=cd)"]
+
+
 @pytest.mark.parametrize(
     ("other", "labels"),
     [
@@ -81,6 +128,26 @@ def test_runs_are_collected_at_any_depth(tiny_clip, dataset, tmp_path):
     (tmp_path / "one" / "result.json").write_text("{")
     with pytest.raises(ValueError, match="not readable JSON"):
         collect(tmp_path)
+
+
+def test_a_transfers_run_is_a_row_for_each_target(tiny_clip, dataset, tmp_path):
+    from dataclasses import replace
+
+    from cliptune.protocols import domain_generalization
+
+    targets = [replace(dataset, name=name) for name in ("drawn", "seen/at night")]
+    out = {"out": tmp_path / "run", "progress": "silent"}
+    result = domain_generalization("zeroshot", tiny_clip, dataset, targets, shots=2, **out)
+    source, drawn, night = collect(tmp_path)
+    assert (source.data, source.trained_on, list(source.scores)) == ("images", "", ["test"])
+    assert (drawn.data, drawn.trained_on, drawn.protocol) == ("drawn", "images", "domains")
+    assert night.data == "seen/at night"
+    assert drawn.settings["target split"] == dataset.split_sha256[:8]
+    measured = result["evaluations"]["drawn/test"]
+    for metric in ("accuracy", "macro_f1", "mean_per_class", "ece"):
+        assert collect(tmp_path, metric)[1].scores == {"test": measured[metric]}
+    with pytest.raises(ValueError, match="metric must be one of accuracy"):
+        collect(tmp_path, "speed")
 
 
 def test_no_runs_is_a_sentence(tmp_path):
