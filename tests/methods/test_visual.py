@@ -133,6 +133,33 @@ def test_one_pattern_and_even_weights_are_ar_with_averaged_scores(tiny_clip, ima
     torch.testing.assert_close(out.logits, out.similarity[:, 0].view(3, len(CLASS_NAMES), -1).mean(-1))
 
 
+def test_equal_patterns_are_one_pattern_whatever_the_partition(tiny_clip, images):
+    """DVP-cse with all patterns equal, by three partitions: as given, in another order, and not at all."""
+    causes = ("shape", "colour", "size", "place")
+    shared = methods.build("dvp_cse", tiny_clip, described(), decoupled=False).adapter
+    torch.nn.init.normal_(shared.prompt.program.value)
+    expected = shared.logits(images)
+    for order in (causes, causes[::-1]):
+        split = methods.build("dvp_cse", tiny_clip, described(causes=order)).adapter
+        split.prompt.program.value.data.copy_(shared.prompt.program.value.data.repeat(4, 1))
+        torch.testing.assert_close(split.logits(images), expected, rtol=1e-4, atol=1e-4)
+
+
+def test_a_matrix_of_other_classes_is_refused(tiny_clip):
+    two = methods.build("dvp_cse", tiny_clip, ClassSet(CLASS_NAMES[:2], descriptions=sentences())).adapter
+    all_classes = methods.build("dvp_cse", tiny_clip, described()).adapter
+    with pytest.raises(ValueError, match=r"head\.weight must have shape \(5, 16\), got \(2, 16\)"):
+        all_classes.load_learnables(two.learnables())
+
+
+def test_fewer_descriptions_than_wanted_are_repeated_and_said_or_refused(tiny_clip):
+    with pytest.warns(UserWarning, match="5 of 5 classes have fewer than m = 6 usable sentences"):
+        adapter = methods.build("dvp_cse", tiny_clip, described(), m=6).adapter
+    assert adapter.texts.blocks.shape == (5, 4 * 6)
+    with pytest.raises(ValueError, match="Lower m, add sentences, or allow replacement"):
+        methods.build("dvp_cse", tiny_clip, described(), m=6, replacement="never")
+
+
 def test_dvp_cls_keeps_its_clusters_with_the_learnables(tiny_clip, images):
     adapter = trained(methods.build("dvp_cls", tiny_clip, described()), images)
     saved = adapter.learnables()
