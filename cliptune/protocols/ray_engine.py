@@ -71,7 +71,8 @@ class RayEngine:
 
     def _outcomes(self, ray: Any, cells: Sequence[Cell]) -> Iterator[Outcome]:
         threads = max(1, int(self.cpus_per_run))
-        task = ray.remote(_work).options(num_cpus=self.cpus_per_run, num_gpus=self.gpus_per_run, max_retries=RETRIES)
+        reserved = {"num_cpus": self.cpus_per_run, "num_gpus": self.gpus_per_run, "max_retries": RETRIES}
+        task = ray.remote(_work)
         waiting = Waiting(cells)
         under_way: dict[Any, Cell] = {}
         try:
@@ -79,8 +80,8 @@ class RayEngine:
                 while (cell := waiting.take()) is not None:
                     # Where a node does not see this folder, the run would be lost on it.
                     cell.folder.mkdir(parents=True, exist_ok=True)
-                    asked = task.options(name=cell.title).remote(self._on_a_node(cell), threads, os.getcwd())
-                    under_way[asked] = cell
+                    named = task.options(name=cell.title, **reserved)
+                    under_way[named.remote(self._on_a_node(cell), threads, os.getcwd())] = cell
                 answered, _ = ray.wait(list(under_way))
                 for asked in answered:
                     cell = under_way.pop(asked)
