@@ -220,6 +220,10 @@ def test_validation_selects_the_first_best_epoch(tiny_clip, tmp_path):
 def test_selection_on_test_images_is_labelled(tiny_clip):
     run = fit(recipe(tiny_clip), squares(), select="oracle", progress="silent")
     assert run.result["flags"]["selection"] == "oracle"
+    data, (selected,) = squares(), run.result["selected"]
+    assert selected["accuracy"] == evaluate(run.adapter, data.test).accuracy
+    last = fit(recipe(tiny_clip), data, progress="silent").adapter
+    assert selected["accuracy"] >= evaluate(last, data.test).accuracy
 
 
 @pytest.mark.parametrize(
