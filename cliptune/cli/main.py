@@ -26,6 +26,7 @@ from cliptune.cli import (
     table,
     train,
 )
+from cliptune.cli.released_commands import in_our_words
 from cliptune.version import __version__
 
 BAD_INPUT, INTERRUPTED = 2, 130
@@ -98,7 +99,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         with warnings.catch_warnings():
             warnings.showwarning = _remark  # type: ignore[assignment]  # takes all that the original takes
-            code = app(words, exit_on_error=False, print_error=False, result_action="return_value")
+            code = 0
+            for command in in_our_words(words):
+                code = app(command, exit_on_error=False, print_error=False, result_action="return_value") or code
         sys.stdout.flush()
     except CycloptsError as error:
         return _fail(_of_command_line(error, words), debug)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
@@ -124,13 +125,12 @@ def _case(
 
 
 def _written(options: Mapping[str, Any]) -> str:
-    """Options as `--set` takes them; "nothing to set" for none."""
-    return "  ".join(f"{name}={written(value)}" for name, value in options.items()) or "nothing to set"
+    """Options as one types them after `--set`; "nothing to set" for none."""
+    return "  ".join(f"{name}={shlex.quote(spelled(value))}" for name, value in options.items()) or "nothing to set"
 
 
-def written(value: Any) -> str:
+def spelled(value: Any) -> str:
     """A value as `--set` reads it."""
     if isinstance(value, (list, tuple)):
-        value = ",".join(map(str, value))
-    text = str(value).lower() if isinstance(value, bool) else str(value)
-    return f"'{text}'" if not text or " " in text else text
+        return ",".join(map(str, value))
+    return str(value).lower() if isinstance(value, bool) else str(value)

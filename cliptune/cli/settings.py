@@ -60,7 +60,7 @@ def resolve(
     """
     from cliptune.methods import published_options
 
-    hints = _hints(method)
+    hints, own = _hints(method), _own_hints(method)
     published = published_options(method, recipe, shots, data=data, backbone=backbone) if recipe else {}
     wanted: dict[str, Any] = dict(published)
     if file is not None:
@@ -75,7 +75,7 @@ def resolve(
     for name, value in wanted.items():
         if name not in hints:
             raise ValueError(_unknown(name, method, hints))
-        chosen = settings.training if name in TRAINING else settings.options
+        chosen = settings.training if name in TRAINING and name not in own else settings.options
         chosen[name] = typed(value, hints[name], name)
     return settings
 
@@ -181,15 +181,20 @@ def _spoken(kind: Any) -> str:
 
 def _hints(method: str) -> dict[str, Any]:
     """Name → type of everything that may be set for a method."""
-    from cliptune.methods.registry import find
     from cliptune.training import fit
 
-    modules = [find(part.strip()) for part in method.split("+")]
     fit_hints = get_type_hints(fit)
-    hints = {name: fit_hints[name] for name in TRAINING}
-    for module in modules:
-        hints |= get_type_hints(module.Config)
-    return {**hints, "template": str, "descriptions": str}
+    return {**{name: fit_hints[name] for name in TRAINING}, **_own_hints(method)}
+
+
+def _own_hints(method: str) -> dict[str, Any]:
+    """Name → type of the options of a method, which go before what the training calls by the same name."""
+    from cliptune.methods.registry import find
+
+    hints = {"template": str, "descriptions": str}
+    for part in method.split("+"):
+        hints |= get_type_hints(find(part.strip()).Config)
+    return hints
 
 
 def _unknown(name: str, method: str, hints: Mapping[str, Any]) -> str:

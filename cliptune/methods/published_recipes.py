@@ -76,20 +76,18 @@ def recipes_of(name: str) -> Mapping[str, tuple[Entry, ...]]:
 
     Raises: ValueError for an unknown name, or for a file with unknown keys, options or values of the wrong type.
     """
-    path = _file(name)
-    if not path.is_file():
-        return {}
-    return read_recipes(path.read_text(encoding="utf-8"), name)
+    path = data_file(name)
+    return read_recipes(path.read_text(encoding="utf-8"), name) if path.is_file() else {}
 
 
 def read_recipes(text: str, name: str) -> dict[str, tuple[Entry, ...]]:
     """The entries in the text of a data file. Args and errors as of `recipes_of`."""
-    where = _file(name).name
+    where = data_file(name).name
     try:
         content = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
         raise ValueError(f"{where}: expected TOML, but {error}") from error
-    content.pop("released", None)  # names in the released code, which `released_names` reads
+    content.pop("released", None)  # for `released_settings`
     for protocol, entries in content.items():
         if protocol not in PROTOCOLS or not isinstance(entries, list):
             raise ValueError(f"{where}: expected [[{']], [['.join(PROTOCOLS)}]] or [released], got {protocol!r}.")
@@ -166,7 +164,8 @@ def _data_name(data: str | None) -> str | None:
     return named or (found.name if found is not None else data)
 
 
-def _file(name: str) -> Path:
+def data_file(name: str) -> Path:
+    """Where the data file of a method or add-on lies, if it has one."""
     return Path(str(find(name).__file__)).with_suffix(".toml")
 
 

@@ -1,0 +1,228 @@
+"""Command lines as the field's released code takes them."""
+
+from __future__ import annotations
+
+import json
+import shlex
+from pathlib import Path
+
+import pytest
+
+from cliptune.cli.released_commands import in_our_words
+from cliptune.methods import names
+from cliptune.methods.published_recipes import PROTOCOLS
+from cliptune.methods.registry import find
+from cliptune.methods.released_settings import released, released_trainers
+
+MAPLE = "configs/trainers/MaPLe/vit_b16_c2_ep5_batch4_2ctx.yaml"
+FILES = {
+    "configs/datasets/caltech101.yaml": 'DATASET:\n  NAME: "Caltech101"\n',
+    MAPLE: """
+DATALOADER: {TRAIN_X: {BATCH_SIZE: 4}, TEST: {BATCH_SIZE: 100}, NUM_WORKERS: 8}
+INPUT:
+  SIZE: (224, 224)
+  INTERPOLATION: "bicubic"
+  TRANSFORMS: ["random_resized_crop", "random_flip", "normalize"]
+OPTIM: {NAME: "sgd", LR: 0.0035, MAX_EPOCH: 5, LR_SCHEDULER: "cosine", WARMUP_EPOCH: 1, WARMUP_CONS_LR: 1e-5}
+TRAIN: {PRINT_FREQ: 20}
+MODEL: {BACKBONE: {NAME: "ViT-B/16"}}
+TRAINER: {MAPLE: {N_CTX: 2, CTX_INIT: "a photo of a", PREC: "fp16", PROMPT_DEPTH: 9}}
+""",
+    "coop.yaml": "OPTIM: {LR: 0.002, MAX_EPOCH: 200, NAME: adam}\nTRAINER: {COOP: {CTX_INIT: a_photo_of_a}}\n",
+    "kgcoop.yaml": "TRAINER: {COOP: {CTX_INIT: True}}\n",
+    "dpc.yaml": """
+DATALOADER: {TRAIN_X: {BATCH_SIZE: 8}}
+OPTIM: {LR: 0.0035, MAX_EPOCH: 10}
+MODEL: {BACKBONE: {NAME: "ViT-B/16"}}
+SPLE: {STACK: {MODE: converse, WEIGHT: 0.2, WEIGHT_FOR_NEW: 0.0}, INFER_TOPK: 4, PIC_LIB: lib.json}
+""",
+    "promptsrc.yaml": "TEST: {FINAL_MODEL: best_val}\nTRAINER: {PROMPTSRC: {GPA_MEAN: 45, GPA_STD: 5}}\n",
+    "tip.yaml": """
+root_path: data
+dataset: fgvc
+shots: 16
+backbone: RN50
+search_hp: True
+search_scale: [30, 30]
+init_beta: 1
+init_alpha: 5
+lr: 0.001
+augment_epoch: 10
+train_epoch: 20
+""",
+    "list.yaml": "- a\n",
+}
+USUAL = f"--root D --seed 1 --dataset-config-file configs/datasets/caltech101.yaml --config-file {MAPLE}"
+
+
+@pytest.fixture
+def files():
+    for name, text in FILES.items():
+        Path(name).parent.mkdir(parents=True, exist_ok=True)
+        Path(name).write_text(text)
+
+
+def translated(line: str) -> list[str]:
+    return [shlex.join(command) for command in in_our_words(["train", *shlex.split(line)])]
+
+
+TRAINED = "train --method {} --data caltech101 --root D --seed 1"
+LINES = {
+    f"--trainer MaPLe {USUAL} --output-dir out DATASET.NUM_SHOTS 16 DATASET.SUBSAMPLE_CLASSES base": (
+        "train --method maple --data caltech101 --root D --backbone ViT-B/16 --out out --shots 16 --seed 1 "
+        "--classes base --set depth=9"
+    ),
+    f"--trainer MaPLe {USUAL} --mode dapt-g DATASET.NUM_SHOTS 1 OPTIM.MAX_EPOCH 10 TRAINER.MAPLE.PROMPT_DEPTH 3": (
+        "train --method maple+dapt --data caltech101 --root D --backbone ViT-B/16 --shots 1 --seed 1 "
+        "--set epochs=10 --set depth=3"
+    ),
+    f"--trainer MaPLe {USUAL} DATASET.SELECTION_RATIO 0.5 DATASET.SELECTION_METHOD Uncertainty": (
+        "bench data_efficient --methods maple --data caltech101 --root D --backbone ViT-B/16 --fractions 0.5 "
+        "--selections margin --seeds 1 --set depth=9"
+    ),
+    "--trainer CoOp --seed 2 --config-file coop.yaml --backbone RN50 DATASET.NAME DescribableTextures": (
+        "train --method coop --data dtd --backbone RN50 --shots 0 --seed 2 --set epochs=200"
+    ),
+    "--trainer CoOp --seed 1 --config-file gone/vit_b16_ep50_ctxv1.yaml --dataset-config-file gone/imagenet.yaml "
+    "TRAINER.COOP.N_CTX 8 DATASET.NUM_SHOTS 16": (
+        "train --method coop --data imagenet --backbone ViT-B/16 --shots 16 --seed 1 --recipe few_shot --set n_ctx=8"
+    ),
+    "--trainer KgCoOp --seed 1 --config-file kgcoop.yaml DATASET.NAME dtd TRAINER.COOP.W 8.0 DATASET.NUM_SHOTS 4": (
+        "train --method kgcoop --data dtd --shots 4 --seed 1 --set form=released"
+    ),
+    "--trainer PromptSRC --seed 1 --config-file promptsrc.yaml DATASET.NAME OxfordFlowers DATASET.NUM_SHOTS 4": (
+        "train --method promptsrc --data oxford_flowers --shots 4 --seed 1 --set depth_text=9 --set depth_image=9 "
+        "--set gpa_mean=45.0 --set gpa_std=5.0 --set select=val"
+    ),
+    "--trainer StackSPLE_CoOp --seed 1 --config-file dpc.yaml DATASET.NAME dtd DATASET.NUM_SHOTS 16 "
+    "DATASET.SUBSAMPLE_CLASSES base": (
+        "train --method coop+dpc --data dtd --backbone ViT-B/16 --shots 16 --seed 1 --classes base --recipe base2new "
+        "--set dpc_mode=released --set dpc_negatives=4 --set dpc_lr=0.0035 --set dpc_batch_size=8 --set dpc_epochs=10"
+    ),
+    "--trainer PromptKD --seed 1 --config-file gone/vit_b16_c2.yaml DATASET.NAME fgvc DATASET.NUM_SHOTS 0 "
+    "TRAINER.MODAL base2novel TRAINER.PROMPTKD.KD_WEIGHT 1000.0": (
+        "train --method promptkd --data fgvc_aircraft --backbone ViT-B/16 --shots 0 --seed 1 --recipe base2new "
+        "--set weight=1000.0"
+    ),
+    "--trainer ZeroshotCLIP --seed 1 --eval-only --config-file gone/rn50.yaml DATASET.NAME imagenet_a": (
+        "train --method zeroshot --data imagenet_a --backbone RN50 --shots 0 --seed 1"
+    ),
+    "--root_path D --dataset fgvc --seed 2 --shots 4 --params q v --r 4 --encoder vision --save_path S": (
+        "train --method clip_lora --data fgvc_aircraft --root D --backbone ViT-B/16 --shots 4 --seed 2 "
+        "--out S/ViT-B-16/fgvc_aircraft/4shots/seed2 --set rank=4 --set towers=image --set projections=qv "
+        "--set steps_per_shot=500"
+    ),
+    "--root_path D --dataset dtd --save_path S --eval_only": "eval S/ViT-B-16/dtd/16shots/seed1 --root D",
+}
+
+
+@pytest.mark.usefixtures("files")
+@pytest.mark.parametrize("line", LINES)
+def test_a_released_command_line_becomes_one_of_ours(line):
+    (command,) = translated(line)
+    words = shlex.split(command)
+    expected = shlex.split(LINES[line])
+    settings = lambda found: {tuple(found[i : i + 2]) for i, word in enumerate(found) if word == "--set"}
+    assert settings(words) == settings(expected)
+    assert [word for word in words if "=" not in word] == [word for word in expected if "=" not in word]
+
+
+@pytest.mark.usefixtures("files")
+def test_tip_adapters_file_means_both_of_its_methods():
+    shared = "--data fgvc_aircraft --root data --backbone RN50 --shots 16 --seed 1 --set alpha=5.0"
+    plain, trained = translated("--config tip.yaml")
+    assert plain.startswith(f"train --method tip_adapter {shared}")
+    assert trained.startswith(f"train --method tip_adapter_f {shared}")
+    assert "alpha_max=30.0" in plain
+    assert "beta_max=30.0" in plain
+
+
+@pytest.mark.usefixtures("files")
+@pytest.mark.parametrize(
+    ("line", "sentence"),
+    [
+        (f"--trainer MaPLe {USUAL} OPTIM.NAME adam", "OPTIM.NAME adam has no counterpart here and was left out."),
+        (f"--trainer MaPLe {USUAL} --transforms normalize", "--transforms has no counterpart"),
+        (f"--trainer MaPLe {USUAL} --resume old", "the same command goes on"),
+        ("--trainer MaPLe --config-file gone.yaml DATASET.NAME dtd", "There is no file gone.yaml here"),
+        ("--trainer MaPLe --config-file gone.yaml DATASET.NAME dtd", "No seed was given"),
+        ("--trainer StackSPLE_CoOp --config-file dpc.yaml DATASET.NAME dtd", "SPLE.PIC_LIB was left out: hard"),
+        ("--trainer PromptKD DATASET.NAME dtd TRAINER.PROMPTKD.TEACHER_NAME ViT-L/14", "set teacher=FOLDER"),
+        ("--root_path D --position top3", "--position top3 has no counterpart"),
+    ],
+)
+def test_what_has_no_counterpart_is_said(line, sentence, capsys):
+    translated(line)
+    told = capsys.readouterr().err
+    assert sentence in told
+    assert told.startswith("In words of cliptune:\n  cliptune ")
+
+
+@pytest.mark.usefixtures("files")
+@pytest.mark.parametrize(
+    ("line", "sentence"),
+    [
+        ("--trainer MaPle DATASET.NAME dtd", "'MaPle' is no trainer whose meaning is known. Did you mean MaPLe"),
+        ("--trainer MaPLe", "there is no data set. Give --dataset-config-file"),
+        (f"--trainer MaPLe {USUAL} DATASET.NUM_SHOTS", "'DATASET.NUM_SHOTS' is alone"),
+        (f"--trainer MaPLe {USUAL} DATASET.NUM_SHOTS many", "DATASET.NUM_SHOTS must be a number, got 'many'"),
+        (f"--trainer MaPLe {USUAL} OPTIM.MAX_EPOCH few", "Option epochs: expected a whole number"),
+        (f"--trainer MaPLe {USUAL} --mode dapt-s", "set dapt_source=FOLDER"),
+        (f"--trainer MaPLe {USUAL} --no-train", "nothing to do"),
+        (f"--trainer MaPLe {USUAL} --eval-only", "--model-dir FOLDER"),
+        (f"--trainer MaPLe {USUAL} --eval-only --model-dir gone", "gone holds no finished run"),
+        ("--trainer MaPLe --bogus 3", "unrecognized arguments: --bogus"),
+        ("--trainer MaPLe --config-file list.yaml", "should hold settings by name, but holds list"),
+        ("--config gone.yaml", "there is no file gone.yaml"),
+        ("--config kgcoop.yaml", "no configuration of Tip-Adapter"),
+    ],
+)
+def test_a_bad_command_line_is_a_sentence(cli, line, sentence):
+    answer = cli("train", *shlex.split(line))
+    assert answer.code == 2
+    assert sentence in answer.err
+
+
+@pytest.mark.usefixtures("files")
+def test_a_released_checkpoint_is_not_a_run_yet(cli):
+    Path("old/MultiModalPromptLearner").mkdir(parents=True)
+    Path("old/MultiModalPromptLearner/model.pth.tar-5").touch()
+    answer = cli("train", *shlex.split(f"--trainer MaPLe {USUAL} --eval-only --model-dir old --load-epoch 5"))
+    assert "cliptune convert old/MultiModalPromptLearner/model.pth.tar-5 --from maple" in answer.err
+
+
+def test_our_own_command_lines_stay_as_they_are():
+    for words in (["train", "--method", "coop", "--config", "a.yaml"], ["methods"], [], ["fit", "--trainer", "x"]):
+        assert in_our_words(words) == [words]
+
+
+def test_every_setting_of_a_release_is_an_option_here():
+    for trainer, method in released_trainers().items():
+        assert trainer
+        assert method.split("+")[0] in names()
+    for name in (*names(), "dpc", "dapt", "rlp", "bias"):
+        known = set(find(name).Config.__dataclass_fields__)
+        for key in released(name).keys.values():
+            assert {key.option, *([key.length] if key.length else [])} <= known
+        assert set(released(name).options) <= known
+    assert "released" not in PROTOCOLS
+
+
+@pytest.mark.usefixtures("files")
+def test_training_on_base_and_testing_on_new_classes_runs_as_in_the_fields_scripts(cli, backbone, monkeypatch):
+    import cliptune.data.tinyworld.suites as suites
+
+    whole = suites.load_suite
+    monkeypatch.setattr(suites, "load_suite", lambda name, root=None: whole(name, train=6, val=2, test=2))
+    shared = f"--trainer MaPLe --seed 1 --config-file {MAPLE} --backbone {backbone}"
+    ends = "DATASET.NAME tinyworld/textures DATASET.NUM_SHOTS 2 TRAINER.MAPLE.PROMPT_DEPTH 2 OPTIM.MAX_EPOCH 1"
+    train = cli("train", *shlex.split(f"{shared} --output-dir runs/a {ends} DATASET.SUBSAMPLE_CLASSES base"))
+    assert train.code == 0, train.err
+    assert "cliptune train --method maple --data tinyworld/textures" in train.err
+    config = json.loads(Path("runs/a/adapter_config.json").read_text())["config"]
+    assert (config["depth"], config["epochs"], config["batch_size"], config["lr"]) == (2, 1, 4, 0.0035)
+    test = f"{shared} --output-dir runs/b --model-dir runs/a --load-epoch 5 --eval-only {ends}"
+    new = cli("train", *shlex.split(f"{test} DATASET.SUBSAMPLE_CLASSES new"))
+    assert new.code == 0, new.err
+    assert "cliptune eval runs/a --classes new" in new.err
+    assert {"base", "new"} <= set(json.loads(Path("runs/a/result.json").read_text())["evaluations"])
