@@ -18,8 +18,11 @@ class LowRank(nn.Module):
     """Matrix of limited rank over a frozen start: P = P_0 + dropout(A B).
 
     Args:
-        start: P_0, (*lead, n, d); frozen, kept with the learnables because deeper prompts start at random. With
-            leading sizes (one matrix per class), A and B have them too.
+        start: P_0, (*lead, n, d); frozen, and kept with the learnables, so that a file holds n d + r (n + d) values of
+            which r (n + d) learn. Deeper prompts start at random, and a seed would draw the same numbers only with the
+            same version of torch; a start of words could be had from CLIP again, but `dpc` and released checkpoints put
+            other ones in its place, and a file that is always whole is never read wrongly. With leading sizes (one
+            matrix per class), A and B have them too.
         rank: r, 1 ≤ r ≤ min(n, d). Learnable values: r (n + d) per matrix.
         dropout: probability in [0, 1), applied to the entries of A B in training; identity in evaluation.
         factors: "gaussian" draws A and B from N(0, 0.02²); "zero" draws A alone, so that P = P_0 at first. Never are

@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
 from cliptune.adapter import Adapter, Outputs
 from cliptune.batch import Batch
@@ -258,11 +258,13 @@ class Parts:
     def image_features(self, part: Literal["foreground", "background"], gradient: bool = False) -> Tensor:
         """Unit features (B, D) of one part of the images, encoded with the same sample of the prompt.
 
-        Removed pixels take the mean colour that CLIP was trained with: zero after normalising, as released.
+        Removed pixels take the mean colour that CLIP was trained with: zero after normalising, as released. A BatchNorm
+        of the host (PromptKD's projector) compares the parts with each other; its running statistics, which evaluation
+        uses on whole images, stay those of whole images.
         """
         kept = self.masks if part == "foreground" else 1 - self.masks
         clip, ports = self.adapter.clip, self.ports
-        with torch.set_grad_enabled(gradient and torch.is_grad_enabled()):
+        with torch.set_grad_enabled(gradient and torch.is_grad_enabled()), _statistics_kept(self.adapter):
             views = clip.normalise(self.batch.images[self.own]) * kept
             embedding = clip.encode_image(views[:, None], ports.image)
             if ports.features is not None:
@@ -291,6 +293,19 @@ class Parts:
         if self.source.words is not None:
             text = replace(text, tokens={**text.tokens, 0: self.source.words})
         return F.normalize(self.adapter.clip.encode_text(self.source.background, text), dim=-1)
+
+
+@contextmanager
+def _statistics_kept(adapter: Adapter) -> Iterator[None]:
+    """No BatchNorm of the prompt counts the batches inside the block; those in training still use them."""
+    norms = [part for part in adapter.prompt.modules() if isinstance(part, nn.BatchNorm1d) and part.training]
+    for norm in norms:
+        norm.track_running_stats = False
+    try:
+        yield
+    finally:
+        for norm in norms:
+            norm.track_running_stats = True
 
 
 def use_masks(adapter: Adapter, masks: MaskSource) -> None:

@@ -168,6 +168,23 @@ def test_before_dpc_the_terms_train_the_first_stage_only(tiny_clip, tmp_path):
     assert [set(line["parts"]) for line in run.metrics] == [{"ce", "pull_push"}, {"ce", "pull_push"}, {"contrast"}]
 
 
+def test_running_statistics_are_those_of_whole_images(tiny_clip, batch):
+    """Of PromptKD's BatchNorm: evaluation sees no masked image."""
+    states = []
+    for method in ("promptkd", "promptkd+dapt"):
+        recipe = methods.build(method, tiny_clip, CLASS_NAMES)
+        if "dapt" in method:
+            use_masks(recipe.adapter, lambda *given: HALF)
+        recipe.adapter.train()
+        _, parts = loss_and_parts(recipe, batch, 0.0)
+        states.append({name: v for name, v in recipe.adapter.learnables().items() if ".map.1." in name})
+    assert "pull_push" in parts
+    assert states[0].keys() == states[1].keys()
+    assert {name.rpartition(".")[2] for name in states[0]} >= {"running_mean", "running_var", "num_batches_tracked"}
+    assert all(torch.equal(value, states[1][name]) for name, value in states[0].items())
+    assert recipe.adapter.prompt.parts["projector"].map[1].track_running_stats
+
+
 def test_pull_push_stays_in_the_second_stage_where_asked_for(tiny_clip, batch):
     """On the images of the batch, whose masks are found among those of all, and not on their negatives."""
     recipe = halved("maple+dapt+dpc", tiny_clip, dpc_pull_push=True, dapt_pull=0.6, dapt_margin=1.0)
