@@ -137,6 +137,20 @@ def test_impossible_teachers_are_refused_with_a_sentence(tiny_clip):
         adapter(Batch.of(torch.rand(1, 3, 32, 32)))
 
 
+def test_a_student_of_a_teacher_of_another_width_does_not_fit(tiny_clip):
+    student = lambda embed: (
+        methods.build(
+            "promptkd",
+            tiny_clip,
+            CLASS_NAMES,
+            teacher=methods.build("zeroshot", random_clip(embed), CLASS_NAMES).adapter,
+        ).adapter
+    )
+    learned = student(replace(TINY, embed=20)).learnables()
+    with pytest.raises(ValueError, match=r"must have shape \(16,.*another backbone, class list or option"):
+        student(TINY).load_learnables(learned)
+
+
 def test_teachers_of_another_resolution_see_the_same_pictures(tiny_clip, images):
     teacher = methods.build("zeroshot", random_clip(replace(TINY, resolution=48)), CLASS_NAMES).adapter
     recipe = methods.build("promptkd", tiny_clip, CLASS_NAMES, teacher=teacher)
