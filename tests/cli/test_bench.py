@@ -169,6 +169,15 @@ def test_a_share_of_the_training_set_is_a_side_of_the_grid(bench, backbone, phot
         (["base2new", "--methods", "zeroshot,coop", "--data", "x", "--set", "n_ctxx=4"], "Did you mean n_ctx"),
         (["base2new", "--methods", "coop", "--data", "x", "--set", "maple:depth=4"], "is not among the methods coop"),
         (["base2new", "--methods", "coop", "--data", "x", "--workers", "-1"], "workers must be at least 0"),
+        (["base2new", "--methods", "coop", "--data", "x", "--address", "head:6379"], "Add --engine ray"),
+        (
+            ["base2new", "--methods", "coop", "--data", "x", "--engine", "ray", "--cpus-per-run", "0"],
+            "cpus_per_run must be a part of one, or a whole number",
+        ),
+        (
+            ["base2new", "--methods", "coop", "--data", "x", "--engine", "ray", "--workers", "2"],
+            "the cluster decides how many runs are made side by side",
+        ),
         (["few_shot", "--methods", "coop", "--data", "x", "--targets", "y"], "--targets: few_shot has none"),
         (["cross", "--methods", "coop", "--data", "x"], "no targets are usual for the source 'x'"),
         (["cross", "--methods", "coop", "--data", "x", "--targets", ","], "there are no targets"),

@@ -1,0 +1,196 @@
+"""A grid on a Ray cluster of two nodes, on this machine, gives what it gives here, whatever happens to its workers."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import socket
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from cliptune.protocols.bench import Cell, grid, grid_rows, run_grid
+from cliptune.protocols.ray_engine import RayEngine
+from cliptune.training import read_result
+from cliptune.training.checkpoints import WEIGHTS
+
+FISHES = {"name": "tinyworld/fishes", "train": 4, "val": 0, "test": 5}
+
+
+@pytest.fixture(scope="module")
+def address() -> Iterator[str]:
+    """Of a cluster of two nodes with room for one run each."""
+    pytest.importorskip("ray")
+    place = tempfile.mkdtemp(prefix="ray-")  # short: there are sockets in it
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("RAY_USAGE_STATS_ENABLED", "0")
+        patch.delenv("RAY_ADDRESS", raising=False)
+        cluster = two_nodes(place)
+        yield cluster.address
+        cluster.shutdown()
+    shutil.rmtree(place, ignore_errors=True)
+
+
+def two_nodes(place: str) -> Any:
+    from ray.cluster_utils import Cluster
+
+    node = {"num_cpus": 1, "object_store_memory": 80 * 2**20, "include_dashboard": False, "include_log_monitor": False}
+    why: Exception | None = None
+    for _ in range(2):
+        try:
+            cluster = Cluster(initialize_head=True, head_node_args={**node, "no_monitor": True, "temp_dir": place})
+        except Exception as error:  # it has no kind of its own
+            why = error
+            continue
+        try:
+            cluster.add_node(**node)
+            return cluster
+        except Exception as error:
+            cluster.shutdown()
+            why = error
+    pytest.skip(f"Ray could not start two nodes on this machine, which may be too busy: {why}")
+
+
+@pytest.fixture
+def one_thread() -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+def cells(out: Path, *methods: str, source=FISHES, seeds=(1, 2), epochs: int = 40) -> list[Cell]:
+    options = {"coop": {"epochs": epochs, "batch_size": 4}, "zeroshot": {}}
+    options["coop+dpc"] = {**options["coop"], "dpc_epochs": 1}
+    choose = lambda method, shots: (options[method], {})
+    return grid("base2new", out, methods=methods, sources=[source], shots=[2], seeds=seeds, settings=choose)
+
+
+def holder(folder: Path) -> int | None:
+    """The process that works in a run's folder: it has the folder open, to keep others out."""
+    for entry in Path("/proc").glob("[0-9]*/fd/*"):
+        try:
+            if os.readlink(entry) == str(folder):
+                return int(entry.parts[2])
+        except OSError:
+            continue
+    return None
+
+
+def kill_worker_in(folder: Path, killed: list[int]) -> None:
+    """Kill the process that works in a folder, once it has trained there for an epoch."""
+    worker, metrics = None, folder / "metrics.jsonl"
+    while read_result(folder) is None:
+        if worker is None and (folder / "config.yaml").exists():
+            worker = holder(folder)
+        if worker is not None and metrics.exists() and metrics.stat().st_size:
+            os.kill(worker, signal.SIGKILL)
+            killed.append(worker)
+            return
+        time.sleep(0.01)
+
+
+@pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="finds the worker among the processes of Linux")
+def test_two_nodes_and_a_killed_worker_give_the_serial_table(address, one_thread, tmp_path):
+    here = run_grid(cells(tmp_path / "here", "coop+dpc", "coop"))
+    asked = cells(tmp_path / "there", "coop+dpc", "coop")
+    victim = asked[2].folder
+    killed: list[int] = []
+    killer = threading.Thread(target=kill_worker_in, args=(victim, killed), daemon=True)
+    killer.start()
+    seen, engine = [], RayEngine(address)
+    there = run_grid(asked, ray=engine, watch=lambda outcome, done, total, left: seen.append((done, total)))
+    killer.join()
+    assert killed
+    assert killed[0] != os.getpid()
+    assert "Resuming after step" in (victim / "log.txt").read_text()
+    assert engine.side_by_side == 2
+
+    assert [outcome.error for outcome in there] == [None] * 4
+    assert [outcome.cell for outcome in there] == asked
+    assert seen == [(n, 4) for n in range(1, 5)]
+    assert grid_rows(there) == grid_rows(here)
+    for ours, theirs in zip(here, there, strict=True):
+        assert (ours.cell.folder / WEIGHTS).read_bytes() == (theirs.cell.folder / WEIGHTS).read_bytes()
+    assert read_result(asked[0].folder)["continues"]["method"] == "coop"
+
+
+@pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="finds the worker among the processes of Linux")
+def test_an_interruption_ends_what_is_under_way(address, tmp_path):
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    quick, long = cells(tmp_path, "zeroshot", "coop", seeds=[1], epochs=10_000)
+    with pytest.raises(KeyboardInterrupt):
+        run_grid([quick, long], ray=RayEngine(address), watch=interrupt)
+    assert read_result(quick.folder) is not None
+    assert holder(long.folder) is None
+    assert run_grid([quick], ray=RayEngine(address))[0].before
+
+
+def test_data_that_a_node_does_not_have_fails_its_own_cell(address, tmp_path):
+    lost, found = run_grid(
+        [*cells(tmp_path, "zeroshot", source={"name": "nowhere"}, seeds=[1]), *cells(tmp_path, "zeroshot", seeds=[1])],
+        ray=RayEngine(address),
+    )
+    assert found.error is None
+    assert str(lost.error).startswith("On node ")
+    assert "Data 'nowhere'" in str(lost.error)
+
+
+def test_a_run_too_large_for_every_node_is_a_sentence(address, tmp_path):
+    asked = cells(tmp_path, "zeroshot", seeds=[1])
+    for engine in (RayEngine(address, cpus_per_run=2), RayEngine(address, gpus_per_run=0.5)):
+        with pytest.raises(ValueError, match=r"no node of the cluster has as many \(they have 1 CPUs and 0 GPUs; 1"):
+            run_grid(asked, ray=engine)
+    assert not list(tmp_path.iterdir())
+
+
+def test_runs_that_share_a_card_are_counted():
+    nodes = [
+        {"Alive": True, "Resources": {"CPU": 8.0, "GPU": 2.0}},
+        {"Alive": True, "Resources": {"CPU": 1.0, "GPU": 4.0}},
+        {"Alive": False, "Resources": {"CPU": 64.0, "GPU": 8.0}},
+    ]
+    assert RayEngine(gpus_per_run=0.5)._room(nodes) == 4 + 1
+    assert RayEngine(cpus_per_run=0.25, gpus_per_run=0.1)._room(nodes) == 20 + 4
+    assert RayEngine()._room(nodes) == 8 + 1
+
+
+def test_a_cluster_that_does_not_answer_is_a_sentence_at_once(tmp_path):
+    pytest.importorskip("ray")
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))  # and nobody listens
+        nobody = f"127.0.0.1:{taken.getsockname()[1]}"
+        for at in (nobody, f"ray://{nobody}"):
+            started = time.monotonic()
+            with pytest.raises(ConnectionError, match="no Ray cluster answers at .*ray start --head"):
+                run_grid(cells(tmp_path, "zeroshot"), ray=RayEngine(at))
+            assert time.monotonic() - started < 30  # without asking first, Ray tries for minutes
+
+
+def test_without_ray_the_sentence_says_how_to_get_it(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "ray", None)
+    with pytest.raises(ImportError, match=r"pip install 'cliptune\[ray\]'"):
+        run_grid(cells(tmp_path, "zeroshot"), ray=RayEngine())
+
+
+@pytest.mark.parametrize(
+    ("settings", "sentence"),
+    [
+        ({"cpus_per_run": 0}, "cpus_per_run must be a part of one, or a whole number, got 0"),
+        ({"gpus_per_run": -1}, "gpus_per_run must be"),
+        ({"gpus_per_run": 1.5}, "gpus_per_run must be a part of one, or a whole number, got 1.5"),
+    ],
+)
+def test_impossible_shares_are_refused(settings, sentence):
+    with pytest.raises(ValueError, match=sentence):
+        RayEngine(**settings)
