@@ -19,7 +19,7 @@ def masks(
     /,
     *,
     out: str,
-    by: Literal["gradcam", "clipseg", "command"] = "gradcam",
+    by: Literal["gradcam", "clipseg", "sam", "command"] = "gradcam",
     run: str | None = None,
     backbone: str | None = None,
     command: str | None = None,
@@ -43,17 +43,18 @@ def masks(
     out
         Folder of the masks: PNG files, 1 on the object and 0 elsewhere, at the relative paths of their pictures.
     by
-        gradcam, where a CLIP looks for the picture's class; clipseg, a segmentation model asked for its class; or
-        command, any program.
+        gradcam, where a CLIP looks for the picture's class; clipseg, a segmentation model asked for its class; sam, a
+        segmentation model that cuts out what lies where gradcam's map peaks; or command, any program.
     run
-        For gradcam: folder of a finished run on the same classes; without one, the CLIP without training.
+        For gradcam and sam: folder of a finished run on the same classes; without one, the CLIP without training.
     backbone
-        For gradcam, as in `cliptune train`.
+        For gradcam and sam, as in `cliptune train`.
     command
         For command: the program with {image} and {mask} where the two files stand, such as 'segment {image} {mask}'.
         It reads a PNG file and writes one of the same size, whose values above half of the largest are object.
     model
-        For clipseg: name on the Hugging Face hub, or folder; CIDAS/clipseg-rd64-refined if left out.
+        For clipseg and sam: name on the Hugging Face hub, or folder; CIDAS/clipseg-rd64-refined and
+        facebook/sam-vit-base if left out.
     threshold
         For gradcam and clipseg: saliency or probability from which on a pixel is object, in (0, 1).
     split
@@ -109,18 +110,20 @@ def _maker(
     device: str | None,
 ) -> Maker:
     from cliptune.methods import build
-    from cliptune.protocols.mask_making import CLIPSEG, ByCLIPSeg, ByCommand, ByGradCAM
+    from cliptune.protocols.mask_making import CLIPSEG, SAM, ByCLIPSeg, ByCommand, ByGradCAM, BySAM
     from cliptune.protocols.runs import class_set
 
     if command is not None:
         return ByCommand(command)
     if by == "clipseg":
         return ByCLIPSeg(model or CLIPSEG, threshold, check_device(device))
+    where = check_device(device)
     if run is None:
-        where = check_device(device)
         adapter = build("zeroshot", open_clip(backbone), class_set(data)).adapter
-        return ByGradCAM(adapter if where is None else adapter.to(where), threshold)
-    adapter = open_run(run, backbone, device)
-    known = adapter.trained_classes
-    adapter.set_classes(class_set(data, known).with_template(known.template))
-    return ByGradCAM(adapter, threshold)
+        adapter = adapter if where is None else adapter.to(where)
+    else:
+        adapter = open_run(run, backbone, device)
+        known = adapter.trained_classes
+        adapter.set_classes(class_set(data, known).with_template(known.template))
+    maps = ByGradCAM(adapter, threshold)
+    return BySAM(maps, model or SAM, where) if by == "sam" else maps

@@ -34,8 +34,9 @@ Maker = Callable[[Image.Image, Item], np.ndarray]
 """`(RGB picture of any size, its entry) → (h, w) bool`, true on the object."""
 
 CLIPSEG = "CIDAS/clipseg-rd64-refined"
+SAM = "facebook/sam-vit-base"
 _CLIPSEG_SIDE = 352
-# CLIPSeg was trained on pictures normalised as for ImageNet, not as for CLIP.
+# CLIPSeg and SAM were trained on pictures normalised as for ImageNet, not as for CLIP.
 _MEAN, _STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
@@ -109,6 +110,11 @@ class ByGradCAM:
         self.adapter, self.tower, self.threshold = adapter, tower, threshold
 
     def __call__(self, picture: Image.Image, item: Item) -> np.ndarray:
+        saliency = self.saliency(picture, item)
+        return (saliency > self.threshold * saliency.max()).cpu().numpy()
+
+    def saliency(self, picture: Image.Image, item: Item) -> Tensor:
+        """(h, w) of the picture, at least 0."""
         side = self.tower.resolution
         square = to_tensor(picture.resize((side, side), Image.Resampling.BICUBIC))[None]
         batch = Batch.of(square, torch.tensor([item.label])).to(self.adapter.clip.device)
@@ -116,8 +122,7 @@ class ByGradCAM:
         # Where all patches speak against the class, those that do so least.
         cam = cam.relu() if cam.max() > 0 else cam - cam.min()
         size = (picture.height, picture.width)
-        large = F.interpolate(cam[:, None].float(), size, mode="bilinear", align_corners=True)[0, 0]
-        return (large > self.threshold * large.max()).cpu().numpy()
+        return F.interpolate(cam[:, None].float(), size, mode="bilinear", align_corners=True)[0, 0]
 
     def _rows_and_score(self, batch: Batch) -> tuple[Tensor, Tensor]:
         """What the last block attends to, and the logit of each picture's own class."""
@@ -184,15 +189,7 @@ class ByCLIPSeg:
 
     def __init__(self, model: str = CLIPSEG, threshold: float = 0.5, device: str | None = None) -> None:
         _check_threshold(threshold)
-        try:
-            from transformers import CLIPSegForImageSegmentation
-        except ImportError as error:
-            raise ImportError(
-                "masks: --by clipseg needs transformers, which is not installed. Run: pip install 'cliptune[masks]'"
-            ) from error
-        self.model: Any = CLIPSegForImageSegmentation.from_pretrained(model).eval()
-        if device is not None:
-            self.model.to(device)
+        self.model = _pretrained("clipseg", "CLIPSegForImageSegmentation", model, device)
         self.threshold, self.tokenizer = threshold, default_tokenizer()
 
     @torch.no_grad()
@@ -207,6 +204,53 @@ class ByCLIPSeg:
         size = (picture.height, picture.width)
         large = F.interpolate(logits.reshape(1, 1, side, side).float(), size, mode="bilinear", align_corners=False)
         return (large.sigmoid()[0, 0] >= self.threshold).cpu().numpy()
+
+
+class BySAM:
+    """A SAM model of transformers (arXiv:2304.02643), which cuts out what lies at the peak of a Grad-CAM map.
+
+    SAM knows no words; the map says where the picture's class is. Of the masks that it offers, the one that it rates
+    best is taken.
+
+    Args:
+        where: gives the map. model: name on the Hugging Face hub, or folder.
+    Raises: as ByCLIPSeg.
+    """
+
+    def __init__(self, where: ByGradCAM, model: str = SAM, device: str | None = None) -> None:
+        self.where = where
+        self.model = _pretrained("sam", "SamModel", model, device)
+
+    def __call__(self, picture: Image.Image, item: Item) -> np.ndarray:
+        width, height = picture.size
+        peak = divmod(int(self.where.saliency(picture, item).argmax()), width)
+        side = self.model.config.vision_config.image_size
+        scale = side / max(width, height)
+        inner = [max(1, round(length * scale)) for length in (height, width)]
+        mean, std = (torch.tensor(values)[:, None, None] for values in (_MEAN, _STD))
+        small = (to_tensor(picture.resize((inner[1], inner[0]), Image.Resampling.BILINEAR)) - mean) / std
+        # The picture stands in the upper left corner of the square; the rest is zero after normalising.
+        square = F.pad(small, (0, side - inner[1], 0, side - inner[0]))[None]
+        point = torch.tensor([[[[(peak[1] + 0.5) * scale, (peak[0] + 0.5) * scale]]]])
+        device = self.model.device
+        with torch.no_grad():
+            out = self.model(pixel_values=square.to(device), input_points=point.to(device))
+        best = out.pred_masks[0, 0, out.iou_scores[0, 0].argmax()].float()[None, None]
+        large = F.interpolate(best, (side, side), mode="bilinear", align_corners=False)[..., : inner[0], : inner[1]]
+        large = F.interpolate(large, (height, width), mode="bilinear", align_corners=False)
+        return (large[0, 0] > 0).cpu().numpy()
+
+
+def _pretrained(by: str, kind: str, model: str, device: str | None) -> Any:
+    """A model of transformers. Raises: ImportError with a sentence without transformers; OSError if there is none."""
+    try:
+        import transformers
+    except ImportError as error:
+        raise ImportError(
+            f"masks: --by {by} needs transformers, which is not installed. Run: pip install 'cliptune[masks]'"
+        ) from error
+    opened: Any = getattr(transformers, kind).from_pretrained(model).eval()
+    return opened if device is None else opened.to(device)
 
 
 def _check_threshold(threshold: float) -> None:

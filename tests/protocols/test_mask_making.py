@@ -13,7 +13,7 @@ from cliptune.data.items import Item, Split
 from cliptune.data.masks import MaskFolder
 from cliptune.data.tinyworld.suites import load_suite
 from cliptune.methods import build
-from cliptune.protocols.mask_making import ByCLIPSeg, ByCommand, ByGradCAM, make_masks
+from cliptune.protocols.mask_making import ByCLIPSeg, ByCommand, ByGradCAM, BySAM, make_masks
 from tests.conftest import CLASS_NAMES
 from tests.data.pictures import noise
 
@@ -136,10 +136,43 @@ def test_a_program_that_fails_is_explained(split, tmp_path):
     assert "has 5 × 4 pixels, but picture cat/a.jpg has 23 × 17" in made.error
 
 
-def test_clipseg_without_transformers_says_what_to_install(monkeypatch):
+def test_models_without_transformers_say_what_to_install(monkeypatch, tiny_clip):
     monkeypatch.setitem(sys.modules, "transformers", None)
-    with pytest.raises(ImportError, match=r"pip install 'cliptune\[masks\]'"):
+    with pytest.raises(ImportError, match=r"--by clipseg needs .*pip install 'cliptune\[masks\]'"):
         ByCLIPSeg()
+    with pytest.raises(ImportError, match=r"--by sam needs .*pip install 'cliptune\[masks\]'"):
+        BySAM(ByGradCAM(build("zeroshot", tiny_clip, CLASS_NAMES).adapter))
+
+
+def test_sam_cuts_out_what_it_rates_best_at_the_peak_of_the_map(tiny_clip, tmp_path):
+    """As its own processor would ask it and read it."""
+    transformers = pytest.importorskip("transformers")
+    tower = {"hidden_size": 16, "image_size": 64, "patch_size": 16}
+    decoder = {"hidden_size": 16, "mlp_dim": 24, "num_attention_heads": 2, "iou_head_hidden_dim": 16}
+    config = transformers.SamConfig(
+        vision_config={
+            **tower, "output_channels": 16, "num_hidden_layers": 2, "num_attention_heads": 2, "window_size": 2,
+            "global_attn_indexes": [1], "num_pos_feats": 8, "mlp_dim": 24, "initializer_range": 0.1,
+        },
+        prompt_encoder_config=tower,
+        mask_decoder_config={**decoder, "attention_downsample_rate": 1},
+    )  # fmt: skip
+    torch.manual_seed(0)
+    transformers.SamModel(config).save_pretrained(tmp_path / "model")
+    maps = ByGradCAM(build("zeroshot", tiny_clip, CLASS_NAMES).adapter)
+    maker, picture = BySAM(maps, str(tmp_path / "model")), noise(2, 50, 40)
+    mask = maker(picture, ITEM)
+    assert mask.shape == (40, 50)
+    assert mask.dtype == bool
+    processor = transformers.SamImageProcessor(size={"longest_edge": 64}, pad_size={"height": 64, "width": 64})
+    y, x = divmod(int(maps.saliency(picture, ITEM).argmax()), 50)
+    asked = processor(picture, return_tensors="pt")
+    point = torch.tensor([[[[(x + 0.5) * 64 / 50, (y + 0.5) * 64 / 50]]]])
+    with torch.no_grad():
+        out = maker.model(pixel_values=asked["pixel_values"], input_points=point)
+    (masks,) = processor.post_process_masks(out.pred_masks, asked["original_sizes"], asked["reshaped_input_sizes"])
+    expected = masks[0, out.iou_scores[0, 0].argmax()].numpy()
+    assert (mask == expected).mean() > 0.98  # the processor rounds to bytes after resizing
 
 
 def test_clipseg_gives_masks_of_the_pictures_size(tmp_path):
