@@ -107,16 +107,14 @@ def run(cell: Cell, seed: int, out: Path) -> dict[str, Any]:
         progress="silent",
     )  # fmt: skip
     lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()] if cell.settings else []
-    steps = [
-        steps_per_epoch(result["train_images"], BATCH, drop_last=False)
-        * len([line for line in lines if "loss" in line])
-    ]
+    losses = [line["loss"] for line in lines if "loss" in line]
+    steps = len(losses) * steps_per_epoch(result["train_images"], BATCH, drop_last=False)
     return {
         "accuracy": result["evaluations"]["test"]["accuracy"],
         "learnables": result["learnables"],
-        "losses": [line["loss"] for line in lines if "loss" in line],
+        "losses": losses,
         "seconds": result["seconds"],
-        "step": result["seconds"] / steps[0] if steps[0] else None,
+        "step": result["seconds"] / steps if steps else None,
     }
 
 
@@ -176,45 +174,46 @@ def methods_table(found: Found) -> str:
     return table(*rows)
 
 
-def prm_cell(reweight: str, decoupled: bool) -> Cell:
+def prm_cell(suite: str, reweight: str, decoupled: bool) -> Cell:
     options = {**({} if reweight == "prm" else {"reweight": reweight}), **({} if decoupled else {"decoupled": False})}
-    return Cell("dvp_cse", options=tuple(options.items()))
+    return Cell("dvp_cse", suite, options=tuple(options.items()))
+
+
+PRM_ROWS = [(suite, reweight) for suite in SUITES for reweight in ("mean", "prm")]
 
 
 def prm_cells() -> list[Cell]:
-    return [prm_cell(reweight, decoupled) for reweight in ("mean", "prm") for decoupled in (False, True)]
+    return [prm_cell(*row, decoupled) for row in PRM_ROWS for decoupled in (False, True)]
 
 
 def prm_table(found: Found) -> str:
-    rows = [
-        (reweight, *(found.accuracy(prm_cell(reweight, decoupled)) for decoupled in (False, True)))
-        for reweight in ("mean", "prm")
-    ]
-    return table(("weights of descriptions", "one shared pattern (%)", "a pattern per cause (%)"), *rows)
+    rows = [(*row, *(found.accuracy(prm_cell(*row, decoupled)) for decoupled in (False, True))) for row in PRM_ROWS]
+    return table(("suite", "weights", "one shared pattern (%)", "a pattern per cause (%)"), *rows)
 
 
-HEADS = {
+HEADS: dict[str, dict[str, Any]] = {
     "mean": {"reweight": "mean"},
     "max": {"reweight": "max"},
     "PRM": {"smoothing": 0.0},
     "PRM, smoothed": {},
 }
 SHOT_COUNTS = (1, 2, 4, 8, 16)
+SHOT_ROWS = [(suite, head) for suite in SUITES for head in HEADS]
 
 
-def shots_cell(head: str, shots: int) -> Cell:
+def shots_cell(suite: str, head: str, shots: int) -> Cell:
     # from 16 shots on, nothing is smoothed
     options = {} if "PRM" in head and shots >= SHOTS else HEADS[head]
-    return Cell("dvp_cse", shots=shots, options=tuple({**options, "decoupled": False}.items()))
+    return Cell("dvp_cse", suite, shots, tuple({**options, "decoupled": False}.items()))
 
 
 def shots_cells() -> list[Cell]:
-    return list(dict.fromkeys(shots_cell(head, shots) for head in HEADS for shots in SHOT_COUNTS))
+    return list(dict.fromkeys(shots_cell(*row, shots) for row in SHOT_ROWS for shots in SHOT_COUNTS))
 
 
 def shots_table(found: Found) -> str:
-    rows = [(head, *(found.accuracy(shots_cell(head, shots)) for shots in SHOT_COUNTS)) for head in HEADS]
-    return table(("head, one shared pattern", *(f"{shots} shots (%)" for shots in SHOT_COUNTS)), *rows)
+    rows = [(*row, *(found.accuracy(shots_cell(*row, shots)) for shots in SHOT_COUNTS)) for row in SHOT_ROWS]
+    return table(("suite", "head, one shared pattern", *(f"{shots} shots (%)" for shots in SHOT_COUNTS)), *rows)
 
 
 def patterns_cell(patterns: int) -> Cell:
@@ -228,12 +227,12 @@ def patterns_cells() -> list[Cell]:
 def patterns_table(found: Found) -> str:
     rows = [
         (
-            cell_patterns,
-            found.accuracy(patterns_cell(cell_patterns)),
-            f"{found.of(patterns_cell(cell_patterns), 'learnables')[0]:,}",
-            f"{median(found.of(patterns_cell(cell_patterns), 'step')):.3f}",
+            patterns,
+            found.accuracy(cell),
+            f"{found.of(cell, 'learnables')[0]:,}",
+            f"{median(found.of(cell, 'step')):.3f}",
         )
-        for cell_patterns in range(1, 6)
+        for patterns, cell in enumerate(patterns_cells(), start=1)
     ]
     return table(("patterns v", "accuracy (%)", "learned values", "s / step"), *rows)
 
