@@ -7,8 +7,8 @@ import sys
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
-from cliptune.cli.fit import Assignments, Flag
 from cliptune.cli.opening import check_device, chosen_backbone, data_source
+from cliptune.cli.options import Assignments, Flag
 from cliptune.cli.settings import resolve, shared_out
 from cliptune.cli.show import count, remark, say
 from cliptune.cli.table import show_rows

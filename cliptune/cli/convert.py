@@ -7,8 +7,8 @@ from typing import Annotated, Any, Literal
 
 from cyclopts import Parameter
 
-from cliptune.cli.fit import Assignments, Flag
 from cliptune.cli.opening import listed_names, open_clip, open_run
+from cliptune.cli.options import Assignments, Flag
 from cliptune.cli.settings import resolve
 from cliptune.cli.show import count, say
 

@@ -6,7 +6,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from cliptune.cli.fit import Flag
+from cliptune.cli.options import Flag
 from cliptune.cli.show import percent, remark, say, table
 
 if TYPE_CHECKING:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, Literal
 
-from cliptune.cli.fit import Flag
 from cliptune.cli.opening import data_source, open_data, open_run
+from cliptune.cli.options import Flag
 from cliptune.cli.show import count, percent, remark, say, show_json, table
 
 

@@ -4,20 +4,16 @@ from __future__ import annotations
 
 import shlex
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
-
-from cyclopts import Parameter
+from typing import TYPE_CHECKING
 
 from cliptune.cli.opening import data_source, open_data
+from cliptune.cli.options import RunOptions
 from cliptune.cli.settings import resolve
 from cliptune.cli.show import remark, say
 from cliptune.cli.training import run_few_shot
 
 if TYPE_CHECKING:
     from cliptune.data import Dataset
-
-Assignments = Annotated[list[str] | None, Parameter(name=["--set", "-s"], negative=())]
-Flag = Annotated[bool, Parameter(negative=())]
 
 
 def fit(
@@ -31,18 +27,9 @@ def fit(
     backbone: str | None = None,
     val: float | None = None,
     test: float | None = None,
-    epochs: int | None = None,
-    lr: float | None = None,
-    batch_size: int | None = None,
-    set: Assignments = None,
-    config: str | None = None,
-    select: str | None = None,
     seed: int = 1,
     split_seed: int | None = None,
-    device: str | None = None,
-    precision: str | None = None,
-    workers: int | None = None,
-    overwrite: Flag = False,
+    run: RunOptions = RunOptions(),
 ) -> None:
     """Adapt CLIP to your own images: class folders, train/val/test, or a CSV or JSONL list.
 
@@ -66,34 +53,12 @@ def fit(
         Share of images kept for validation, where the images are not split yet (0.2).
     test
         Share of images kept for testing, where the images are not split yet (0.3).
-    epochs
-        Shortcut for --set epochs=…
-    lr
-        Shortcut for --set lr=…
-    batch_size
-        Shortcut for --set batch_size=…
-    set
-        An option of the method or of the training, name=value; may be repeated.
-    config
-        YAML file of such options, or the config.yaml of a run to repeat.
-    select
-        Which epoch is kept: last, val (best on validation images), oracle (best on test images; labelled).
     seed
         Of sampling, start, order and augmentation.
     split_seed
         Of the split made here, where the images are not split yet (1).
-    device
-        cpu, cuda, cuda:1, mps; a card if there is one.
-    precision
-        Of the frozen towers: fp32, bf16, fp16.
-    workers
-        Processes that read images.
-    overwrite
-        Replace the run in --out.
     """
-    shortcuts = {"epochs": epochs, "lr": lr, "batch_size": batch_size, "select": select}
-    shortcuts |= {"precision": precision, "workers": workers}
-    settings = resolve(method, file=config, assignments=set or (), shortcuts=shortcuts)
+    settings = resolve(method, file=run.config, assignments=run.set or (), shortcuts=run.shortcuts)
     source, data = _open(folder, root, val, test, split_seed)
     where = Path(out) if out is not None else Path("runs") / f"{data.name}-{method}"
     run_few_shot(
@@ -106,8 +71,8 @@ def fit(
         seed=seed,
         classes="all",
         out=where,
-        device=device,
-        overwrite=overwrite,
+        device=run.device,
+        overwrite=run.overwrite,
     )
     split = next((s for s in (data.test, data.val, data.train) if len(s)), data.train)
     example = str(data.root / split.items[0].path) if data.root is not None else "IMAGE"

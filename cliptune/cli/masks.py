@@ -5,8 +5,8 @@ from __future__ import annotations
 import shlex
 from typing import TYPE_CHECKING, Literal
 
-from cliptune.cli.fit import Flag
 from cliptune.cli.opening import check_device, data_source, describe_data, open_clip, open_data, open_run
+from cliptune.cli.options import Flag
 from cliptune.cli.show import count, remark, say
 
 if TYPE_CHECKING:

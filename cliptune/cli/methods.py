@@ -6,7 +6,7 @@ import json as json_format
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
-from cliptune.cli.fit import Flag
+from cliptune.cli.options import Flag
 from cliptune.cli.show import say, show_json
 from cliptune.cli.show import table as show_table
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from cliptune.cli.fit import Flag
 from cliptune.cli.opening import listed_names, open_run
+from cliptune.cli.options import Flag
 from cliptune.cli.show import percent, remark, say, show_json
 
 _BATCH = 32

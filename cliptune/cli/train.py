@@ -6,8 +6,8 @@ import shlex
 from pathlib import Path
 from typing import Literal
 
-from cliptune.cli.fit import Assignments, Flag
 from cliptune.cli.opening import data_source, open_data
+from cliptune.cli.options import Flag, RunOptions
 from cliptune.cli.settings import resolve
 from cliptune.cli.show import say
 from cliptune.cli.training import run_few_shot
@@ -26,16 +26,7 @@ def train(
     out: str | None = None,
     classes: Literal["all", "base", "new"] = "all",
     recipe: Literal["few_shot", "base2new", "cross", "data_efficient"] | None = None,
-    epochs: int | None = None,
-    lr: float | None = None,
-    batch_size: int | None = None,
-    set: Assignments = None,
-    config: str | None = None,
-    select: str | None = None,
-    device: str | None = None,
-    precision: str | None = None,
-    workers: int | None = None,
-    overwrite: Flag = False,
+    run: RunOptions = RunOptions(),
 ) -> None:
     """Train a method on a data set and score it on the test images of the same classes.
 
@@ -66,38 +57,16 @@ def train(
     recipe
         The published options of the method for a protocol, as `cliptune recipes NAME` shows them; the defaults of
         `cliptune methods NAME` if left out.
-    epochs
-        Shortcut for --set epochs=…
-    lr
-        Shortcut for --set lr=…
-    batch_size
-        Shortcut for --set batch_size=…
-    set
-        An option of the method or of the training, name=value; may be repeated.
-    config
-        YAML file of such options, or the config.yaml of a run to repeat.
-    select
-        Which epoch is kept: last, val (best on validation images), oracle (best on test images; labelled).
-    device
-        cpu, cuda, cuda:1, mps; a card if there is one.
-    precision
-        Of the frozen towers: fp32, bf16, fp16.
-    workers
-        Processes that read images.
-    overwrite
-        Replace the run in --out.
     """
-    shortcuts = {"epochs": epochs, "lr": lr, "batch_size": batch_size, "select": select}
-    shortcuts |= {"precision": precision, "workers": workers}
     settings = resolve(
         method,
         recipe=recipe,
         shots=shots if shots > 0 else None,
         data=data,
         backbone=backbone,
-        file=config,
-        assignments=set or (),
-        shortcuts=shortcuts,
+        file=run.config,
+        assignments=run.set or (),
+        shortcuts=run.shortcuts,
     )
     listed = None if split is None else str(Path(split).expanduser().resolve())
     source = data_source(data, root, split=listed, make_split=make_split or None)
@@ -113,8 +82,8 @@ def train(
         seed=seed,
         classes=classes,
         out=where,
-        device=device,
-        overwrite=overwrite,
+        device=run.device,
+        overwrite=run.overwrite,
     )
     other = {"base": "new", "new": "base"}.get(classes)
     say(

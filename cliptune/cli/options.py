@@ -1,0 +1,59 @@
+"""Options that several commands share."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Annotated, Any
+
+from cyclopts import Parameter
+
+Flag = Annotated[bool, Parameter(negative=())]
+Assignments = Annotated[list[str] | None, Parameter(name=["--set", "-s"], negative=())]
+
+
+@Parameter(name="*")  # its fields are options of the command itself
+@dataclass(frozen=True, kw_only=True)
+class RunOptions:
+    """What may be said of a training run, whatever it is trained on.
+
+    Parameters
+    ----------
+    set
+        An option of the method or of the training, name=value; may be repeated.
+    config
+        YAML file of such options, or the config.yaml of a run to repeat.
+    epochs
+        Shortcut for --set epochs=…
+    lr
+        Shortcut for --set lr=…
+    batch_size
+        Shortcut for --set batch_size=…
+    select
+        Which epoch is kept: last, val (best on validation images), oracle (best on test images; labelled).
+    device
+        cpu, cuda, cuda:1, mps; a card if there is one.
+    precision
+        Of the frozen towers: fp32, bf16, fp16.
+    workers
+        Processes that read images.
+    overwrite
+        Replace the run in --out.
+    """
+
+    set: Assignments = None
+    config: str | None = None
+    epochs: int | None = None
+    lr: float | None = None
+    batch_size: int | None = None
+    select: str | None = None
+    device: str | None = None
+    precision: str | None = None
+    workers: int | None = None
+    overwrite: Flag = False
+
+    @property
+    def shortcuts(self) -> Mapping[str, Any]:
+        """Options of the method or of the training that have a name of their own on the command line."""
+        names = ("epochs", "lr", "batch_size", "select", "precision", "workers")
+        return {name: getattr(self, name) for name in names}
