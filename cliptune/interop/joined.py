@@ -25,7 +25,7 @@ Part = Literal["mixed", "tuned", "parallel"]
 FOLDING = ("rlp", "dpc", "dapt")
 # Releases that save the frozen towers beside the prompts, so that biases folded into the towers have a place there.
 WITH_TOWERS = ("vpt", "ivlp", "maple", "promptsrc", "promptkd")
-_FROZEN_BIAS = {"attn_out": "attn.out_proj.bias", "mlp_out": "mlp.c_proj.bias"}
+FROZEN_BIAS = {"attn_out": "attn.out_proj.bias", "mlp_out": "mlp.c_proj.bias"}
 
 
 def parted(method: str) -> tuple[str, tuple[str, ...]]:
@@ -123,7 +123,7 @@ def _folded_biases(clip: CLIP, prompt: Prompt) -> dict[str, Tensor]:
 
 def _frozen_bias(clip: CLIP, tower: str, layer: int, site: str) -> tuple[str, Tensor]:
     """The frozen bias that stands where a learned one is added, with its released name."""
-    name = _FROZEN_BIAS[site]
+    name = FROZEN_BIAS[site]
     block = getattr(clip, tower).transformer.blocks[layer]
     return f"{tower}_encoder.transformer.resblocks.{layer}.{name}", block.get_parameter(name).detach()
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ from torch import Tensor
 
 from cliptune.adapter import Adapter
 from cliptune.clip.model import CLIP
-from cliptune.interop.joined import Part, parted, plain_host, put_into
+from cliptune.interop.joined import FROZEN_BIAS, Part, parted, plain_host, put_into
 from cliptune.interop.visual import VISUAL, flattened, visual_from_published, visual_to_published
 from cliptune.methods.registry import build, describe, find
 from cliptune.recipe import Recipe
@@ -29,6 +30,10 @@ _ARRAYS = [(np.zeros(0).__reduce__()[0], f"numpy.{core}.multiarray._reconstruct"
     *{type(np.dtype(kind)) for kind in ("f2", "f4", "f8", "i4", "i8")},
 ]
 _OUTSIDE = (*_FROZEN, "VPT_image_trans.")
+_BIASES = tuple(FROZEN_BIAS.values())
+_TOWERS = {"image_encoder.": "image.", "text_encoder.": "text."}
+# Relative: what half precision makes of a weight is far nearer.
+_SAME_WEIGHTS = 1e-2
 
 
 def from_published(
@@ -56,6 +61,7 @@ def from_published(
         tuned: for "dpc", and only there, the state dict of its host after the first stage, which the release keeps
             in a file of its own.
         options: of the method; those not given are read from the shapes.
+    Warns if the checkpoint holds towers that are not those of `clip`, because it then answers otherwise there.
     Raises: ValueError naming what is missing, unexpected or misshapen.
     """
     host, joined = parted(method)
@@ -71,6 +77,7 @@ def from_published(
     whole = (lambda key: key) if host in VISUAL else _full_name
     states = [{whole(key): value for key, value in given.items()} for given in (tuned, tensors) if given is not None]
     plains = [_of_host(host, state, clip, class_names, **own) for state in states]
+    _compare_towers(method, states, clip, but=() if "bias" not in joined else _BIASES)
     if not joined:
         return plains[0]
     mode = {"dpc_mode": "released"} if "dpc" in joined else {}
@@ -79,6 +86,31 @@ def from_published(
         torch.manual_seed(options.get("seed", 1))  # of new low-rank factors
         put_into(recipe, [plain.adapter for plain in plains], states)
     return recipe
+
+
+def _compare_towers(method: str, states: Sequence[Mapping[str, Tensor]], clip: CLIP, but: tuple[str, ...]) -> None:
+    """Args: but: endings of names that may differ, because they are learned."""
+    frozen = clip.state_dict()
+    other: list[str] = []
+    for key, value in ((key, value) for state in states for key, value in state.items() if not key.endswith(but)):
+        prefix = next((prefix for prefix in _TOWERS if key.startswith(prefix)), None)
+        mine = frozen.get(_TOWERS[prefix] + key.removeprefix(prefix)) if prefix else None
+        if mine is None:
+            continue
+        mine, value = mine.float(), value.to(mine.device).float()
+        if mine.shape != value.shape or (mine - value).abs().max() > _SAME_WEIGHTS * mine.abs().max().clamp(min=1e-6):
+            other.append(key)
+    if other:
+        biases = all(key.endswith(_BIASES) for key in other)
+        advice = (
+            f"they are biases, which {method}+bias takes over" if biases else "give the backbone it was trained with"
+        )
+        warnings.warn(
+            f"from_published: the checkpoint holds frozen towers that are not those of {clip.name} "
+            f"(tensors that differ: {len(other)}, such as {other[0]}). They are left out, so the answers will "
+            f"differ: {advice}.",
+            stacklevel=3,
+        )
 
 
 def _of_host(

@@ -38,7 +38,7 @@ def test_a_released_file_is_read_with_its_ballast(tiny_clip, tmp_path):
     state |= {
         "module.prompt_learner.token_prefix": torch.zeros(5, 1, 24),
         "module.prompt_learner.token_suffix": torch.zeros(5, 72, 24),
-        "module.image_encoder.conv1.weight": torch.zeros(40, 3, 8, 8),
+        "module.image_encoder.conv1.weight": tiny_clip.state_dict()["image.conv1.weight"].half(),
         "module.logit_scale": torch.tensor(4.6),
     }
     torch.save({"state_dict": state, "epoch": 5, "val_result": None}, tmp_path / "model.pth.tar-5")
@@ -46,6 +46,20 @@ def test_a_released_file_is_read_with_its_ballast(tiny_clip, tmp_path):
     adapter = interop.from_published("maple", read, tiny_clip, ["one", "two"]).adapter
     for name, value in recipe.adapter.learnables().items():
         torch.testing.assert_close(adapter.learnables()[name], value.half().float())
+
+
+def test_towers_of_another_clip_are_told(tiny_clip):
+    state = interop.to_published("ivlp", methods.build("ivlp", tiny_clip, CLASS_NAMES).adapter)
+    conv = tiny_clip.state_dict()["image.conv1.weight"]
+    with pytest.warns(
+        UserWarning, match=r"tensors that differ: 1, such as image_encoder.conv1.weight.*backbone it was"
+    ):
+        interop.from_published("ivlp", state | {"image_encoder.conv1.weight": conv + 0.1}, tiny_clip, CLASS_NAMES)
+    bias = "text_encoder.transformer.resblocks.1.mlp.c_proj.bias"
+    folded = state | {bias: tiny_clip.state_dict()["text" + bias.removeprefix("text_encoder")] + 0.1}
+    with pytest.warns(UserWarning, match=r"biases, which ivlp\+bias takes over"):
+        interop.from_published("ivlp", folded, tiny_clip, CLASS_NAMES)
+    interop.from_published("ivlp+bias", folded, tiny_clip, CLASS_NAMES)
 
 
 def test_a_prompt_learner_saved_alone_is_understood(tiny_clip):
