@@ -51,9 +51,7 @@ def test_a_released_file_is_read_with_its_ballast(tiny_clip, tmp_path):
 def test_towers_of_another_clip_are_told(tiny_clip):
     state = interop.to_published("ivlp", methods.build("ivlp", tiny_clip, CLASS_NAMES).adapter)
     conv = tiny_clip.state_dict()["image.conv1.weight"]
-    with pytest.warns(
-        UserWarning, match=r"tensors that differ: 1, such as image_encoder.conv1.*backbone it was"
-    ):
+    with pytest.warns(UserWarning, match=r"tensors that differ: 1, such as image_encoder.conv1.*backbone it was"):
         interop.from_published("ivlp", state | {"image_encoder.conv1.weight": conv + 0.1}, tiny_clip, CLASS_NAMES)
     bias = "text_encoder.transformer.resblocks.1.mlp.c_proj.bias"
     folded = state | {bias: tiny_clip.state_dict()["text" + bias.removeprefix("text_encoder")] + 0.1}
