@@ -103,7 +103,11 @@ def compare_all(patterns: int, images: int, rounds: int) -> None:
         step_with_one_forward_per_pattern=lambda: step(adapter, batch, one_by_one),
     )
     half = dvp(patterns, torch.bfloat16)
-    compare(rounds, answer_in_float32=lambda: answer(adapter, batch), answer_in_bfloat16=lambda: answer(half, batch))
+    compare(
+        rounds,
+        answer_1_image_float32=lambda: answer(adapter, one),
+        answer_1_image_bfloat16=lambda: answer(half, one),
+    )
     few = {dtype: dvp(patterns, dtype, blocks=FEW_BLOCKS) for dtype in (torch.float32, torch.bfloat16)}
     compare(
         1,
@@ -124,10 +128,11 @@ def resident(what: str) -> int:
 
 
 def added_memory(patterns: int, images: int, threads: int, chunk: int | None, answers: multiprocessing.Queue) -> None:
-    """MiB that the second step adds at most; the first one builds what stays."""
+    """MiB that a step adds at most, and its seconds."""
     torch.set_num_threads(threads)
-    adapter = dvp(patterns, chunk=chunk)
-    step(adapter, images_for(adapter, 1))
+    adapter = dvp(patterns, chunk=1)
+    step(adapter, images_for(adapter, 1))  # builds and loads what stays, also for computing pieces again
+    adapter.chunk = chunk
     reset = Path("/proc/self/clear_refs")
     if reset.exists():
         reset.write_text("5")
