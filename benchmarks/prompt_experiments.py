@@ -4,7 +4,8 @@
 
 rank     RLP (arXiv:2312.10813): CoOp whose matrix of 4 tokens has rank 1 to 4, or is full.
 dropout  RLP: dropout on a product of rank 1.
-masks    DAPT (arXiv:2508.00395): masks by Grad-CAM, exact ones, and exact ones with a share of the object erased.
+masks    DAPT (arXiv:2508.00395): masks by Grad-CAM, exact ones, and exact ones with a share of the object erased;
+         how well Grad-CAM finds the object.
 words    DAPT: number of background words, with exact masks.
 budget   Bias tuning (arXiv:2312.11570): as many learned vectors per block of both towers as IVLP has tokens.
 omega    DPC (arXiv:2503.13443): base and new accuracy against ω, of finished runs that are trained here if need be.
@@ -15,6 +16,7 @@ Runs are shared with `compare_methods.py` under the same --out, and the same com
 from __future__ import annotations
 
 import argparse
+import statistics
 import zlib
 from collections.abc import Sequence
 from pathlib import Path
@@ -29,7 +31,7 @@ import cliptune
 from cliptune.data import Item, Split
 from cliptune.data.masks import ExactMasks
 from cliptune.prompts.dual import DualPrompt
-from cliptune.protocols.mask_making import make_masks
+from cliptune.protocols.mask_making import ByGradCAM, make_masks
 from cliptune.protocols.runs import class_set
 from cliptune.training import evaluate
 
@@ -77,6 +79,20 @@ def mask_jobs(out: str, seeds: Sequence[int]) -> list[Job]:
     return jobs + [
         Job(f"maple+dapt, {name}", "maple+dapt", {**short, "dapt_source": source}) for name, source in sources.items()
     ]
+
+
+def grad_cam_quality(seeds: Sequence[int]) -> str:
+    """How well the CLIP without training finds the objects of the training images, as a sentence."""
+    clip, shares = cliptune.load_clip("mini"), []
+    for seed in seeds:
+        train = cliptune.load_data(OBJECTS).few_shot(SHOTS, seed).subset("base").train
+        names = list(dict.fromkeys(item.class_name for item in train.items))
+        make = ByGradCAM(cliptune.build("zeroshot", clip, names).adapter)
+        for i, item in enumerate(train.items):
+            picture = train.image(i)
+            found, exact = make(picture, item), np.asarray(ExactMasks().mask(train, i, picture.size)) > 0
+            shares.append((found & exact).sum() / (found | exact).sum())
+    return f"Intersection over union of Grad-CAM and exact masks, before training: {statistics.fmean(shares):.2f}"
 
 
 def word_jobs() -> list[Job]:
@@ -148,6 +164,8 @@ def main() -> None:
         "words": word_jobs,
         "budget": budget_jobs,
     }[given.experiment]()
+    if given.experiment == "masks":
+        print(grad_cam_quality(given.seeds), flush=True)
     found = run_all(jobs, suite, given.seeds, given.out, given.processes)
     print_table(jobs, found, f"{suite}, {SHOTS} shots, seeds {', '.join(map(str, given.seeds))}, mini")
 
