@@ -85,12 +85,11 @@ def grad_cam_quality(seeds: Sequence[int]) -> str:
     """How well the CLIP without training finds the objects of the training images, as a sentence."""
     clip, shares = cliptune.load_clip("mini"), []
     for seed in seeds:
-        train = cliptune.load_data(OBJECTS).few_shot(SHOTS, seed).subset("base").train
-        names = list(dict.fromkeys(item.class_name for item in train.items))
-        make = ByGradCAM(cliptune.build("zeroshot", clip, names).adapter)
-        for i, item in enumerate(train.items):
-            picture = train.image(i)
-            found, exact = make(picture, item), np.asarray(ExactMasks().mask(train, i, picture.size)) > 0
+        data = cliptune.load_data(OBJECTS).few_shot(SHOTS, seed).subset("base")
+        make = ByGradCAM(cliptune.build("zeroshot", clip, data.class_names).adapter)
+        for i, item in enumerate(data.train.items):
+            picture = data.train.image(i)
+            found, exact = make(picture, item), np.asarray(ExactMasks().mask(data.train, i, picture.size)) > 0
             shares.append((found & exact).sum() / (found | exact).sum())
     return f"Intersection over union of Grad-CAM and exact masks, before training: {statistics.fmean(shares):.2f}"
 
