@@ -10,7 +10,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -33,30 +33,36 @@ def address() -> Iterator[str]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("RAY_USAGE_STATS_ENABLED", "0")
         patch.delenv("RAY_ADDRESS", raising=False)
-        cluster = two_nodes(place)
-        yield cluster.address
-        cluster.shutdown()
-    shutil.rmtree(place, ignore_errors=True)
+        try:
+            cluster = two_nodes(place)
+            yield cluster.address
+            cluster.shutdown()
+        finally:
+            shutil.rmtree(place, ignore_errors=True)
 
 
 def two_nodes(place: str) -> Any:
     from ray.cluster_utils import Cluster
 
     node = {"num_cpus": 1, "object_store_memory": 80 * 2**20, "include_dashboard": False, "include_log_monitor": False}
-    why: Exception | None = None
-    for _ in range(2):
+    cluster = started(
+        lambda: Cluster(initialize_head=True, head_node_args={**node, "no_monitor": True, "temp_dir": place})
+    )
+    started(lambda: cluster.add_node(**node))
+    return cluster
+
+
+def started(start: Callable[[], Any]) -> Any:
+    """Ray gives its own parts a fixed time to come up, which on a busy machine may take some attempts."""
+    for attempt in (1, 2):
         try:
-            cluster = Cluster(initialize_head=True, head_node_args={**node, "no_monitor": True, "temp_dir": place})
+            return start()
         except Exception as error:  # it has no kind of its own
-            why = error
-            continue
-        try:
-            cluster.add_node(**node)
-            return cluster
-        except Exception as error:
-            cluster.shutdown()
-            why = error
-    pytest.skip(f"Ray could not start two nodes on this machine, which may be too busy: {why}")
+            if "timed out during startup" not in str(error):
+                raise
+            if attempt == 2:
+                pytest.skip(f"this machine is too busy to start a Ray cluster: {error}")
+    return None
 
 
 @pytest.fixture
