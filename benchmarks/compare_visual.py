@@ -260,9 +260,10 @@ def causes_table(found: Found) -> str:
         mass = torch.stack([one.mass.mean(dim=0) for one in read])  # (seeds, causes), mean over classes
         right = [100 * fmean(name == cause for name, _ in one.leading().values()) for one in read]
         weights = {name: spread((100 * mass[:, i]).tolist()) for i, name in enumerate(read[0].groups)}
-        rows.append((cell.suite, *(weights[name] for name in read[0].groups), spread(right)))
+        before = 100 * float(read[0].prior[0, read[0].groups.index(cause)])
+        rows.append((cell.suite, f"{before:.1f}", *(weights[name] for name in read[0].groups), spread(right)))
     names = [f"{name} (%)" for name in read[0].groups]
-    return table(("suite", *names, "classes that weigh the true cause most (%)"), *rows)
+    return table(("suite", "true cause, even weights (%)", *names, "classes whose true cause gains most (%)"), *rows)
 
 
 TRANSFERRED = ("ar", "dvp_cse")
