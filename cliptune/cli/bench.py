@@ -14,7 +14,8 @@ from cliptune.cli.show import count, remark, say
 from cliptune.cli.table import show_rows
 
 if TYPE_CHECKING:
-    from cliptune.protocols.bench import Cell, Outcome
+    from cliptune.protocols.bench import Outcome
+    from cliptune.protocols.cells import Cell
     from cliptune.protocols.ray_engine import RayEngine
     from cliptune.training.progress import Progress
 
@@ -28,6 +29,7 @@ def bench(
     methods: str,
     data: str,
     root: str | None = None,
+    source: Literal["coop", "torchvision"] = "coop",
     seeds: str = "1,2,3",
     shots: str = "16",
     targets: str | None = None,
@@ -64,6 +66,8 @@ def bench(
         tinyworld for all its suites.
     root
         Folder that holds the data sets.
+    source
+        Of --data and --targets, as in `cliptune train`: coop or torchvision.
     seeds
         Separated by commas.
     shots
@@ -107,7 +111,8 @@ def bench(
         For ray: cards that each run reserves, such as 0.5 for two runs on a card.
     """
     from cliptune.methods import published_options
-    from cliptune.protocols.bench import grid, grid_rows, run_grid
+    from cliptune.protocols.bench import grid_rows, run_grid
+    from cliptune.protocols.cells import grid
 
     chosen = _listed(methods)
     shares = shared_out(set or (), chosen)
@@ -126,7 +131,7 @@ def bench(
         protocol,
         out,
         methods=chosen,
-        sources=[data_source(name, root) for name in _data_names(data)],
+        sources=[data_source(name, root, source) for name in _data_names(data)],
         shots=[None] if protocol == "data_efficient" else [k if k > 0 else None for k in _numbers(shots, "shots")],
         seeds=_numbers(seeds, "seeds"),
         backbones=[chosen_backbone(name) for name in (_listed(backbone) if backbone else [None])],
@@ -248,7 +253,7 @@ def _asked(
         from cliptune.protocols.transfer import usual_targets
 
         names = usual_targets(protocol, source["name"]) if targets is None else _data_names(targets)
-        others = [data_source(name, root) for name in names]
+        others = [data_source(name, root, source.get("source", "coop")) for name in names]
         return [{"targets": [other for other in others if other != source]}]
     if targets is not None:
         raise ValueError(f"--targets: {protocol} has none; they are for cross and domains.")

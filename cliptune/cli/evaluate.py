@@ -17,6 +17,7 @@ def evaluate(
     classes: Literal["all", "base", "new"] | None = None,
     data: str | None = None,
     root: str | None = None,
+    source: Literal["coop", "torchvision"] = "coop",
     split: Literal["train", "val", "test"] = "test",
     backbone: str | None = None,
     device: str | None = None,
@@ -39,6 +40,8 @@ def evaluate(
         Another data set, a name or path as in `cliptune train`; if left out, that of the run.
     root
         Folder that holds the data sets.
+    source
+        Of --data, as in `cliptune train`: coop or torchvision.
     split
         Images to score; train means the ones it was trained on.
     backbone
@@ -62,11 +65,11 @@ def evaluate(
     adapter = open_run(run, backbone, device)
     result = read_result(run) or {}
     trained = result.get("data") or {}
-    source, sampling = _source(run, result, data, root)
+    opened, sampling = _source(run, result, data, root, source)
     wanted = classes or ("all" if data is not None else trained.get("classes", "all"))
     if split != "train":
         sampling = {}
-    dataset = open_data(source, **sampling, classes=wanted)
+    dataset = open_data(opened, **sampling, classes=wanted)
     if data is None and dataset.split_sha256 != trained.get("split_sha256"):
         remark(
             f"The images of {dataset.name} or their split are not those of the run any more: some of these "
@@ -100,11 +103,16 @@ def evaluate(
 
 
 def _source(
-    run: str, result: dict[str, Any], data: str | None, root: str | None
+    run: str, result: dict[str, Any], data: str | None, root: str | None, origin: str
 ) -> tuple[dict[str, Any], dict[str, Any]]:
     """How to open the data, and how the run's training images were picked from it."""
     if data is not None:
-        return data_source(data, root), {}
+        return data_source(data, root, origin), {}
+    if origin != "coop":
+        raise ValueError(
+            f"--source {origin} is for another data set, --data NAME. Without it the run's own data are opened as they "
+            "were for training, since other splits of them share pictures with its training images."
+        )
     source = result.get("source")
     if source is None:
         raise ValueError(f"Run folder {run} does not say where its data lies. Name a data set or folder: --data NAME.")

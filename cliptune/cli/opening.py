@@ -75,15 +75,20 @@ def check_device(device: str | None) -> str | None:
     return device
 
 
-def data_source(name: str, root: str | None, **options: Any) -> dict[str, Any]:
-    """Arguments of `load_data` that open the same data from any working directory; None is left out."""
+def data_source(name: str, root: str | None, source: str = "coop", **options: Any) -> dict[str, Any]:
+    """Arguments of `load_data` that open the same data from any working directory; None and the usual source are left
+    out.
+    """
     from cliptune.data.catalog import is_named
 
     path = Path(name).expanduser()
-    source: dict[str, Any] = {"name": str(path.resolve()) if path.exists() and not is_named(name, root) else name}
+    is_path = source == "coop" and path.exists() and not is_named(name, root)
+    found: dict[str, Any] = {"name": str(path.resolve()) if is_path else name}
     if root is not None:
-        source["root"] = str(Path(root).expanduser().resolve())
-    return {**source, **{key: value for key, value in options.items() if value is not None}}
+        found["root"] = str(Path(root).expanduser().resolve())
+    if source != "coop":
+        found["source"] = source
+    return {**found, **{key: value for key, value in options.items() if value is not None}}
 
 
 def open_data(source: Mapping[str, Any], **sampling: Any) -> Dataset:

@@ -18,6 +18,7 @@ def train(
     method: str,
     data: str,
     root: str | None = None,
+    source: Literal["coop", "torchvision"] = "coop",
     split: str | None = None,
     make_split: Flag = False,
     backbone: str | None = None,
@@ -38,6 +39,9 @@ def train(
         A name of `cliptune data list`, or a path as in `cliptune fit`.
     root
         Folder that holds the data sets.
+    source
+        coop, the field's folders and splits; or torchvision, a published data set as torchvision lays it out below
+        --root, with its official splits, whose numbers are not comparable with published ones.
     split
         For a published data set: another split file than its own, as `cliptune data split` writes it.
     make_split
@@ -69,14 +73,14 @@ def train(
         shortcuts=run.shortcuts,
     )
     listed = None if split is None else str(Path(split).expanduser().resolve())
-    source = data_source(data, root, split=listed, make_split=make_split or None)
-    dataset = open_data(source)
+    opened = data_source(data, root, source, split=listed, make_split=make_split or None)
+    dataset = open_data(opened)
     where = Path(out) if out is not None else _usual(dataset.name, classes, shots, method, seed)
     run_few_shot(
         method,
         dataset,
         settings,
-        source=source,
+        source=opened,
         backbone=backbone,
         shots=shots if shots > 0 else None,
         seed=seed,

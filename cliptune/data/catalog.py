@@ -17,6 +17,7 @@ from cliptune.data.items import DEFAULT_TEMPLATE, Dataset, Split
 from cliptune.data.lists import LIST_SUFFIXES, read_list
 from cliptune.data.published.facts import groups_of_data, published
 from cliptune.data.published.places import lies_below, recognise
+from cliptune.data.published.torchvision_sets import read_torchvision
 from cliptune.data.split_files import read_split
 from cliptune.data.splits import CLASS_SUBSETS, stratified
 
@@ -71,6 +72,9 @@ ENTRIES = [
 ]
 """One entry per reader."""
 
+SOURCES = ("coop", "torchvision")
+"""In whose layout and splits published data sets are read: the field's, or those of torchvision's classes."""
+
 
 def load_data(
     name: str | Path,
@@ -81,6 +85,7 @@ def load_data(
     classes: str = "all",
     repeat: bool = False,
     strict: bool = False,
+    source: str = "coop",
     **options: Any,
 ) -> Dataset:
     """A data set by name or path, sampled to few shots, cut to base or new classes; in this order, as the
@@ -95,13 +100,17 @@ def load_data(
         seed: of the few-shot sampling alone.
         classes: "all", "base" or "new".
         repeat, strict: see `Dataset.few_shot`.
+        source: "coop", the field's layout and splits; or "torchvision", a named data set as `torchvision.datasets` lays
+            it out below `root`, with its official splits (`read_torchvision`).
         options: handed to the reader, e.g. `template`, `fractions`.
     Raises: FileNotFoundError if it is neither a name nor a path; TypeError for an option that the reader does
         not have; ValueError for bad content.
     """
     if classes not in CLASS_SUBSETS:
         raise ValueError(f"load_data: classes must be one of {', '.join(CLASS_SUBSETS)}, got {classes!r}.")
-    dataset = _read(str(name), root, options)
+    if source not in SOURCES:
+        raise ValueError(f"load_data: source must be one of {', '.join(SOURCES)}, got {source!r}.")
+    dataset = _read(str(name), root, options, source)
     if shots is not None:
         dataset = dataset.few_shot(shots, seed, repeat=repeat, strict=strict)
     return dataset.subset(classes)
@@ -183,7 +192,7 @@ def _entry(family: str) -> Entry | None:
     return next((entry for entry in ENTRIES if family in (entry.name, *entry.aliases)), None)
 
 
-def _read(name: str, root: str | Path | None, options: dict[str, Any]) -> Dataset:
+def _read(name: str, root: str | Path | None, options: dict[str, Any], source: str) -> Dataset:
     family, _, member = name.lower().partition("/")
     entry = _entry(family)
     path = Path(name).expanduser()
@@ -191,7 +200,9 @@ def _read(name: str, root: str | Path | None, options: dict[str, Any]) -> Datase
         raise ValueError(f"Data {name!r} is a group of data sets: open one of {', '.join(data_group(family))}.")
     reader: Callable[..., Dataset]
     arguments: tuple[Any, ...]
-    if entry is not None and entry.members is not None and member:
+    if source == "torchvision":
+        reader, arguments = read_torchvision, (name, root)
+    elif entry is not None and entry.members is not None and member:
         members = entry.function(entry.members)()
         if member.partition("-")[0] not in members:
             raise _unknown(name, [f"{entry.name}/{known}" for known in members])

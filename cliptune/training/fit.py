@@ -268,6 +268,7 @@ def _result(training: Training, config: dict[str, Any]) -> dict[str, Any]:
             "seed": config["seed"],
             "learnables": sum(p.numel() for p in recipe.adapter.trainable().values()),
             "train_images": len(training.feed.data.train),
+            "notes": training.feed.data.notes,
             "seconds": training.position.whole_seconds,
             "selected": training.position.selected,
             "continues": training.position.continues,

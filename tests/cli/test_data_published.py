@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from tests.data.published.miniatures import MINIATURES
+from tests.data.published.torchvision_miniatures import TORCHVISION_MINIATURES
 
 
 @pytest.fixture
@@ -73,3 +74,28 @@ def test_groups_are_listed(cli):
     out = cli("data", "list").out
     assert "resisc45" in out
     assert "all11: the eleven data sets" in out
+
+
+def test_torchvisions_folders_can_be_trained_on_scored_and_tabulated(cli, tmp_path, backbone):
+    for name in ("dtd", "food101"):
+        TORCHVISION_MINIATURES[name](tmp_path / "tv")
+    given = ("--root", tmp_path / "tv", "--source", "torchvision")
+    words = ("--method", "zeroshot", "--data", "dtd", "--backbone", backbone, "--shots", 1, "--out", "run")
+    answer = cli("train", *words, *given)
+    assert answer.code == 0, answer.err
+    assert "not comparable with published ones" in answer.out
+    result = json.loads(Path("run/result.json").read_text())
+    assert (result["data"]["name"], result["source"]["source"]) == ("dtd-torchvision", "torchvision")
+    assert any("not comparable with published ones" in note for note in result["notes"])
+    chosen = json.loads(Path("run/split.json").read_text())["train"]
+    assert [path for path, _, digest in chosen if digest] == [path for path, _, _ in chosen]
+    assert json.loads(cli("eval", "run", "--json").out)["accuracy"] == result["evaluations"]["test"]["accuracy"]
+    other = json.loads(cli("eval", "run", "--data", "food", *given, "--json").out)
+    assert (other["data"], other["n"]) == ("food101-torchvision", 6)
+    assert "--source torchvision is for another data set" in cli("eval", "run", "--source", "torchvision").err
+
+    words = ("--methods", "zeroshot", "--data", "dtd", "--seeds", 1, "--backbone", backbone, "--out", "grid")
+    answer = cli("bench", "cross", *words, "--targets", "food101", *given)
+    assert answer.code == 0, answer.err
+    assert "food101-torchvision" in answer.out
+    assert next(Path("grid/few_shot").iterdir()).name.startswith("dtd-")  # beside, not in, the field's folder

@@ -57,11 +57,17 @@ def read_published(
             require_files(images, (item.path for listed in items.values() for item in listed), _who(known))
         train, val, test = (Split.of_files(images, items.get(split_name, ())) for split_name in SPLITS)
         dataset = Dataset(known.name, names, train, val, test, known.template, images, notes=notes)
-    if len(dataset.class_names) != known.classes:
-        came, expected = len(dataset.class_names), known.classes
-        note = f"{_who(known)}: {came} classes were found, the published data set has {expected}."
-        dataset = replace(dataset, notes=(*dataset.notes, note))
+    dataset = class_count_noted(dataset, known)
     return dataset if template is None else replace(dataset, template=template)
+
+
+def class_count_noted(dataset: Dataset, known: Facts) -> Dataset:
+    """With a note if it has not as many classes as the published one."""
+    came, expected = len(dataset.class_names), known.classes
+    if came == expected:
+        return dataset
+    note = f"{_who(known)}: {came} classes were found, the published data set has {expected}."
+    return replace(dataset, notes=(*dataset.notes, note))
 
 
 def split_path(known: Facts, folder: Path, split: str | Path | None = None) -> Path:
