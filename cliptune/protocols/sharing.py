@@ -11,7 +11,7 @@ from cliptune.methods import host_run, names
 from cliptune.training import read_result
 
 if TYPE_CHECKING:
-    from cliptune.protocols.bench import Cell
+    from cliptune.protocols.cells import Cell
 
 Settings = Callable[[str, int | None, str, str], tuple[Mapping[str, Any], Mapping[str, Any]]]
 TEACHER, ZEROSHOT = "teacher", "zeroshot"

@@ -10,7 +10,8 @@ import pytest
 
 from cliptune.cli.bench import _data_names
 from cliptune.protocols import bench, workers
-from cliptune.protocols.bench import Cell, Outcome, grid, run_grid
+from cliptune.protocols.bench import Outcome, run_grid
+from cliptune.protocols.cells import Cell, grid
 
 
 def cell(method: str = "coop", folder: str = "a", **more) -> Cell:

@@ -17,7 +17,8 @@ from typing import Any
 import pytest
 import torch
 
-from cliptune.protocols.bench import Cell, grid, grid_rows, run_grid
+from cliptune.protocols.bench import grid_rows, run_grid
+from cliptune.protocols.cells import Cell, grid
 from cliptune.protocols.ray_engine import RayEngine
 from cliptune.training import read_result
 from cliptune.training.checkpoints import WEIGHTS

@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from cliptune.protocols import bench
-from cliptune.protocols.bench import Cell, Outcome, grid, run_grid
+from cliptune.protocols.bench import Outcome, run_grid
+from cliptune.protocols.cells import Cell, grid
 from cliptune.protocols.sharing import Waiting
 from cliptune.training import read_learnables, read_result
 from tests.conftest import random_clip
