@@ -84,9 +84,11 @@ def usual_targets(protocol: str, source: str) -> list[str]:
     name = source.lower()
     family, _, suite = name.partition("/")
     if family == "tinyworld" and suite:
+        whole, _, own = name.partition("-")
         if protocol == DOMAIN:
-            return [f"{name}-{domain}" for domain in DOMAINS if domain != "photo"]
-        return [row["name"] for row in list_data() if row["name"].startswith("tinyworld/") and row["name"] != name]
+            others = (domain for domain in DOMAINS if domain != (own or "photo"))
+            return [whole if domain == "photo" else f"{whole}-{domain}" for domain in others]
+        return [row["name"] for row in list_data() if row["name"].startswith("tinyworld/") and row["name"] != whole]
     if name in published()["imagenet"].spellings:
         return data_group(_GROUPS[protocol])
     raise ValueError(

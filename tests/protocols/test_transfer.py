@@ -141,6 +141,9 @@ def test_usual_targets_are_the_fields_and_tinyworlds():
     assert "tinyworld/garden-sketch" in shifted
     assert len(shifted) == 7
     assert "tinyworld/garden" not in usual_targets("cross", "tinyworld/garden")
+    back = usual_targets("domains", "tinyworld/garden-sketch")
+    assert {"tinyworld/garden", "tinyworld/garden-sketch"} ^ set(back) ^ set(shifted) == set()
+    assert "tinyworld/garden" not in usual_targets("cross", "tinyworld/garden-sketch")
     with pytest.raises(ValueError, match="no targets are usual for the source 'photos'.*--targets"):
         usual_targets("cross", "photos")
 
