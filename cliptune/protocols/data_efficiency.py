@@ -81,7 +81,8 @@ def data_efficient(
         "parity": parity,
         **({"selector_options": dict(selector_options)} if selector_options else {}),
     }
-    kept = _kept_before(out, dataset, how)
+    # A run that is to be replaced may be of another backbone, and have been judged by it.
+    kept = None if training.get("overwrite") else _kept_before(out, dataset, how)
     if kept is None:
         if selection == "uniform":  # looks at labels alone
             labels, c = dataset.train.labels, len(dataset.class_names)

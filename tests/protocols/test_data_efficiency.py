@@ -67,6 +67,8 @@ def test_a_run_that_is_taken_up_again_does_not_judge_again(tiny_clip, dataset, t
     assert (again["kept"], again["evaluations"]) == (first["kept"], first["evaluations"])
     with pytest.raises(TypeError):  # chosen in another way, it would be judged
         kept(seed=2)
+    with pytest.raises(TypeError):  # replaced, perhaps on another backbone, it would be judged
+        kept(overwrite=True)
 
 
 def test_the_pool_is_what_the_adapter_answers(tiny_clip, dataset):
