@@ -79,7 +79,9 @@ def evaluate(
     if data is None:
         adapter.set_classes(class_set(dataset, known).with_template(known.template))
     else:
-        adapter.set_classes(class_set(dataset))
+        # Some of the training classes are trained ones, as in a transfer; what holds values per class needs all.
+        apart = adapter.prompt.class_specific or adapter.head.class_specific
+        adapter.set_classes(class_set(dataset), seen=None if apart else set(dataset.class_names) <= set(known.names))
     chosen = dataset[split]
     if not len(chosen):
         raise ValueError(f"{dataset.name} has no {split} images to score. Choose another --split.")

@@ -3,10 +3,13 @@ from __future__ import annotations
 import csv
 import io
 import json
+import shutil
 import statistics
 from pathlib import Path
 
 import pytest
+
+import cliptune.training
 
 DATA = "tinyworld/textures"
 
@@ -65,6 +68,24 @@ def test_eval_on_other_data_and_own_folders(cli, train, photos):
     assert answer.code == 0, answer.err
     assert "red fox" in answer.out
     assert "photos/test" in json.loads(Path("runs/a/result.json").read_text())["evaluations"]
+
+
+@pytest.mark.parametrize("foreign", [False, True])
+def test_eval_takes_some_of_the_trained_classes_as_trained(foreign, cli, photos, backbone, tmp_path, monkeypatch):
+    cli("fit", photos, "--method", "zeroshot", "--out", "run", "--backbone", backbone)
+    shutil.rmtree(photos / "snow")
+    if foreign:
+        (photos / "green frog").rename(photos / "brown toad")
+    seen, measure = [], cliptune.training.evaluate
+
+    def watched(adapter, *arguments, **options):
+        seen.append(adapter.seen)
+        return measure(adapter, *arguments, **options)
+
+    monkeypatch.setattr(cliptune.training, "evaluate", watched)
+    answer = cli("eval", "run", "--data", photos.rename(tmp_path / "others"))
+    assert answer.code == 0, answer.err
+    assert seen == [not foreign]
 
 
 def test_eval_warns_if_the_folder_has_changed(cli, photos, backbone):
