@@ -99,7 +99,7 @@ def build(clip: CLIP, classes: ClassSet, config: Config = Config()) -> Recipe:
         flags={
             "external_models": [f"teacher: {described}"] if external else [],
             "extra_images": config.transductive,
-            "transductive": config.transductive,
+            "unlabelled_test_images": config.transductive,
         },
     )
 

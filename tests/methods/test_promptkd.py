@@ -111,10 +111,10 @@ def test_flags_name_the_teacher_and_what_was_seen(tiny_clip):
     teacher = teacher_of("maple")
     flags = methods.build("promptkd", tiny_clip, CLASS_NAMES, teacher=teacher, transductive=True).flags
     assert flags["external_models"][0].startswith("teacher: CoupledTokens on tiny")
-    assert flags["transductive"]
+    assert flags["unlabelled_test_images"]
     assert flags["extra_images"]
     own = methods.build("promptkd", tiny_clip, CLASS_NAMES).flags
-    assert own == {"external_models": [], "extra_images": False, "transductive": False}
+    assert own == {"external_models": [], "extra_images": False, "unlabelled_test_images": False}
 
 
 def test_a_student_can_teach(tiny_clip, images):
