@@ -101,20 +101,19 @@ def run(cell: Cell, seed: int, out: Path) -> dict[str, Any]:
     """One run, or the finished one found in its folder."""
     torch.set_num_threads(1)
     clip, data = backbone(cell.backbone), dataset(cell.suite)
-    folder, source = cell.folder(out, seed), {"name": f"tinyworld/{cell.suite}"}
+    folder = cell.folder(out, seed)
     result = few_shot(
-        cell.method, clip, data, shots=cell.shots, seed=seed, out=folder, options=cell.settings, source=source,
-        progress="silent",
+        cell.method, clip, data, shots=cell.shots, seed=seed, out=folder, options=cell.settings, progress="silent",
     )  # fmt: skip
     lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()] if cell.settings else []
-    losses = [line["loss"] for line in lines if "loss" in line]
-    steps = len(losses) * steps_per_epoch(result["train_images"], BATCH, drop_last=False)
+    trained = [line for line in lines if "loss" in line]
+    steps = len(trained) * steps_per_epoch(result["train_images"], BATCH, drop_last=False)
     return {
         "accuracy": result["evaluations"]["test"]["accuracy"],
         "learnables": result["learnables"],
-        "losses": losses,
+        "losses": [line["loss"] for line in trained],
         "seconds": result["seconds"],
-        "step": result["seconds"] / steps if steps else None,
+        "step": sum(line["seconds"] for line in trained) / steps if steps else None,
     }
 
 
