@@ -102,7 +102,7 @@ LINES = {
     "--trainer PromptKD --seed 1 --config-file gone/vit_b16_c2.yaml DATASET.NAME fgvc DATASET.NUM_SHOTS 0 "
     "TRAINER.MODAL base2novel TRAINER.PROMPTKD.KD_WEIGHT 1000.0": (
         "train --method promptkd --data fgvc_aircraft --backbone ViT-B/16 --shots 0 --seed 1 --recipe base2new "
-        "--set weight=1000.0"
+        "--set weight=1000.0 --set transductive=true"
     ),
     "--trainer ZeroshotCLIP --seed 1 --eval-only --config-file gone/rn50.yaml DATASET.NAME imagenet_a": (
         "train --method zeroshot --data imagenet_a --backbone RN50 --shots 0 --seed 1"
