@@ -54,6 +54,11 @@ def recipes(
         raise ValueError(
             "recipes: --shots, --data and --backbone choose within a recipe: name a method and --protocol."
         )
+    if method is not None and "+" in method:
+        raise ValueError(
+            f"recipes: the recipe of {method} is put together from those of its parts, for one protocol. Say which: "
+            f"cliptune recipes {method} --protocol base2new."
+        )
     listed = [method] if method is not None else [*names(), *add_ons()]
     entries = [entry for name in listed for group in recipes_of(name).values() for entry in group]
     if json:

@@ -152,7 +152,13 @@ def _kept_before(out: str | Path | None, dataset: Dataset, how: Mapping[str, Any
     path = None if out is None else Path(out).expanduser() / SPLIT
     if path is None or not path.exists():
         return None
-    split = json.loads(path.read_text(encoding="utf-8"))
+    try:
+        split = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ValueError(
+            f"Run folder {path.parent}: {SPLIT} is damaged, so what the run kept is not known. Give another folder, or "
+            "overwrite=True to judge and train anew."
+        ) from error
     position = {name: i for i, name in enumerate(dataset.train.ids)}
     same = split["split_sha256"] == dataset.split_sha256 and split["sampling"] == how
     if not same or len(position) < len(dataset.train):

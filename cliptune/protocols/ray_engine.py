@@ -160,12 +160,20 @@ def _ray() -> Any:
 
 
 def _check_answers(address: str) -> None:
-    """Ray itself keeps trying for minutes. Raises: ConnectionError if nobody listens at host:port."""
+    """Ray itself keeps trying for minutes. Raises: ConnectionError if nobody listens at host:port; ValueError if that
+    is not what the address says.
+    """
     at = urlsplit(address if "://" in address else f"ray://{address}")
-    if at.hostname is None or at.port is None:  # a word such as "auto" or "local"
+    try:
+        port = at.port
+    except ValueError as error:
+        raise ValueError(
+            f"bench: --address must be auto, host:port or ray://host:port with a port from 0 to 65535, got {address!r}."
+        ) from error
+    if at.hostname is None or port is None:  # a word such as "auto" or "local"
         return
     try:
-        socket.create_connection((at.hostname, at.port), _SECONDS_TO_ANSWER).close()
+        socket.create_connection((at.hostname, port), _SECONDS_TO_ANSWER).close()
     except OSError as error:
         raise ConnectionError(_unreachable(address, str(error))) from error
 

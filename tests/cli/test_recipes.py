@@ -41,6 +41,7 @@ def test_one_case_of_a_stack(cli):
         (("mapel",), "Did you mean maple"),
         (("vpt", "--protocol", "cross"), "no published recipe for 'cross' is known (known: base2new)"),
         (("--protocol", "cross"), "name the method"),
+        (("coop+dapt",), "cliptune recipes coop+dapt --protocol base2new"),
         (("coop", "--shots", 4), "--shots, --data and --backbone choose within a recipe"),
     ],
 )

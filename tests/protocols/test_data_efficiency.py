@@ -48,6 +48,12 @@ def test_what_is_kept_is_what_the_selector_says_at_its_start(tiny_clip, dataset,
     assert (result["protocol"], result["kept"]["selection"]) == ("data_efficient", "entropy")
 
 
+def test_a_damaged_list_of_what_was_kept_is_a_sentence(tiny_clip, dataset, tmp_path):
+    (tmp_path / "split.json").write_text('{"train": [')
+    with pytest.raises(ValueError, match=r"split.json is damaged.*overwrite=True"):
+        data_efficient("coop", tiny_clip, dataset, fraction=0.5, out=tmp_path, options=COOP, **SILENT)
+
+
 def test_a_run_that_is_taken_up_again_does_not_judge_again(tiny_clip, dataset, tmp_path, monkeypatch):
     def kept(**more):
         arguments = {

@@ -184,6 +184,12 @@ def test_a_cluster_that_does_not_answer_is_a_sentence_at_once(tmp_path):
             assert time.monotonic() - started < 30  # without asking first, Ray tries for minutes
 
 
+def test_an_address_without_a_port_that_can_be_is_a_sentence(tmp_path):
+    pytest.importorskip("ray")
+    with pytest.raises(ValueError, match="--address must be auto, host:port or ray://host:port.*'HEAD:abc'"):
+        run_grid(cells(tmp_path, "zeroshot"), ray=RayEngine("HEAD:abc"))
+
+
 def test_without_ray_the_sentence_says_how_to_get_it(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "ray", None)
     with pytest.raises(ImportError, match=r"pip install 'cliptune\[ray\]'"):
