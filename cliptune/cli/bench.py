@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from cliptune.training.progress import Progress
 
 FAILED = 1
+_SELECTOR = "maple"
 
 
 def bench(
@@ -33,10 +34,10 @@ def bench(
     seeds: str = "1,2,3",
     shots: str = "16",
     targets: str | None = None,
-    fractions: str = "0.1,0.25,0.5",
-    selections: str = "uniform",
-    selector: str = "maple",
-    selector_epochs: int = 0,
+    fractions: str | None = None,
+    selections: str | None = None,
+    selector: str | None = None,
+    selector_epochs: int | None = None,
     backbone: str | None = None,
     out: str = "runs/bench",
     recipe: Flag = False,
@@ -45,8 +46,8 @@ def bench(
     workers: int = 0,
     engine: Literal["local", "ray"] = "local",
     address: str | None = None,
-    cpus_per_run: float = 1,
-    gpus_per_run: float = 0,
+    cpus_per_run: float | None = None,
+    gpus_per_run: float | None = None,
 ) -> int:
     """Run every method on every data set with every number of shots and every seed, and tabulate the results.
 
@@ -77,14 +78,14 @@ def bench(
         the field's: for imagenet its ten targets or four variants, for a suite of tinyworld all others, or itself in
         every other domain.
     fractions
-        For data_efficient: shares of each class's training images, separated by commas.
+        For data_efficient: shares of each class's training images, separated by commas (0.1,0.25,0.5).
     selections
-        For data_efficient: rules that choose them, separated by commas: uniform, margin, least_confidence, entropy,
-        herding, k_center, grand, forgetting, craig, glister, cal, graph_cut, facility_location, log_det.
+        For data_efficient: rules that choose them, separated by commas (uniform): uniform, margin, least_confidence,
+        entropy, herding, k_center, grand, forgetting, craig, glister, cal, graph_cut, facility_location, log_det.
     selector
-        For data_efficient: the method whose adapter judges the images.
+        For data_efficient: the method whose adapter judges the images (maple).
     selector_epochs
-        For data_efficient: epochs before it judges; forgetting needs at least 2.
+        For data_efficient: epochs before it judges (0); forgetting needs at least 2.
     backbone
         mini, ViT-B/16 (and OpenAI's others), a path, or hf-hub:organisation/name; several separated by commas. If left
         out: ViT-B/16 if it is on this machine, else mini, a toy.
@@ -106,14 +107,19 @@ def bench(
         For ray: auto, or host:port of the cluster's head. If left out: the cluster that RAY_ADDRESS names or that was
         started last on this machine, or else this machine alone.
     cpus_per_run
-        For ray: CPUs that each run reserves and computes with.
+        For ray: CPUs that each run reserves and computes with (1).
     gpus_per_run
-        For ray: cards that each run reserves, such as 0.5 for two runs on a card.
+        For ray: cards that each run reserves, such as 0.5 for two runs on a card (0).
     """
     from cliptune.methods import published_options
     from cliptune.protocols.bench import grid_rows, run_grid
     from cliptune.protocols.cells import grid
 
+    judging = {"--selector": selector, "--selector-epochs": selector_epochs}
+    if protocol != "data_efficient":
+        _refuse({"--fractions": fractions, "--selections": selections, **judging}, f"{protocol} has no use for it")
+    if engine == "local":
+        _refuse({"--cpus-per-run": cpus_per_run, "--gpus-per-run": gpus_per_run}, "only --engine ray has a use for it")
     chosen = _listed(methods)
     shares = shared_out(set or (), chosen)
     cluster = _cluster(engine, address, cpus_per_run, gpus_per_run)
@@ -148,14 +154,23 @@ def bench(
     return _conclude(outcomes, grid_rows(outcomes), out)
 
 
-def _cluster(engine: str, address: str | None, cpus_per_run: float, gpus_per_run: float) -> RayEngine | None:
+def _refuse(given: Mapping[str, Any], why: str) -> None:
+    """Options that would change nothing. Raises: ValueError for the first that is given."""
+    for name, value in given.items():
+        if value is not None:
+            raise ValueError(f"{name} {value}: {why}. Leave it out.")
+
+
+def _cluster(
+    engine: str, address: str | None, cpus_per_run: float | None, gpus_per_run: float | None
+) -> RayEngine | None:
     if engine == "local":
         if address is not None:
             raise ValueError(f"--address {address}: it is that of a Ray cluster. Add --engine ray.")
         return None
     from cliptune.protocols.ray_engine import RayEngine
 
-    return RayEngine(address, cpus_per_run, gpus_per_run)
+    return RayEngine(address, 1 if cpus_per_run is None else cpus_per_run, gpus_per_run or 0)
 
 
 def _conclude(outcomes: Sequence[Outcome], made: Sequence[Any], out: str) -> int:
@@ -243,10 +258,10 @@ def _asked(
     source: Mapping[str, Any],
     root: str | None,
     targets: str | None,
-    fractions: str,
-    selections: str,
-    selector: str,
-    selector_epochs: int,
+    fractions: str | None,
+    selections: str | None,
+    selector: str | None,
+    selector_epochs: int | None,
 ) -> list[dict[str, Any]]:
     """What the cells of a source ask of the protocol, besides methods, shots and seeds."""
     if protocol in ("cross", "domains"):
@@ -259,10 +274,12 @@ def _asked(
         raise ValueError(f"--targets: {protocol} has none; they are for cross and domains.")
     if protocol != "data_efficient":
         return [{}]
-    judged: dict[str, Any] = {} if (selector, selector_epochs) == ("maple", 0) else {"selector": selector}
+    selector = selector or _SELECTOR
+    judged: dict[str, Any] = {} if selector == _SELECTOR and not selector_epochs else {"selector": selector}
     judged |= {"selector_epochs": selector_epochs} if selector_epochs else {}
-    shares = _numbers(fractions, "fractions", float)
-    return [{"fraction": share, "selection": rule, **judged} for rule in _listed(selections) for share in shares]
+    shares = _numbers("0.1,0.25,0.5" if fractions is None else fractions, "fractions", float)
+    rules = _listed("uniform" if selections is None else selections)
+    return [{"fraction": share, "selection": rule, **judged} for rule in rules for share in shares]
 
 
 def _data_names(text: str) -> list[str]:

@@ -179,6 +179,8 @@ def test_a_share_of_the_training_set_is_a_side_of_the_grid(bench, backbone, phot
             "the cluster decides how many runs are made side by side",
         ),
         (["few_shot", "--methods", "coop", "--data", "x", "--targets", "y"], "--targets: few_shot has none"),
+        (["few_shot", "--methods", "coop", "--data", "x", "--fractions", "0.5"], "few_shot has no use for it"),
+        (["few_shot", "--methods", "coop", "--data", "x", "--gpus-per-run", "0.5"], "only --engine ray has a use"),
         (["cross", "--methods", "coop", "--data", "x"], "no targets are usual for the source 'x'"),
         (["cross", "--methods", "coop", "--data", "x", "--targets", ","], "there are no targets"),
         (
