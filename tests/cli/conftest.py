@@ -46,6 +46,7 @@ def _elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CLIPTUNE_CACHE", str(tmp_path / "cache"))
     monkeypatch.setenv("HOME", str(tmp_path / "home"))
     monkeypatch.delenv("CLIPTUNE_DEBUG", raising=False)
+    monkeypatch.delenv("COLUMNS", raising=False)  # tables at full width, whoever runs the tests
 
 
 @pytest.fixture
