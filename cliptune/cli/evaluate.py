@@ -76,12 +76,13 @@ def evaluate(
             f"{split} images may have been trained on."
         )
     known = adapter.trained_classes
+    trained_only = set(dataset.class_names) <= set(known.names)
     if data is None:
         adapter.set_classes(class_set(dataset, known).with_template(known.template))
     else:
         # Some of the training classes are trained ones, as in a transfer; what holds values per class needs all.
         apart = adapter.prompt.class_specific or adapter.head.class_specific
-        adapter.set_classes(class_set(dataset), seen=None if apart else set(dataset.class_names) <= set(known.names))
+        adapter.set_classes(class_set(dataset), seen=None if apart else trained_only)
     chosen = dataset[split]
     if not len(chosen):
         raise ValueError(f"{dataset.name} has no {split} images to score. Choose another --split.")
@@ -90,8 +91,7 @@ def evaluate(
     numbers = {"run": run, "data": dataset.name, "classes": wanted, "split": split, **evaluation.summary()}
     if split == "test":
         if data is not None:
-            same = set(dataset.class_names) <= set(known.names)
-            note_target(result, name, DOMAIN if same else CROSS, dataset, adapter.classes)
+            note_target(result, name, DOMAIN if trained_only else CROSS, dataset, adapter.classes)
         _enter(Path(run).expanduser(), result, name, evaluation.summary())
     if json:
         show_json(numbers)
