@@ -9,8 +9,7 @@ docs/published.md are what this prints.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-
+from cliptune.cli.table_formats import as_markdown
 from cliptune.data.metrics import harmonic_mean
 from cliptune.protocols.published import published_rows, recomputed_averages
 from cliptune.protocols.tables import AVERAGE
@@ -47,10 +46,6 @@ def differing_harmonic_means() -> list[list[str]]:
     return lines
 
 
-def markdown(headers: list[str], lines: Iterable[list[str]]) -> str:
-    return "\n".join(f"| {' | '.join(cells)} |" for cells in (headers, ["---"] * len(headers), *lines))
-
-
 def report() -> str:
     """Both tables, with how much was computed again."""
     printed = sum(row.data == AVERAGE for row in published_rows())
@@ -61,9 +56,9 @@ def report() -> str:
         [
             f"{len(recomputed_averages())} of {printed} averages have all their data sets in the file and were "
             f"computed again. Differences above {ROUNDING}:",
-            markdown(averages, differing_averages()),
+            as_markdown(averages, differing_averages(), left=len(averages)),
             f"{means} harmonic means were computed again. Differences above {ROUNDING}:",
-            markdown(harmonic, differing_harmonic_means()),
+            as_markdown(harmonic, differing_harmonic_means(), left=len(harmonic)),
         ]
     )
 

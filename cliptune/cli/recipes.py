@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from cliptune.cli.options import Flag
 from cliptune.cli.show import say, show_json
 from cliptune.cli.show import table as show_table
+from cliptune.cli.table_formats import as_markdown
 
 if TYPE_CHECKING:
     from cliptune.methods import Entry
@@ -66,7 +67,7 @@ def recipes(
     elif method is not None and not entries:
         say(f"No published recipe of {method} is known. `cliptune methods {method}` shows its defaults.")
     elif markdown:
-        say(*markdown_table(_HEADERS, (_row(entry) for entry in entries)))
+        say(as_markdown(_HEADERS, (_row(entry) for entry in entries), left=len(_HEADERS)))
     elif method is not None:
         _values(entries)
     else:
@@ -81,16 +82,6 @@ def _limits(entry: Entry) -> tuple[str, str]:
     """What an entry is for, in words: numbers of shots; data sets, backbones and hosts. "" for any."""
     shots = {0: "", 2: "1"}.get(entry.shots_below, f"1 to {entry.shots_below - 1}")
     return shots, ", ".join([*entry.data, *entry.backbone, *(f"with {host}" for host in entry.host)])
-
-
-def markdown_table(headers: Iterable[str], rows: Iterable[Iterable[str]]) -> list[str]:
-    """Lines of a table in Markdown."""
-    headers = list(headers)
-    return [_line(headers), _line("---" for _ in headers), *(_line(row) for row in rows)]
-
-
-def _line(cells: Iterable[str]) -> str:
-    return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
 
 
 def _row(entry: Entry) -> list[str]:

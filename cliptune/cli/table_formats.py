@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import html
 import io
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -37,8 +37,9 @@ def as_csv(made: Sequence[Row], names: Sequence[str]) -> str:
     return file.getvalue()
 
 
-def as_markdown(headers: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
-    ruler = ["---"] * TEXT_COLUMNS + ["---:"] * (len(headers) - TEXT_COLUMNS)
+def as_markdown(headers: Sequence[str], lines: Iterable[Sequence[str]], left: int = TEXT_COLUMNS) -> str:
+    """Args: left: how many columns are text; the others are numbers."""
+    ruler = ["---"] * left + ["---:"] * (len(headers) - left)
     escaped = [[cell.replace("|", r"\|") for cell in line] for line in (headers, ruler, *lines)]
     return "\n".join(f"| {' | '.join(line)} |" for line in escaped)
 
