@@ -28,7 +28,8 @@ def evaluate(
 ) -> None:
     """Score a finished run: its own test images, other classes, or another data set.
 
-    What is measured on test images is entered into the run's result.json, where `cliptune table` finds it.
+    What is measured on test images is entered into the run's result.json, where `cliptune table` finds it; in another
+    precision than the run's under a name of its own, such as "test (bf16)".
 
     Parameters
     ----------
@@ -49,7 +50,7 @@ def evaluate(
     device
         cpu, cuda, cuda:1, mps; a card if there is one.
     precision
-        Of the frozen towers: fp32, bf16, fp16.
+        Of the frozen towers: fp32, bf16, fp16; that of the run if left out.
     workers
         Processes that read images.
     per_class
@@ -61,9 +62,12 @@ def evaluate(
     from cliptune.protocols.transfer import CROSS, DOMAIN, note_target
     from cliptune.training import evaluate as score
     from cliptune.training import read_result
+    from cliptune.training.run_folder import read_config
 
     adapter = open_run(run, backbone, device)
     result = read_result(run) or {}
+    own_precision = read_config(run).get("precision", "fp32")
+    precision = precision or own_precision
     trained = result.get("data") or {}
     opened, sampling = _source(run, result, data, root, source)
     wanted = classes or ("all" if data is not None else trained.get("classes", "all"))
@@ -88,6 +92,8 @@ def evaluate(
         raise ValueError(f"{dataset.name} has no {split} images to score. Choose another --split.")
     evaluation = score(adapter, chosen, precision=precision, workers=workers)
     name = _name(data is not None, dataset.name, wanted, split)
+    if precision != own_precision:  # never in the place of the number that the run itself measured, or will
+        name = f"{name} ({precision})"
     numbers = {"run": run, "data": dataset.name, "classes": wanted, "split": split, **evaluation.summary()}
     if split == "test":
         if data is not None:

@@ -6,6 +6,8 @@ target is scored from the run's folder whenever it is asked for.
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -18,6 +20,7 @@ from cliptune.protocols.few_shot_learning import few_shot_run
 from cliptune.protocols.runs import class_set, evaluation_options, score
 from cliptune.texts import ClassSet
 from cliptune.training import Run
+from cliptune.training.plain import plain
 
 CROSS, DOMAIN = "cross", "domains"
 _GROUPS = {CROSS: "cross10", DOMAIN: "shifts4"}
@@ -107,9 +110,12 @@ def note_target(result: dict[str, Any], name: str, protocol: str, target: Datase
         classes: in which words the target's classes were asked for.
     """
     notes = result.setdefault("targets", {})
-    measured = {"split_sha256": target.split_sha256, "template": classes.template}
+    measured: dict[str, Any] = {"split_sha256": target.split_sha256, "template": classes.template}
+    if classes.descriptions:
+        written = json.dumps(plain(classes.descriptions)).encode()
+        measured["descriptions_sha256"] = hashlib.sha256(written).hexdigest()
     before = notes.get(name, {})
-    if any(before.get(key) != value for key, value in measured.items()):
+    if {key: value for key, value in before.items() if key != "protocols"} != measured:
         result.get("evaluations", {}).pop(name, None)
         before = {}
     notes[name] = {**measured, "protocols": sorted({*before.get("protocols", ()), protocol})}

@@ -62,6 +62,22 @@ def test_eval_repeats_the_number_of_training(cli, train):
     assert json.loads(Path("runs/a/result.json").read_text()) == before
 
 
+def test_eval_in_another_precision_is_entered_beside_the_runs_own_number(cli, train, photos):
+    train("runs/a")
+    before = json.loads(Path("runs/a/result.json").read_text())["evaluations"]
+    assert cli("eval", "runs/a", "--precision", "bf16").code == 0
+    assert cli("eval", "runs/a", "--precision", "bf16", "--data", photos).code == 0
+    after = json.loads(Path("runs/a/result.json").read_text())["evaluations"]
+    assert list(after) == [*before, "test (bf16)", "photos/test (bf16)"]
+    assert after["test"] == before["test"]
+    train("runs/b", "--precision", "bf16")
+    assert cli("eval", "runs/b").code == 0
+    result = json.loads(Path("runs/b/result.json").read_text())
+    assert list(result["evaluations"]) == ["test"]
+    table = cli("table", "runs/a", "--format", "md").out
+    assert "test (bf16)" in table
+
+
 def test_eval_on_other_data_and_own_folders(cli, train, photos):
     train("runs/a")
     answer = cli("eval", "runs/a", "--data", photos, "--per-class")

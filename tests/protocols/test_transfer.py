@@ -110,6 +110,21 @@ def test_what_is_scored_is_not_scored_again_unless_the_target_has_changed(
     assert changed["targets"]["cars/test"]["split_sha256"] == other.split_sha256
 
 
+def test_what_was_asked_in_other_words_is_asked_again(cars):
+    result = {"evaluations": {}}
+    described = ClassSet(cars.class_names, cars.template, {"looks": {name: ["big"] for name in cars.class_names}})
+    bigger = described.with_descriptions({"looks": {name: ["very big"] for name in cars.class_names}})
+    asked = [ClassSet(cars.class_names, cars.template), described, bigger, bigger.with_template("a {}.")]
+    for classes in asked:
+        result["evaluations"]["cars/test"] = {"accuracy": 50.0}
+        transfer.note_target(result, "cars/test", "cross", cars, classes)
+        assert not result["evaluations"], classes
+        result["evaluations"]["cars/test"] = {"accuracy": 50.0}
+        transfer.note_target(result, "cars/test", "domains", cars, classes)
+        assert result["evaluations"], classes
+        assert result["targets"]["cars/test"]["protocols"] == ["cross", "domains"]
+
+
 def test_a_method_with_values_per_class_knows_other_pictures_of_all_its_classes_and_nothing_else(
     tiny_clip, dataset, cars, drawn, some
 ):
