@@ -29,6 +29,7 @@ from cliptune.protocols.sharing import Waiting
 from cliptune.protocols.tables import Row, collect, rows
 from cliptune.protocols.transfer import cross_dataset, domain_generalization
 from cliptune.training import read_result
+from cliptune.training.continued import NotItsBeginning
 from cliptune.training.progress import Progress
 
 if TYPE_CHECKING:
@@ -64,19 +65,10 @@ def run_cell(cell: Cell, progress: str | Progress | None = "silent") -> Outcome:
         with warnings.catch_warnings():
             # A reader's remarks would be repeated for each of the data set's runs; `data list` and `train` show them.
             warnings.filterwarnings("ignore", message="Dataset ", category=UserWarning)
-            result = _protocol(cell.protocol)(
-                cell.method,
-                _clip(cell.backbone),
-                _dataset(json.dumps(dict(cell.source), sort_keys=True)),
-                **_arguments(cell),
-                seed=cell.seed,
-                out=cell.folder,
-                options=cell.options,
-                source=cell.source,
-                progress=progress,
-                **cell.training,
-                **({} if cell.continues is None else {"continues": cell.continues}),
-            )
+            try:
+                result = _run(cell, cell.continues, progress)
+            except NotItsBeginning:  # the host failed, or its images have changed since: its stages are trained here
+                result = _run(cell, None, progress)
     except Exception as error:
         # One cell's defect must not cost the others their night; it is told at the end, with its kind if unforeseen.
         foreseen = isinstance(error, (ValueError, OSError)) and str(error)
@@ -87,6 +79,22 @@ def run_cell(cell: Cell, progress: str | Progress | None = "silent") -> Outcome:
         shared = (result.get("continues") or {"seconds": 0.0})["seconds"]
         return Outcome(cell, result["seconds"] - shared, before=True)
     return Outcome(cell, time.monotonic() - started)
+
+
+def _run(cell: Cell, continues: Path | None, progress: str | Progress | None) -> dict[str, Any]:
+    return _protocol(cell.protocol)(
+        cell.method,
+        _clip(cell.backbone),
+        _dataset(json.dumps(dict(cell.source), sort_keys=True)),
+        **_arguments(cell),
+        seed=cell.seed,
+        out=cell.folder,
+        options=cell.options,
+        source=cell.source,
+        progress=progress,
+        **cell.training,
+        **({} if continues is None else {"continues": continues}),
+    )
 
 
 def run_grid(

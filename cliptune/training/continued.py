@@ -17,6 +17,10 @@ from cliptune.training.run_folder import differences, read_config, read_metrics,
 from cliptune.training.state import Position
 
 
+class NotItsBeginning(ValueError):
+    """The run to go on from is not finished, or is not what the recipe begins with."""
+
+
 @dataclass(frozen=True)
 class End:
     """What a finished run hands over.
@@ -43,8 +47,8 @@ def end_of(folder: str | Path, recipe: Recipe, config: Mapping[str, Any], here: 
         recipe: built, not yet trained.
         config: the resolved configuration of the run that goes on.
         here: its folder.
-    Raises: FileNotFoundError if that run is not finished; ValueError if the recipe has no such beginning, or the run
-        differs from it in anything that changes numbers.
+    Raises: ValueError if the recipe begins with no other method's training; NotItsBeginning if that run is not
+        finished, or differs from the beginning in anything that changes numbers.
     """
     beginning = recipe.beginning
     if beginning is None:
@@ -55,14 +59,14 @@ def end_of(folder: str | Path, recipe: Recipe, config: Mapping[str, Any], here: 
     folder = Path(folder).expanduser()
     result = read_result(folder)
     if result is None:
-        raise FileNotFoundError(
+        raise NotItsBeginning(
             f"continues: the run of {beginning.method} in {folder} is not finished, so {recipe.method} cannot go on "
             "from its end. Finish it first, or let the first stage be trained here."
         )
     there = read_config(folder)
     expected = _beginning_of(config, beginning, there)
     if there != expected:
-        raise ValueError(
+        raise NotItsBeginning(
             f"continues: the run in {folder} is not the beginning of this one; it differs in "
             f"{differences(there, expected)}. Give a run of {beginning.method} with the same options, data and seed."
         )

@@ -97,11 +97,40 @@ def test_shared_first_stages_and_teachers_give_what_unshared_ones_give(tmp_path,
     assert again[1].seconds < read_result(asked[1].folder)["seconds"]
 
 
-def test_a_host_that_fails_is_named_by_those_that_stand_on_it(tmp_path, runs):
+def test_a_host_that_cannot_be_gone_on_from_is_trained_where_it_is_needed(tmp_path, runs, monkeypatch):
+    """Its run failed, or is that of other images."""
+    one = cells(tmp_path / "failed", "coop+dpc", "coop")
+    real = bench._protocol
+
+    def failing(name):
+        def protocol(method, *given, **more):
+            if method == "coop":
+                raise ValueError("no memory")
+            return real(name)(method, *given, **more)
+
+        return protocol
+
+    with monkeypatch.context() as patch:
+        patch.setattr(bench, "_protocol", failing)
+        assert sentences(run_grid(one)) == [None, "no memory"]
+    assert read_result(one[0].folder)["continues"] is None
+
+    other = cells(tmp_path / "changed", "coop")
+    assert sentences(run_grid(other)) == [None]
+    data = bench._dataset("")
+    moved = replace(data, train=data.train.subset(range(1, len(data.train))))
+    monkeypatch.setattr(bench, "_dataset", lambda source: moved)
+    dpc, coop = sentences(run_grid(both := cells(tmp_path / "changed", "coop+dpc", "coop")))
+    assert "holds another run" in str(coop)
+    assert dpc is None
+    assert read_result(both[0].folder)["continues"] is None
+
+
+def test_what_fails_on_its_own_is_told_of_each(tmp_path, runs):
     too_long = lambda method, shots: ({**settings(method, shots)[0], "n_ctx": 99}, {"device": "cpu"})
     dpc, coop = sentences(run_grid(cells(tmp_path, "coop+dpc", "coop", choose=too_long)))
     assert "n_ctx" in str(coop)
-    assert dpc is not None
+    assert "n_ctx" in str(dpc)
     assert runs == ["coop", "coop+dpc"]
 
 
