@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import time
@@ -26,6 +27,8 @@ except ImportError:  # not a POSIX system: no lock
     fcntl = None  # type: ignore[assignment]
 
 FORMAT = 1
+# What file systems answer that have no locks, or none for folders (NFS).
+_NO_LOCKS = (errno.EBADF, errno.ENOLCK, errno.ENOSYS, errno.EINVAL, errno.ENOTSUP, errno.EOPNOTSUPP)
 
 CONFIG_FILE = "config.yaml"
 ENVIRONMENT = "env.json"
@@ -107,17 +110,19 @@ class RunFolder:
         """Keep other processes out. The system lets go when this process ends, however it ends."""
         if fcntl is None:
             return
-        self._lock = os.open(self.path, os.O_RDONLY)
         try:
+            self._lock = os.open(self.path, os.O_RDONLY)
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             self.release()
             raise ValueError(
                 f"Another process is working in the run folder {self.path}. Wait for it to end, or take another folder."
             ) from None
-        except OSError:
-            # Some network file systems cannot lock a folder. Then nobody is kept out, but the run can be made.
+        except OSError as error:
             self.release()
+            # Where there are no locks nobody is kept out, but the run can be made.
+            if error.errno not in _NO_LOCKS:
+                raise explained(error, self.path) from error
 
     def release(self) -> None:
         """Let other processes work in the folder."""
@@ -229,7 +234,7 @@ def read_config(folder: str | Path) -> dict[str, Any]:
 
     Raises: FileNotFoundError if there is none; ValueError if it cannot be read or is of another format version.
     """
-    path = Path(folder) / CONFIG_FILE
+    path = Path(folder).expanduser() / CONFIG_FILE
     if not path.exists():
         raise FileNotFoundError(f"{folder} is not a run folder: it holds no {CONFIG_FILE}.")
     try:
@@ -247,13 +252,13 @@ def read_config(folder: str | Path) -> dict[str, Any]:
 
 def read_result(folder: str | Path) -> dict[str, Any] | None:
     """A run folder's `result.json`, or None if the run is not finished."""
-    path = Path(folder) / RESULT
+    path = Path(folder).expanduser() / RESULT
     return json.loads(path.read_text(encoding="utf-8")) if path.exists() else None
 
 
 def read_metrics(folder: str | Path) -> list[dict[str, Any]]:
     """The lines of a run folder's `metrics.jsonl`, one per epoch; empty if there is none yet."""
-    path = Path(folder) / METRICS
+    path = Path(folder).expanduser() / METRICS
     return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()] if path.exists() else []
 
 

@@ -215,7 +215,11 @@ def test_a_file_system_that_cannot_lock_keeps_nobody_out(tmp_path, monkeypatch):
     fcntl = pytest.importorskip("fcntl")
 
     def refuses(handle, operation):
-        raise OSError(errno.EBADF, "Bad file descriptor")  # what a folder on NFS answers
+        raise OSError(code, os.strerror(code))
 
     monkeypatch.setattr(fcntl, "flock", refuses)
+    code = errno.EBADF  # what a folder on NFS answers
     RunFolder(tmp_path / "run", {"a": 1}).release()
+    code = errno.EACCES
+    with pytest.raises(OSError, match=r"could not write .*run: the folder may not be written"):
+        RunFolder(tmp_path / "run", {"a": 1})
