@@ -21,6 +21,8 @@ from cliptune.protocols.sharing import Waiting
 
 # A node that is taken away again and again, as cheap ones are, must not cost a run that resumes each time.
 RETRIES = 3
+# Errors of Ray that stand for a lost worker or node; the rest are about the cluster itself.
+_LOST = ("WorkerCrashedError", "NodeDiedError", "LocalRayletDiedError", "OutOfMemoryError")
 _SECONDS_TO_ANSWER, _SECONDS_TO_END = 5.0, 10.0
 
 
@@ -91,7 +93,7 @@ class RayEngine:
                     except ray.exceptions.RayTaskError as error:
                         outcome = Outcome(cell, error=f"Its node could not begin it: {_last_line(error)}")
                     except ray.exceptions.RayError as error:
-                        outcome = Outcome(cell, error=_lost(error))
+                        outcome = Outcome(cell, error=_given_up(error))
                     waiting.ended(cell)
                     yield outcome
         finally:
@@ -185,10 +187,18 @@ def _unreachable(address: str, why: str) -> str:
     )
 
 
-def _lost(error: Exception) -> str:
+def _given_up(error: Exception) -> str:
+    """What Ray says when it does not try again."""
+    kind = type(error).__name__
+    if kind in _LOST:
+        return (
+            f"The process or node that ran it was lost {RETRIES + 1} times ({kind}). Often a node has too little "
+            "memory for so many runs side by side: raise --cpus-per-run."
+        )
+    told = str(error).strip().splitlines()
     return (
-        f"The process or node that ran it was lost {RETRIES + 1} times ({type(error).__name__}). Often a node has too "
-        "little memory for so many runs side by side: raise --cpus-per-run."
+        f"Ray gave it up ({kind}{': ' + told[0] if told else ''}). What was done is kept in its folder: the same "
+        "command takes it up again."
     )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import signal
 import socket
@@ -159,6 +160,40 @@ def test_a_run_too_large_for_every_node_is_a_sentence(address, tmp_path):
         with pytest.raises(ValueError, match=r"no node of the cluster has as many \(they have 1 CPUs and 0 GPUs; 1"):
             run_grid(asked, ray=engine)
     assert not list(tmp_path.iterdir())
+
+
+def test_what_ray_gives_up_says_whether_it_was_lost(monkeypatch, tmp_path):
+    """Stands in for a cluster on which every task ends in an error of Ray's own."""
+    errors = pytest.importorskip("ray").exceptions
+    (cell,) = cells(tmp_path, "zeroshot", seeds=(1,))
+
+    class Task:
+        def options(self, **reserved):
+            assert reserved["max_retries"] == 3
+            return self
+
+        def remote(self, *given):
+            return "asked"
+
+    class Ray:
+        exceptions = errors
+
+        def remote(self, work):
+            return Task()
+
+        def wait(self, asked, **limits):
+            return asked, []
+
+        def get(self, asked):
+            raise error
+
+    for error, sentence in (
+        (errors.WorkerCrashedError(), r"lost 4 times \(WorkerCrashedError\).*raise --cpus-per-run"),
+        (errors.OutOfMemoryError("full"), r"lost 4 times \(OutOfMemoryError\)"),
+        (errors.RaySystemError("no store"), r"Ray gave it up \(RaySystemError: .*no store.*the same command"),
+    ):
+        (outcome,) = RayEngine()._outcomes(Ray(), [cell])
+        assert re.search(sentence, str(outcome.error)), outcome.error
 
 
 def test_runs_that_share_a_card_are_counted():
