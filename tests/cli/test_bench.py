@@ -8,7 +8,9 @@ import time
 from pathlib import Path
 
 import pytest
+import yaml
 
+from cliptune.methods import published_options
 from cliptune.protocols import bench as grids
 from tests.cli.conftest import write_photos
 
@@ -111,6 +113,23 @@ def test_two_workers_equal_one_process_and_a_failing_cell_stops_neither(bench):
         assert "Traceback" not in answer.err
     assert table_of(here.out) == table_of(there.out)
     assert "tip_adapter" in table_of(there.out)
+
+
+def test_the_published_recipe_lies_below_what_is_set(bench):
+    """With --recipe each method starts from its own published settings; --set goes over them."""
+    answer = bench("--recipe", "--set", "coop+dpc:dpc_epochs=1", methods="coop,coop+dpc", seeds="1")
+    assert answer.code == 0, answer.err
+    configs = {
+        config["method"]: config["options"]
+        for config in (yaml.safe_load(path.read_text()) for path in Path("runs").glob("**/config.yaml"))
+    }
+    assert set(configs) == {"coop", "coop+dpc"}
+    for method, changed in (("coop", {"epochs": 2}), ("coop+dpc", {"epochs": 2, "dpc_epochs": 1})):
+        published = published_options(method, "base2new", 2)
+        assert configs[method].items() >= {**published, **changed}.items()
+        assert all(published[name] != value for name, value in changed.items())
+    assert "finished before" in bench("--recipe", methods="coop", seeds="1").err
+    assert "finished before" not in bench(methods="coop", seeds="1").err  # these are other settings
 
 
 def test_other_settings_get_folders_of_their_own(bench):
