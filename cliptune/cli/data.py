@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from cyclopts import App
 
@@ -146,6 +146,7 @@ def split(
     /,
     *,
     root: str | None = None,
+    source: Literal["coop", "torchvision"] = "coop",
     shots: int | None = None,
     seed: int = 1,
     split_seed: int | None = None,
@@ -160,6 +161,8 @@ def split(
         As in `cliptune fit`, or the name of a published data set.
     root
         Where named data lie.
+    source
+        Of named data, as in `cliptune train`: coop or torchvision.
     shots
         Keep only so many training images per class, and at most 4 for validation: the field's picks for the seed.
     seed
@@ -174,7 +177,8 @@ def split(
     from cliptune.data import make_split as split_content
     from cliptune.files import atomic_write_text
 
-    dataset = open_data(data_source(folder, root, split_seed=split_seed, make_split=make_split or None))
+    opened = data_source(folder, root, source, split_seed=split_seed, make_split=make_split or None)
+    dataset = open_data(opened)
     if dataset.root is None:
         raise ValueError(f"{dataset.name} is made by the library and has no files that a split file could list.")
     with notes_said_once():

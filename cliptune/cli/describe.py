@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 from cyclopts import Parameter
 
@@ -16,6 +16,7 @@ def describe(
     *,
     data: str | None = None,
     root: str | None = None,
+    source: Literal["coop", "torchvision"] = "coop",
     classes: Annotated[str | None, Parameter(allow_leading_hyphen=True)] = None,
     sets: str = "des,dist",
     task: str = "object",
@@ -40,6 +41,8 @@ def describe(
         Data whose classes are described: a name of `cliptune data list`, or a path as in `cliptune fit`.
     root
         Folder that holds the data sets.
+    source
+        Of --data, as in `cliptune train`: coop or torchvision.
     classes
         Instead of --data: the class names, separated by commas, or a text file with one per line.
     sets
@@ -67,7 +70,7 @@ def describe(
 
     asking = Asking(task, n, "" if question is None else _read(question))
     endpoint = Endpoint.from_environment(url, model, temperature=temperature, timeout=timeout, attempts=attempts)
-    names = _names(data, root, classes)
+    names = _names(data, root, source, classes)
     describe_classes(endpoint, names, [part.strip() for part in sets.split(",") if part.strip()], out, asking, say=say)
     say(
         "",
@@ -77,13 +80,13 @@ def describe(
     )
 
 
-def _names(data: str | None, root: str | None, classes: str | None) -> list[str]:
+def _names(data: str | None, root: str | None, source: str, classes: str | None) -> list[str]:
     if (data is None) == (classes is None):
         raise ValueError("cliptune describe: give either --data or --classes, so that it is known what to ask about.")
     if data is not None:
         from cliptune.cli.opening import data_source, open_data
 
-        return list(open_data(data_source(data, root)).class_names)
+        return list(open_data(data_source(data, root, source)).class_names)
     assert classes is not None
     file = Path(classes).expanduser()
     names = _read(classes).splitlines() if "," not in classes and file.is_file() else classes.split(",")

@@ -24,11 +24,12 @@ def masks(
     backbone: str | None = None,
     command: str | None = None,
     model: str | None = None,
-    threshold: float = 0.5,
+    threshold: float | None = None,
     split: Literal["train", "val", "test"] = "train",
     shots: int = 0,
     seed: int = 1,
     root: str | None = None,
+    source: Literal["coop", "torchvision"] = "coop",
     device: str | None = None,
     overwrite: Flag = False,
 ) -> None:
@@ -56,7 +57,7 @@ def masks(
         For clipseg and sam: name on the Hugging Face hub, or folder; CIDAS/clipseg-rd64-refined and
         facebook/sam-vit-base if left out.
     threshold
-        For gradcam and clipseg: saliency or probability from which on a pixel is object, in (0, 1).
+        For gradcam and clipseg: saliency or probability from which on a pixel is object, in (0, 1); 0.5 if left out.
     split
         Pictures to make masks of.
     shots
@@ -65,6 +66,8 @@ def masks(
         Of that choice.
     root
         Folder that holds the data sets.
+    source
+        Of the data, as in `cliptune train`: coop or torchvision.
     device
         cpu, cuda, cuda:1, mps; a card if there is one.
     overwrite
@@ -78,7 +81,15 @@ def masks(
             if command is None
             else "masks: --command is given, so --by must be command."
         )
-    dataset = open_data(data_source(data, root))
+    for option, value, makers in (
+        ("--run", run, ("gradcam", "sam")),
+        ("--backbone", backbone, ("gradcam", "sam")),
+        ("--model", model, ("clipseg", "sam")),
+        ("--threshold", threshold, ("gradcam", "clipseg")),
+    ):
+        if value is not None and by not in makers:
+            raise ValueError(f"masks: {option} is for --by {' and '.join(makers)}; --by {by} does not look at it.")
+    dataset = open_data(data_source(data, root, source))
     if shots > 0:
         dataset = dataset.few_shot(shots, seed)
     chosen = dataset[split]
@@ -106,7 +117,7 @@ def _maker(
     backbone: str | None,
     command: str | None,
     model: str | None,
-    threshold: float,
+    threshold: float | None,
     device: str | None,
 ) -> Maker:
     from cliptune.methods import build
@@ -115,8 +126,9 @@ def _maker(
 
     if command is not None:
         return ByCommand(command)
+    bounds = {} if threshold is None else {"threshold": threshold}
     if by == "clipseg":
-        return ByCLIPSeg(model or CLIPSEG, threshold, check_device(device))
+        return ByCLIPSeg(model or CLIPSEG, **bounds, device=check_device(device))
     where = check_device(device)
     if run is None:
         adapter = build("zeroshot", open_clip(backbone), class_set(data)).adapter
@@ -125,5 +137,5 @@ def _maker(
         adapter = open_run(run, backbone, device)
         known = adapter.trained_classes
         adapter.set_classes(class_set(data, known).with_template(known.template))
-    maps = ByGradCAM(adapter, threshold)
+    maps = ByGradCAM(adapter, **bounds)
     return BySAM(maps, model or SAM, where) if by == "sam" else maps

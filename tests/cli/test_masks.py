@@ -35,4 +35,8 @@ def test_masks_by_a_command(cli, photos):
 
 def test_masks_says_what_is_missing(cli, photos):
     assert "needs --command" in cli("masks", photos, "--out", "m", "--by", "command").err
+    ignored = cli("masks", photos, "--out", "m", "--by", "sam", "--threshold", 0.3)
+    assert "--threshold is for --by gradcam and clipseg; --by sam does not look at it" in ignored.err
+    assert "--model is for --by clipseg and sam" in cli("masks", photos, "--out", "m", "--model", "x").err
+    assert not Path("m").exists()
     assert "--by must be command" in cli("masks", photos, "--out", "m", "--command", "a {image} {mask}").err
