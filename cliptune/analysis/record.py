@@ -92,7 +92,7 @@ def record(adapter: Adapter, image: Sequence[int] = (), text: Sequence[int] = ()
 
     try:
         for tower, layer, block in blocks:
-            block.attn.tap = lambda weights, tower=tower, layer=layer: keep(tower, layer, weights)
+            block.attn.tap = lambda weights, _, tower=tower, layer=layer: keep(tower, layer, weights)
         yield recording
     finally:
         for _, _, block in blocks:

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from cliptune.clip.deltas import Delta, added
 
-Tap = Callable[[Tensor], None]
+Tap = Callable[[Tensor, Tensor], None]
 UNCHANGED: Mapping[str, Delta] = {}
 
 
@@ -42,8 +42,8 @@ class Attention(nn.Module):
         width: d, divisible by `heads`.
         heads: number of heads.
 
-    `tap`, when set, receives the attention weights (..., heads, Q, S) and makes the block use the plain softmax;
-    when None the fused kernel runs and no weights exist.
+    `tap`, when set, receives the attention weights (..., heads, Q, S) and the values (..., heads, S, d / heads), and
+    makes the block use the plain softmax; when None the fused kernel runs and no weights exist.
     """
 
     def __init__(self, width: int, heads: int) -> None:
@@ -85,7 +85,7 @@ class Attention(nn.Module):
         else:
             scores = q @ k.mT * q.shape[-1] ** -0.5
             weights = (scores if mask is None else scores + mask).softmax(dim=-1)
-            self.tap(weights)
+            self.tap(weights, v)
             out = weights @ v
         return out.transpose(-3, -2).flatten(-2)
 

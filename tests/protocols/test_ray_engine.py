@@ -178,6 +178,9 @@ def test_what_ray_gives_up_says_whether_it_was_lost(monkeypatch, tmp_path):
     class Ray:
         exceptions = errors
 
+        def __init__(self, error):
+            self.error = error
+
         def remote(self, work):
             return Task()
 
@@ -185,14 +188,14 @@ def test_what_ray_gives_up_says_whether_it_was_lost(monkeypatch, tmp_path):
             return asked, []
 
         def get(self, asked):
-            raise error
+            raise self.error
 
     for error, sentence in (
         (errors.WorkerCrashedError(), r"lost 4 times \(WorkerCrashedError\).*raise --cpus-per-run"),
         (errors.OutOfMemoryError("full"), r"lost 4 times \(OutOfMemoryError\)"),
         (errors.RaySystemError("no store"), r"Ray gave it up \(RaySystemError: .*no store.*the same command"),
     ):
-        (outcome,) = RayEngine()._outcomes(Ray(), [cell])
+        (outcome,) = RayEngine()._outcomes(Ray(error), [cell])
         assert re.search(sentence, str(outcome.error)), outcome.error
 
 
