@@ -36,13 +36,12 @@ METHODS = (
     "tip_adapter", "tip_adapter_f", "linear_probe", "coop+rlp", "ivlp+rlp", "maple+rlp", "coop+dpc", "ivlp+dpc",
     "maple+dpc", "ivlp+dapt", "maple+dapt", "maple+bias", "coop+rlp+dpc", "maple+dapt+dpc",
 )  # fmt: skip
-# CoOp as published for base-to-new. CoCoOp sees one image per step: fewer epochs are as many steps. PromptSRC's average
-# over epochs has its published place and width in proportion. Rates, RLP's dropout and DPC's ω: chosen on seed
-# 4.
+# CoOp as published for base-to-new. PromptSRC's average over epochs has its published place and width in proportion.
+# Rates, RLP's dropout and DPC's ω: chosen on seed 4.
 OPTIONS: dict[str, dict[str, Any]] = {
     "coop": {"epochs": 200},
     "kgcoop": {"epochs": 200},
-    "cocoop": {"epochs": 5},
+    "cocoop": {"epochs": 50},
     "vpt": {"epochs": 50},
     "ivlp": {"epochs": 50},
     "maple": {"epochs": 50},

@@ -1,6 +1,6 @@
 """One experiment per claim of the prompt papers on Tinyworld, each a table of base-to-new accuracies.
 
-    python benchmarks/prompt_experiments.py rank|dropout|masks|words|budget|omega [--seeds 1 2 3] [--out runs/compare]
+    python benchmarks/prompt_experiments.py EXPERIMENT [--seeds 1 2 3] [--out runs/compare]
 
 rank     RLP (arXiv:2312.10813): CoOp whose 4 tokens change by a product of rank 1 to 4, or freely.
 dropout  RLP: dropout on a product of rank 1.
@@ -9,6 +9,8 @@ masks    DAPT (arXiv:2508.00395): masks by Grad-CAM, exact ones, and exact ones 
 words    DAPT: number of background words, with exact masks.
 budget   Bias tuning (arXiv:2312.11570): as many learned vectors per block of both towers as IVLP has tokens.
 omega    DPC (arXiv:2503.13443): base and new accuracy against ω, of finished runs that are trained here if need be.
+distil   PromptKD (arXiv:2403.02781): a student of MaPLe that sees the pictures of base classes alone, or those of new
+         classes as well, without labels.
 
 Runs are shared with `compare_methods.py` under the same --out, and the same command goes on where it was stopped.
 """
@@ -19,18 +21,20 @@ import argparse
 import statistics
 import zlib
 from collections.abc import Sequence
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from compare_methods import OPTIONS, SHOTS, Job, add_options, jobs_of, options_of, print_table, run_all, spread
+from compare_methods import OPTIONS, SHOTS, TEACHER, Job, add_options, jobs_of, options_of, print_table, run_all, spread
 from PIL import Image
 
 import cliptune
 from cliptune.data import Item, Split
 from cliptune.data.masks import ExactMasks
 from cliptune.prompts.dual import DualPrompt
+from cliptune.protocols import few_shot
 from cliptune.protocols.mask_making import ByGradCAM, make_masks
 from cliptune.protocols.runs import class_set
 from cliptune.training import evaluate
@@ -146,14 +150,45 @@ def print_omega(seeds: Sequence[int], out: str, processes: int) -> None:
             print(f"| {method} | {' | '.join(spread(column) for column in columns)} |")
 
 
+def distil_all(seed: int, out: str) -> dict[str, float]:
+    """ "base" and "new" accuracies in % of a student that saw pictures of all classes; its labels are not looked at."""
+    torch.set_num_threads(1)
+    here = Path(out) / TRADE_OFF.replace("/", "_")
+    folder, options = here / "promptkd, all pictures" / f"seed{seed}", dict(OPTIONS["promptkd"])
+    options |= {"teacher": here / TEACHER / f"seed{seed}", "transductive": True}
+    data = cliptune.load_data(TRADE_OFF)
+    further: dict[str, Any] = {"out": folder, "options": options, "progress": "silent"}
+    few_shot("promptkd", cliptune.load_clip("mini"), data, shots=SHOTS, seed=seed, **further)
+    adapter = cliptune.load(folder)
+    accuracies = {}
+    for half in ("base", "new"):
+        part = data.subset(half)
+        accuracies[half] = evaluate(adapter.set_classes(class_set(part)), part.test).accuracy
+    return accuracies
+
+
+def print_distillation(seeds: Sequence[int], out: str, processes: int) -> None:
+    jobs = jobs_of([TEACHER, "promptkd"])
+    found = run_all(jobs[:1], TRADE_OFF, seeds, out, processes) | run_all(jobs[1:], TRADE_OFF, seeds, out, processes)
+    with ProcessPoolExecutor(processes) as pool:
+        students = list(pool.map(distil_all, seeds, [out] * len(seeds)))
+    rows = {f"{TEACHER}, the teacher": found[TEACHER], "promptkd, base pictures": found["promptkd"]}
+    print("\n| method | base (%) | new (%) |\n|---|---|---|")
+    for label, results in {**rows, "promptkd, base and new pictures": students}.items():
+        print(f"| {label} | {' | '.join(spread([r[half] for r in results]) for half in ('base', 'new'))} |")
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("experiment", choices=("rank", "dropout", "masks", "words", "budget", "omega"))
+    parser.add_argument("experiment", choices=("rank", "dropout", "masks", "words", "budget", "omega", "distil"))
     add_options(parser)
     given = parser.parse_args()
     torch.set_num_threads(1)
     if given.experiment == "omega":
         print_omega(given.seeds, given.out, given.processes)
+        return
+    if given.experiment == "distil":
+        print_distillation(given.seeds, given.out, given.processes)
         return
     suite = OBJECTS if given.experiment in ("masks", "words") else TRADE_OFF
     jobs = {
