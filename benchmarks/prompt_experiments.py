@@ -9,6 +9,8 @@ masks    DAPT (arXiv:2508.00395): masks by Grad-CAM, exact ones, and exact ones 
 words    DAPT: number of background words, with exact masks.
 budget   Bias tuning (arXiv:2312.11570): as many learned vectors per block of both towers as IVLP has tokens.
 omega    DPC (arXiv:2503.13443): base and new accuracy against ω, of finished runs that are trained here if need be.
+tokens   Bias tuning (arXiv:2312.11570, figs. 2–3): what each kind of token contributes to the score of an image and
+         its class, before and after training.
 distil   PromptKD (arXiv:2403.02781): a student of MaPLe that sees the pictures of base classes alone, or those of new
          classes as well, without labels.
 
@@ -31,8 +33,11 @@ from compare_methods import OPTIONS, SHOTS, TEACHER, Job, add_options, jobs_of, 
 from PIL import Image
 
 import cliptune
+from cliptune.analysis import token_contributions
+from cliptune.batch import Batch
 from cliptune.data import Item, Split
 from cliptune.data.masks import ExactMasks
+from cliptune.images import as_batch
 from cliptune.prompts.dual import DualPrompt
 from cliptune.protocols import few_shot
 from cliptune.protocols.mask_making import ByGradCAM, make_masks
@@ -47,6 +52,10 @@ ERASED = (0.25, 0.5, 0.75)
 OMEGA_BASE = (0.0, 0.1, 0.2, 0.3, 0.5, 0.7, 1.0)
 OMEGA_NEW = (0.0, 0.05, 0.1, 0.2, 0.5, 1.0)
 DUAL = ("coop+dpc", "ivlp+dpc", "maple+dpc")
+KINDS = (
+    ("image", "cls"), ("image", "patch"), ("image", "prompt"),
+    ("text", "sos"), ("text", "prompt"), ("text", "class"), ("text", "eot"),
+)  # fmt: skip
 
 
 def rank_jobs() -> list[Job]:
@@ -150,6 +159,26 @@ def print_omega(seeds: Sequence[int], out: str, processes: int) -> None:
             print(f"| {method} | {' | '.join(spread(column) for column in columns)} |")
 
 
+def token_shares(method: str, seed: int, out: str) -> list[float]:
+    """Mean relative contributions over the test images of base classes, in %, in the order of `KINDS`."""
+    folder = Path(out) / TRADE_OFF.replace("/", "_") / method / f"seed{seed}"
+    data, adapter = cliptune.load_data(TRADE_OFF).subset("base"), cliptune.load(folder)
+    images = as_batch([data.test.image(i) for i in range(len(data.test))], adapter.resolution)
+    batch = Batch.of(images, torch.tensor([item.label for item in data.test.items]))
+    found = {tower: token_contributions(adapter, batch, tower) for tower in ("image", "text")}
+    return [100 * float(found[tower].share(group).mean()) for tower, group in KINDS]
+
+
+def print_tokens(seeds: Sequence[int], out: str, processes: int) -> None:
+    methods = ("zeroshot", "coop", "vpt", "ivlp", "maple", "bias_tuning")
+    run_all(jobs_of(methods), TRADE_OFF, seeds, out, processes)
+    print("\n| share (%) | " + " | ".join(f"{tower}: {group}" for tower, group in KINDS) + " |")
+    print("|---" * (len(KINDS) + 1) + "|")
+    for method in methods:
+        columns = zip(*(token_shares(method, seed, out) for seed in seeds), strict=True)
+        print(f"| {method} | {' | '.join(spread(column) for column in columns)} |")
+
+
 def distil_all(seed: int, out: str) -> dict[str, float]:
     """ "base" and "new" accuracies in % of a student that saw pictures of all classes; its labels are not looked at."""
     torch.set_num_threads(1)
@@ -180,12 +209,17 @@ def print_distillation(seeds: Sequence[int], out: str, processes: int) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("experiment", choices=("rank", "dropout", "masks", "words", "budget", "omega", "distil"))
+    parser.add_argument(
+        "experiment", choices=("rank", "dropout", "masks", "words", "budget", "omega", "tokens", "distil")
+    )
     add_options(parser)
     given = parser.parse_args()
     torch.set_num_threads(1)
     if given.experiment == "omega":
         print_omega(given.seeds, given.out, given.processes)
+        return
+    if given.experiment == "tokens":
+        print_tokens(given.seeds, given.out, given.processes)
         return
     if given.experiment == "distil":
         print_distillation(given.seeds, given.out, given.processes)
