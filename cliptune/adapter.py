@@ -110,6 +110,11 @@ class Adapter(nn.Module):
         self._kept: dict[tuple[Any, ...], Tensor] = {}
 
     @property
+    def descriptions_sha256(self) -> str | None:
+        """Hex hash of the descriptions that the texts are drawn from; None if they are not drawn from any."""
+        return self.classes.descriptions_sha256 if self.texts.set_of is not None else None
+
+    @property
     def class_names(self) -> tuple[str, ...]:
         return self.classes.names
 

@@ -137,7 +137,7 @@ def bench(
         protocol,
         out,
         methods=chosen,
-        sources=[data_source(name, root, source) for name in _data_names(data)],
+        sources=_sources(data, root, source),
         shots=[None] if protocol == "data_efficient" else [k if k > 0 else None for k in _numbers(shots, "shots")],
         seeds=_numbers(seeds, "seeds"),
         backbones=[chosen_backbone(name) for name in (_listed(backbone) if backbone else [None])],
@@ -267,8 +267,8 @@ def _asked(
     if protocol in ("cross", "domains"):
         from cliptune.protocols.transfer import usual_targets
 
-        names = usual_targets(protocol, source["name"]) if targets is None else _data_names(targets)
-        others = [data_source(name, root, source.get("source", "coop")) for name in names]
+        names = ",".join(usual_targets(protocol, source["name"])) if targets is None else targets
+        others = _sources(names, root, source.get("source", "coop"))
         return [{"targets": [other for other in others if other != source]}]
     if targets is not None:
         raise ValueError(f"--targets: {protocol} has none; they are for cross and domains.")
@@ -282,8 +282,8 @@ def _asked(
     return [{"fraction": share, "selection": rule, **judged} for rule in rules for share in shares]
 
 
-def _data_names(text: str) -> list[str]:
-    """Names with groups and families in place of which their members stand."""
+def _sources(text: str, root: str | None, source: str) -> list[dict[str, Any]]:
+    """Data sets by name, each once in whatever spelling; in place of groups and families stand their members."""
     from cliptune.data.catalog import data_group, list_data
 
     known = [row["name"] for row in list_data()]
@@ -291,7 +291,8 @@ def _data_names(text: str) -> list[str]:
     for name in _listed(text):
         members = [row for row in known if row.startswith(f"{name.lower()}/")]
         found += members or data_group(name)
-    return list(dict.fromkeys(found))
+    opened = [data_source(name, root, source) for name in found]
+    return [one for i, one in enumerate(opened) if one not in opened[:i]]
 
 
 def _listed(text: str) -> list[str]:

@@ -193,7 +193,7 @@ def split(
         raise ValueError(f"{target} holds something else already. Give another file: --out FILE.")
     atomic_write_text(target, content)
     file = shlex.quote(str(target))
-    if root is None:
+    if root is None or source != "coop":
         where = "" if target.parent.resolve() == images.resolve() else f" --root {shlex.quote(str(images))}"
         command = f"cliptune fit {file}{where} --method coop --out out/"
     else:

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from cliptune.cli.opening import data_source, open_data, open_run
 from cliptune.cli.options import Flag
 from cliptune.cli.show import count, percent, remark, say, show_json, table
+
+if TYPE_CHECKING:
+    from cliptune.data import Split
 
 
 def evaluate(
@@ -59,7 +62,7 @@ def evaluate(
         Print all numbers as JSON.
     """
     from cliptune.protocols.runs import class_set
-    from cliptune.protocols.transfer import CROSS, DOMAIN, note_target
+    from cliptune.protocols.transfer import note_target
     from cliptune.training import evaluate as score
     from cliptune.training import read_result
     from cliptune.training.run_folder import read_config
@@ -74,30 +77,38 @@ def evaluate(
     if split != "train":
         sampling = {}
     dataset = open_data(opened, **sampling, classes=wanted)
-    if data is None and dataset.split_sha256 != trained.get("split_sha256"):
+    same = dataset.split_sha256 == trained.get("split_sha256")
+    if dataset.name == trained.get("name") and same:
+        data = None  # its own data, by name
+    if data is None and not same:
         remark(
             f"The images of {dataset.name} or their split are not those of the run any more: some of these "
             f"{split} images may have been trained on."
         )
     known = adapter.trained_classes
-    trained_only = set(dataset.class_names) <= set(known.names)
     if data is None:
         adapter.set_classes(class_set(dataset, known).with_template(known.template))
     else:
         # Some of the training classes are trained ones, as in a transfer; what holds values per class needs all.
+        trained_only = set(dataset.class_names) <= set(known.names)
         apart = adapter.prompt.class_specific or adapter.head.class_specific
         adapter.set_classes(class_set(dataset), seen=None if apart else trained_only)
     chosen = dataset[split]
+    if split == "train" and data is None and "shots" not in sampling and trained.get("sampling"):
+        chosen = _kept(run, chosen)
     if not len(chosen):
         raise ValueError(f"{dataset.name} has no {split} images to score. Choose another --split.")
     evaluation = score(adapter, chosen, precision=precision, workers=workers)
     name = _name(data is not None, dataset.name, wanted, split)
-    if precision != own_precision:  # never in the place of the number that the run itself measured, or will
+    # Never in the place of the number that the run itself measured, or will.
+    if data is None and not same:
+        name = f"{name} (split {dataset.split_sha256[:8]})"
+    if precision != own_precision:
         name = f"{name} ({precision})"
     numbers = {"run": run, "data": dataset.name, "classes": wanted, "split": split, **evaluation.summary()}
     if split == "test":
         if data is not None:
-            note_target(result, name, DOMAIN if trained_only else CROSS, dataset, adapter.classes)
+            note_target(result, name, None, dataset, adapter)
         _enter(Path(run).expanduser(), result, name, evaluation.summary())
     if json:
         show_json(numbers)
@@ -127,6 +138,14 @@ def _source(
     picked = (result.get("data") or {}).get("sampling") or {}
     sampling = {key: picked[key] for key in ("shots", "seed", "repeat") if key in picked}
     return {**source, **({"root": root} if root is not None else {})}, sampling
+
+
+def _kept(run: str, train: Split) -> Split:
+    """The training images that the run's `split.json` lists."""
+    from cliptune.training.run_folder import read_images
+
+    names = {name for name, _, _ in (read_images(run) or {"train": []})["train"]}
+    return train.subset([i for i, name in enumerate(train.ids) if name in names])
 
 
 def _name(other: bool, data: str, classes: str, split: str) -> str:

@@ -79,11 +79,12 @@ def data_source(name: str, root: str | None, source: str = "coop", **options: An
     """Arguments of `load_data` that open the same data from any working directory; None and the usual source are left
     out.
     """
-    from cliptune.data.catalog import is_named
+    from cliptune.data.catalog import canonical, is_named
 
     path = Path(name).expanduser()
-    is_path = source == "coop" and path.exists() and not is_named(name, root)
-    found: dict[str, Any] = {"name": str(path.resolve()) if is_path else name}
+    named = source != "coop" or is_named(name, root)
+    is_path = path.exists() and not named
+    found: dict[str, Any] = {"name": str(path.resolve()) if is_path else canonical(name) if named else name}
     if root is not None:
         found["root"] = str(Path(root).expanduser().resolve())
     if source != "coop":

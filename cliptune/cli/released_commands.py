@@ -91,6 +91,12 @@ def _trainer(words: Sequence[str], notes: list[str]) -> list[str]:
         start = _recipe(method, protocol, max(shots, 0) or None, data, _backbone(asked, config), notes)
     settings = _settings(method, config, start, read, notes)
     if ratio < 1:
+        for key, given in (("SUBSAMPLE_CLASSES", classes != "all"), ("NUM_SHOTS", shots > 0)):
+            if given:
+                notes.append(
+                    f"DATASET.{key} {config[f'DATASET.{key}']} is left out: with DATASET.SELECTION_RATIO a part of the "
+                    "whole training set is chosen here."
+                )
         rule = str(config.get("DATASET.SELECTION_METHOD", "Uniform")).lower()
         command = ["bench", "data_efficient", "--methods", method, *where, "--fractions", f"{ratio:g}"]
         command += ["--selections", _SELECTIONS.get(rule, rule), "--seeds", str(max(seed, 1))]

@@ -96,7 +96,7 @@ def _cells(made: Sequence[Row], names: Sequence[str]) -> tuple[list[str], list[l
             [
                 row.method,
                 row.place,
-                "all" if row.shots is None else str(row.shots),
+                row.images,
                 ",".join(map(str, row.seeds)) or "–",
                 *(_number(row, name) for name in names),
                 *([percent(row.harmonic_mean)] if shows_hm else []),

@@ -30,9 +30,8 @@ def as_csv(made: Sequence[Row], names: Sequence[str]) -> str:
         numbers += [row.harmonic_mean, row.mean_of_harmonic_means, row.learnables]
         shown = ["" if value is None else repr(value) for value in numbers]
         note = "; ".join(row.caveats)
-        shots = "all" if row.shots is None else row.shots
         writer.writerow(
-            [row.method, row.place, shots, " ".join(map(str, row.seeds)), *shown, row.source, row.tag, note]
+            [row.method, row.place, row.images, " ".join(map(str, row.seeds)), *shown, row.source, row.tag, note]
         )
     return file.getvalue()
 

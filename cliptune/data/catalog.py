@@ -176,6 +176,15 @@ def data_group(name: str) -> list[str]:
     return [name] if group is None else list(group.members)
 
 
+def canonical(name: str) -> str:
+    """The spelling of `list_data` for any spelling of a data set's name; what is no such name stays as it is."""
+    family, _, member = name.lower().partition("/")
+    entry = _entry(family)
+    if entry is None or bool(member) == (entry.members is None):
+        return name
+    return f"{entry.name}/{member}" if member else entry.name
+
+
 def is_named(name: str, root: str | Path | None) -> bool:
     """Whether `load_data` takes `name` for the name of a data set below `root`, and not for a path."""
     family, _, member = name.lower().partition("/")

@@ -174,6 +174,7 @@ class Dataset:
         sampling: shots, seed and rule after `few_shot`; None for all training images.
         notes: sentences for the user about what was found or decided while reading.
         whole_sha256: `split_sha256` of the data set that this one was sampled or cut from.
+        own_split: a published data set in another split than the published one.
     """
 
     name: str
@@ -187,6 +188,7 @@ class Dataset:
     sampling: Mapping[str, Any] | None = None
     notes: tuple[str, ...] = ()
     whole_sha256: str | None = None
+    own_split: bool = False
 
     def __post_init__(self) -> None:
         if self.template.count("{}") != 1:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -18,7 +17,7 @@ from cliptune.data.transforms import test_transform
 from cliptune.methods import build
 from cliptune.protocols.runs import class_set, evaluation_options, score, train
 from cliptune.training import fit
-from cliptune.training.run_folder import SPLIT
+from cliptune.training.run_folder import read_images
 
 FRACTIONS = (0.05, 0.1, 0.2, 0.3, 0.5, 1.0)
 """Shares of the training set in the paper's comparison."""
@@ -149,16 +148,9 @@ def judge(adapter: Adapter, split: Split) -> Pool:
 
 def _kept_before(out: str | Path | None, dataset: Dataset, how: Mapping[str, Any]) -> list[int] | None:
     """Positions that the run in `out` kept in the same way, so that nothing is judged twice; None if not known."""
-    path = None if out is None else Path(out).expanduser() / SPLIT
-    if path is None or not path.exists():
+    split = None if out is None else read_images(out)
+    if split is None:
         return None
-    try:
-        split = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise ValueError(
-            f"Run folder {path.parent}: {SPLIT} is damaged, so what the run kept is not known. Give another folder, or "
-            "overwrite=True to judge and train anew."
-        ) from error
     position = {name: i for i, name in enumerate(dataset.train.ids)}
     same = split["split_sha256"] == dataset.split_sha256 and split["sampling"] == how
     if not same or len(position) < len(dataset.train):

@@ -154,6 +154,8 @@ def _comparable(ours: Row, theirs: Row) -> bool:
     asked = ours.protocol or ours.trained
     if theirs.trained not in _PROTOCOLS.get(asked, ()) or theirs.backbone != ours.backbone:
         return False
+    if ours.trained_on and not ours.protocol:
+        return False
     if ours.protocol and (_title(ours.trained_on) != _SOURCE or ours.trained != "all"):
         return False
     if _spelling(theirs.host) != _spelling(ours.host):

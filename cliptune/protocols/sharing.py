@@ -63,9 +63,16 @@ def _continuing(cell: Cell, folder: Callable[[Cell], Path], there: set[Path]) ->
     if host is None:
         return cell
     place = folder(replace(cell, method=host[0], options=host[1]))
-    if place not in there and read_result(place) is None:
+    if place not in there and not _is_finished(place):
         return cell
     return replace(cell, continues=place, after=(*cell.after, place))
+
+
+def _is_finished(folder: Path) -> bool:
+    try:
+        return read_result(folder) is not None
+    except ValueError:  # damaged: what stands on it is trained in place
+        return False
 
 
 class Waiting:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import statistics
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -11,12 +12,18 @@ from pathlib import Path
 from typing import Any
 
 from cliptune.data.metrics import harmonic_mean
-from cliptune.training import read_config
+from cliptune.training import read_config, read_result
 from cliptune.training.run_folder import CONFIG_FILE, RESULT
 
 AVERAGE = "average"
 METRICS = ("accuracy", "macro_f1", "mean_per_class", "ece")
 """What an evaluation measures, in %."""
+# What every data set has of its own, so that an average over several may mix it.
+_OF_THE_DATA = ("template", "names", "split", "descriptions", "target split", "target template", "target descriptions")
+# Who judged the images that a part was chosen by, and how.
+_JUDGED = ("selector", "selector_epochs", "selector_options", "parity")
+# A teacher's fingerprint, which follows the seed where each student has the teacher of its own seed.
+_FINGERPRINT = re.compile(r" \([0-9a-f]{12}\)")
 
 
 @dataclass(frozen=True)
@@ -31,12 +38,14 @@ class Finished:
         shots: images per class; None for all.
         learnables: values learned.
         scores: evaluation → what is tabulated, in %.
-        settings: whatever else decides the numbers, as text by name: options, selection, split, precision, …
+        options: of the method, as text by name.
+        settings: whatever else decides the numbers, as text by name: selection, split, precision, …
         caveats: what a reader of the numbers should know: how the epoch was chosen if not the last one, images or
             models from outside.
         trained_on: data set that it was trained on; "" if it is `data` itself.
-        protocol: of such a transfer: "cross" or "domains".
+        protocol: of such a transfer: "cross" or "domains"; "" if no protocol asked for it.
         metric: one of `METRICS`.
+        share: of the training images, where a part was chosen, as in "10% herding".
     """
 
     folder: Path
@@ -48,11 +57,13 @@ class Finished:
     shots: int | None
     learnables: int
     scores: Mapping[str, float]
-    settings: Mapping[str, str]
+    options: Mapping[str, str] = field(default_factory=dict)
+    settings: Mapping[str, str] = field(default_factory=dict)
     caveats: tuple[str, ...] = ()
     trained_on: str = ""
     protocol: str = ""
     metric: str = "accuracy"
+    share: str = ""
 
 
 @dataclass
@@ -63,11 +74,11 @@ class Row:
         data: data set, or "average" over several.
         method: with what tells this row from others of the same method, as in "coop (n_ctx=16)".
         shots, learnables: as in `Finished`; None where they differ, as in averages.
-        seeds: ascending.
+        seeds: ascending; of an average those that all its data sets have, () if they have different ones.
         scores: evaluation → % for each seed, in the order of `seeds`; for an average one value: the mean over data
             sets of the means over seeds.
         host: the method without the words in brackets.
-        backbone, trained: as in `Finished`.
+        backbone, trained, share, options, settings: as in `Finished`.
         trained_on, protocol, metric: as in `Finished`.
         members: of an average, the data sets.
         member_hms: of an average, their harmonic means.
@@ -88,6 +99,9 @@ class Row:
     trained_on: str = ""
     protocol: str = ""
     metric: str = "accuracy"
+    share: str = ""
+    options: Mapping[str, str] = field(default_factory=dict)
+    settings: Mapping[str, str] = field(default_factory=dict)
     members: tuple[str, ...] = ()
     member_hms: tuple[float, ...] = ()
     caveats: tuple[str, ...] = ()
@@ -103,10 +117,16 @@ class Row:
         many = f"average of {len(self.members)} {'domains' if self.protocol == 'domains' else 'targets'}"
         return f"{self.trained_on} → {many if self.data == AVERAGE else self.data}"
 
+    @property
+    def images(self) -> str:
+        """What it learned from: images per class, "all", or the part that was chosen."""
+        return self.share or ("all" if self.shots is None else str(self.shots))
+
     def mean(self, name: str) -> float | None:
         """Mean over seeds in %; None if it was not measured for each of them."""
         values = self.scores.get(name, [])
-        return statistics.fmean(values) if values and len(values) == max(1, len(self.seeds)) else None
+        expected = 1 if self.data == AVERAGE else max(1, len(self.seeds))
+        return statistics.fmean(values) if values and len(values) == expected else None
 
     def std(self, name: str) -> float | None:
         """Population standard deviation over seeds (ddof 0), as the field reports it; None for an average."""
@@ -125,7 +145,7 @@ class Row:
         """Average of the harmonic means of what the row averages: seeds, or for an average data sets."""
         if self.member_hms:
             return statistics.fmean(self.member_hms)
-        if self.harmonic_mean is None or not self.seeds:
+        if self.harmonic_mean is None or not self.seeds or self.data == AVERAGE:
             return None
         return statistics.fmean(map(harmonic_mean, self.scores["base"], self.scores["new"]))
 
@@ -155,23 +175,46 @@ def rows(runs: Iterable[Finished]) -> list[Row]:
     another data set comes after that, with averages of its own over its targets.
 
     Runs of the same method that differ in options, selection, split or backbone become rows of their own, named by
-    what differs, so that no row silently mixes them.
+    what differs, so that no row silently mixes them. Students of different teachers of one kind are seeds of one row if
+    each has the teacher of its own seed.
 
     Raises: ValueError if two runs differ in nothing, not even the seed.
     """
     groups: dict[tuple[Any, ...], list[Finished]] = {}
     for run in runs:
-        key = (*_kin(run), run.shots, run.trained, run.backbone, tuple(sorted(run.settings.items())))
-        groups.setdefault(key, []).append(run)
-    made = []
+        groups.setdefault((*_kin(run), *_same(_of_any_teacher(run))), []).append(run)
+    whole = []
     for group in groups.values():
-        siblings = [other[0] for other in groups.values() if _kin(other[0]) == _kin(group[0])]
-        made.append(_row(group, _label(group[0], siblings)))
+        if len({run.seed for run in group}) == len(group):
+            whole.append([_of_any_teacher(run) for run in group])
+        else:
+            apart: dict[tuple[Any, ...], list[Finished]] = {}
+            for run in group:
+                apart.setdefault(_same(run), []).append(run)
+            whole += apart.values()
+    made = []
+    for group in whole:
+        siblings = [other[0] for other in whole if _kin(other[0]) == _kin(group[0])]
+        made.append(_row(group, _label(group[0].method, group[0], siblings)))
     made.sort(key=lambda row: row.data)
     blocks: dict[tuple[str, str], list[Row]] = {}
     for row in made:
         blocks.setdefault((row.trained_on, row.protocol), []).append(row)
     return [row for _, block in sorted(blocks.items()) for row in block + averages(block)]
+
+
+def _same(run: Finished | Row, but: Sequence[str] = ()) -> tuple[Any, ...]:
+    """What the seeds of one row have in common, but for what is named in `but`; the options last."""
+    kept = [
+        tuple(sorted((name, value) for name, value in named.items() if name not in but))
+        for named in (run.settings, run.options)
+    ]
+    return run.shots, run.share, run.trained, run.backbone, *kept
+
+
+def _of_any_teacher(run: Finished) -> Finished:
+    plain = {name: _FINGERPRINT.sub("", value) for name, value in run.options.items()}
+    return replace(run, options=plain, caveats=tuple(_FINGERPRINT.sub("", words) for words in run.caveats))
 
 
 def _kin(run: Finished) -> tuple[str, ...]:
@@ -183,29 +226,25 @@ def _finished(folder: Path, metric: str) -> list[Finished]:
     """The run in a folder, once for its own data and once for each transfer; empty without scores or a data set, as
     for a converted checkpoint.
     """
-    path = folder / RESULT
-    try:
-        result = json.loads(path.read_text(encoding="utf-8"))
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise ValueError(f"{path} is not readable JSON: {error}. Remove the folder or train the run anew.") from error
-    evaluations = result.get("evaluations") if isinstance(result, dict) else None
-    data = result.get("data") if isinstance(result, dict) else None
-    if not evaluations or not data:
+    result = read_result(folder)
+    if not isinstance(result, dict) or not result.get("evaluations") or not result.get("data"):
         return []
+    evaluations, data = result["evaluations"], result["data"]
     config = read_config(folder)
     sampling = data.get("sampling") or {}
-    settings = {f"{name}": json.dumps(value) for name, value in (config.get("options") or {}).items()}
-    settings |= {
+    settings = {
         "select": result["flags"]["selection"],
         "precision": config["precision"],
+        "accumulate": json.dumps(config.get("accumulate", 1)),
         "views": json.dumps(config.get("views")),
         "template": data["template"],
         "split": data["split_sha256"][:8],
+        "descriptions": str(data.get("descriptions_sha256", ""))[:8],
         "weights": str(config["backbone"]["origin"].get("sha256", ""))[:8],
         "repeat": json.dumps(sampling.get("repeat", False)),
-        "fraction": json.dumps(sampling.get("fraction")),
-        "kept by": json.dumps(sampling.get("selection")),
+        **{name: json.dumps(sampling.get(name)) for name in _JUDGED},
     }
+    share = f"{100 * sampling['fraction']:g}% {sampling['selection']}" if "fraction" in sampling else ""
     run = Finished(
         folder,
         result["method"],
@@ -216,16 +255,18 @@ def _finished(folder: Path, metric: str) -> list[Finished]:
         sampling.get("shots"),
         result["learnables"],
         {name: numbers[metric] for name, numbers in evaluations.items() if "/" not in name},
+        {name: json.dumps(value) for name, value in (config.get("options") or {}).items()},
         settings,
-        _caveats(result["flags"]),
+        _caveats(result["flags"], data),
         metric=metric,
+        share=share,
     )
     scores = {name: numbers[metric] for name, numbers in evaluations.items() if "/" in name}
     return [*([run] if run.scores else []), *_transfers(run, scores, result.get("targets") or {})]
 
 
 def _transfers(run: Finished, scores: Mapping[str, float], notes: Mapping[str, Mapping[str, Any]]) -> list[Finished]:
-    """The run on the data of its evaluations "DATA/test"; what nothing is noted of was scored by hand."""
+    """The run on the data of its evaluations "DATA/test"; what no protocol asked for was scored by hand."""
     found: dict[tuple[str, ...], Finished] = {}
     for name, value in scores.items():
         place, _, part = name.rpartition("/")
@@ -234,8 +275,9 @@ def _transfers(run: Finished, scores: Mapping[str, float], notes: Mapping[str, M
             **run.settings,
             "target split": str(note.get("split_sha256", ""))[:8],
             "target template": str(note.get("template", "")),
+            "target descriptions": str(note.get("descriptions_sha256", ""))[:8],
         }
-        for protocol in note.get("protocols", ["cross"]):
+        for protocol in note.get("protocols") or [""]:
             key = (place, protocol, *settings.values())
             known = found[key].scores if key in found else {}
             found[key] = replace(
@@ -249,9 +291,9 @@ def _transfers(run: Finished, scores: Mapping[str, float], notes: Mapping[str, M
     return list(found.values())
 
 
-def _caveats(flags: Mapping[str, Any]) -> tuple[str, ...]:
-    """What makes a number other than plain, from the flags of a run's result."""
-    words = []
+def _caveats(flags: Mapping[str, Any], data: Mapping[str, Any]) -> tuple[str, ...]:
+    """What makes a number other than plain, from the flags and the data of a run's result."""
+    words = ["not the field's split"] if data.get("own_split") else []
     if flags.get("selection", "last") != "last":
         chosen = {"oracle": "test images", "val": "validation images"}.get(flags["selection"], flags["selection"])
         words.append(f"epoch chosen on {chosen}")
@@ -263,18 +305,18 @@ def _caveats(flags: Mapping[str, Any]) -> tuple[str, ...]:
     return (*words, *(["external: " + ", ".join(models)] if models else []))
 
 
-def _label(run: Finished, siblings: Sequence[Finished]) -> str:
-    """The method, and in brackets what differs among the rows of this method and data set."""
+def _label(method: str, run: Finished | Row, siblings: Sequence[Finished | Row], but: Sequence[str] = ()) -> str:
+    """The method, and in brackets what differs among rows that have it in common."""
     words = []
     if len({other.backbone for other in siblings}) > 1:
         words.append(run.backbone)
     if len({other.trained for other in siblings}) > 1:
         words.append(f"{run.trained} classes")
-    names = dict.fromkeys(name for other in siblings for name in other.settings)
-    for name in names:
-        if len({other.settings.get(name) for other in siblings}) > 1:
-            words.append(f"{name}={run.settings.get(name, 'none')}")
-    return f"{run.method} ({', '.join(words)})" if words else run.method
+    of = lambda one: {name: value for name, value in {**one.options, **one.settings}.items() if name not in but}
+    for name in dict.fromkeys(name for other in siblings for name in of(other)):
+        if len({of(other).get(name) for other in siblings}) > 1:
+            words.append(f"{name}={of(run).get(name, 'none')}")
+    return f"{method} ({', '.join(words)})" if words else method
 
 
 def _row(group: Sequence[Finished], label: str) -> Row:
@@ -300,6 +342,9 @@ def _row(group: Sequence[Finished], label: str) -> Row:
         trained_on=first.trained_on,
         protocol=first.protocol,
         metric=first.metric,
+        share=first.share,
+        options=first.options,
+        settings=first.settings,
         caveats=tuple(dict.fromkeys(words for run in group for words in run.caveats)),
     )
     for name in dict.fromkeys(name for run in group for name in run.scores):
@@ -308,22 +353,43 @@ def _row(group: Sequence[Finished], label: str) -> Row:
 
 
 def averages(made: Sequence[Row]) -> list[Row]:
-    """For each method and number of shots that has every data set: the mean over them."""
+    """For each method that has every data set: the mean over them. Rows that differ in more than their data set, as in
+    selection, backbone or shots, are never averaged; where only a method's options do, as in recipes per data set, the
+    average says so. What no protocol asked for has none.
+    """
     sets = list(dict.fromkeys(row.data for row in made))
-    if len(sets) < 2:
+    if len(sets) < 2 or any(row.trained_on and not row.protocol for row in made):
         return []
-    averages = []
-    for method, shots in dict.fromkeys((row.method, row.shots) for row in made):
-        own = [row for row in made if (row.method, row.shots) == (method, shots)]
-        if len(own) != len(sets):
-            continue
-        average = replace(own[0], data=AVERAGE, learnables=None, seeds=(), scores={}, members=tuple(sets))
-        hms = [row.harmonic_mean for row in own]
-        average.member_hms = tuple(hm for hm in hms if hm is not None) if None not in hms else ()
-        average.caveats = tuple(dict.fromkeys(words for row in own for words in row.caveats))
-        for name in own[0].scores:
-            means = [row.mean(name) for row in own]
-            if all(mean is not None for mean in means):
-                average.scores[name] = [statistics.fmean(mean for mean in means if mean is not None)]
-        averages.append(average)
-    return averages
+    alike: dict[tuple[Any, ...], list[Row]] = {}
+    for row in made:
+        alike.setdefault((row.host, *_same(row, _OF_THE_DATA)), []).append(row)
+    whole = [own for own in alike.values() if len(own) == len(sets)]
+    apart: dict[tuple[Any, ...], list[Row]] = {}
+    for own in alike.values():
+        if len(own) < len(sets):
+            apart.setdefault((own[0].host, *_same(own[0], _OF_THE_DATA)[:-1]), []).extend(own)
+    whole += [own for own in apart.values() if sorted(row.data for row in own) == sorted(sets)]
+    kin = lambda row: [other[0] for other in whole if other[0].host == row.host]
+    return [_average(own, _label(own[0].host, own[0], kin(own[0]), _OF_THE_DATA)) for own in whole]
+
+
+def _average(own: Sequence[Row], label: str) -> Row:
+    """Over the rows of one method, one per data set."""
+    caveats = dict.fromkeys(words for row in own for words in row.caveats)
+    options = [name for name in own[0].options if len({row.options.get(name) for row in own}) > 1]
+    options = [name for name in options if name not in _OF_THE_DATA]
+    if options:
+        caveats[f"{', '.join(options)} set by data set"] = None
+    seeds = own[0].seeds if len({row.seeds for row in own}) == 1 else ()
+    if not seeds and any(row.seeds for row in own):
+        caveats["seeds differ by data set"] = None
+    average = replace(own[0], data=AVERAGE, method=label, learnables=None, seeds=seeds, scores={})
+    average.members = tuple(row.data for row in own)
+    hms = [row.harmonic_mean for row in own]
+    average.member_hms = tuple(hm for hm in hms if hm is not None) if None not in hms else ()
+    average.caveats = tuple(caveats)
+    for name in own[0].scores:
+        means = [row.mean(name) for row in own]
+        if all(mean is not None for mean in means):
+            average.scores[name] = [statistics.fmean(mean for mean in means if mean is not None)]
+    return average

@@ -6,11 +6,10 @@ target is scored from the run's folder whenever it is asked for.
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from cliptune.adapter import Adapter
 from cliptune.clip.model import CLIP
 from cliptune.data.catalog import data_group, list_data
 from cliptune.data.items import Dataset
@@ -20,7 +19,6 @@ from cliptune.protocols.few_shot_learning import few_shot_run
 from cliptune.protocols.runs import class_set, evaluation_options, score
 from cliptune.texts import ClassSet
 from cliptune.training import Run
-from cliptune.training.plain import plain
 
 CROSS, DOMAIN = "cross", "domains"
 _GROUPS = {CROSS: "cross10", DOMAIN: "shifts4"}
@@ -100,25 +98,25 @@ def usual_targets(protocol: str, source: str) -> list[str]:
     )
 
 
-def note_target(result: dict[str, Any], name: str, protocol: str, target: Dataset, classes: ClassSet) -> None:
+def note_target(result: dict[str, Any], name: str, protocol: str | None, target: Dataset, adapter: Adapter) -> None:
     """Enter into a run's result what its evaluation `name` is measured on; one measured on anything else is dropped.
 
     Args:
         name: of the evaluation, "DATA/test".
-        protocol: that asks for it; one evaluation can serve both.
+        protocol: that asks for it; one evaluation can serve both. None if it is scored by hand.
         target: of which the split is noted.
-        classes: in which words the target's classes were asked for.
+        adapter: asked about the target's classes, of whose words it is noted what decides numbers.
     """
     notes = result.setdefault("targets", {})
-    measured: dict[str, Any] = {"split_sha256": target.split_sha256, "template": classes.template}
-    if classes.descriptions:
-        written = json.dumps(plain(classes.descriptions)).encode()
-        measured["descriptions_sha256"] = hashlib.sha256(written).hexdigest()
+    measured = {"split_sha256": target.split_sha256, "template": adapter.classes.template}
+    if adapter.descriptions_sha256 is not None:
+        measured["descriptions_sha256"] = adapter.descriptions_sha256
     before = notes.get(name, {})
     if {key: value for key, value in before.items() if key != "protocols"} != measured:
         result.get("evaluations", {}).pop(name, None)
         before = {}
-    notes[name] = {**measured, "protocols": sorted({*before.get("protocols", ()), protocol})}
+    asked = {*before.get("protocols", ()), *([] if protocol is None else [protocol])}
+    notes[name] = {**measured, "protocols": sorted(asked)}
 
 
 def _transfer(
@@ -150,8 +148,8 @@ def _score_on(run: Run, protocol: str, target: Dataset, trained: ClassSet, setti
         )
         return
     name = f"{target.name}/test"
-    note_target(run.result, name, protocol, target, classes)
     adapter.set_classes(classes, seen=set(classes.names) <= set(trained.names))
+    note_target(run.result, name, protocol, target, adapter)
     score(run, name, target.test, **settings)
 
 

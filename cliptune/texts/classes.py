@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
@@ -46,6 +48,14 @@ class ClassSet:
 
     def with_template(self, template: str | None) -> ClassSet:
         return self if template is None else replace(self, template=template)
+
+    @property
+    def descriptions_sha256(self) -> str | None:
+        """Hex hash of the descriptions; None where there are none."""
+        if not self.descriptions:
+            return None
+        plain = {name: {c: list(told) for c, told in of.items()} for name, of in self.descriptions.items()}
+        return hashlib.sha256(json.dumps(plain).encode()).hexdigest()
 
     def with_descriptions(self, descriptions: Mapping[str, Mapping[str, Sequence[str]]]) -> ClassSet:
         return replace(self, descriptions=descriptions)

@@ -57,7 +57,10 @@ def end_of(folder: str | Path, recipe: Recipe, config: Mapping[str, Any], here: 
             "no run to go on from. Only a host with an add-on such as dpc does."
         )
     folder = Path(folder).expanduser()
-    result = read_result(folder)
+    try:
+        result = read_result(folder)
+    except ValueError as error:
+        raise NotItsBeginning(f"continues: {error}") from error
     if result is None:
         raise NotItsBeginning(
             f"continues: the run of {beginning.method} in {folder} is not finished, so {recipe.method} cannot go on "

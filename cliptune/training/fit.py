@@ -221,6 +221,7 @@ def _resolved(
         }
         for stage in recipe.stages
     ]
+    described = recipe.adapter.descriptions_sha256
     config = {
         "method": recipe.method,
         "options": recipe.config,
@@ -232,6 +233,8 @@ def _resolved(
             "sampling": data.sampling,
             "split_sha256": data.split_sha256,
             "images_sha256": hashlib.sha256(json.dumps(split, sort_keys=True).encode()).hexdigest(),
+            **({"own_split": True} if data.own_split else {}),
+            **({} if described is None else {"descriptions_sha256": described}),
         },
         "stages": stages,
         "seed": seed,

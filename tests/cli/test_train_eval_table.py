@@ -192,11 +192,35 @@ def test_what_is_scored_on_other_data_is_a_row_below_its_source(cli, train, phot
     photos.rename(other)
     assert cli("eval", "runs/a", "--data", other).code == 0
     note = json.loads(Path("runs/a/result.json").read_text())["targets"]["others/test"]
-    assert note["protocols"] == ["cross"]
+    assert note["protocols"] == []  # so that averages over a protocol's targets stay as they are
     lines = list(csv.DictReader(io.StringIO(cli("table", "runs", "--format", "csv").out)))
     source = json.loads(Path("runs/a/result.json").read_text())["data"]["name"]
     assert [line["data"] for line in lines] == [source, f"{source} → others"]
     assert rf"{source} $\to$ others" in cli("table", "runs", "--format", "latex").out
+
+
+def test_a_runs_own_data_by_name_are_its_own_and_changed_ones_leave_its_number_alone(cli, photos, backbone):
+    cli("fit", photos, "--method", "zeroshot", "--out", "run", "--backbone", backbone)
+    before = json.loads(Path("run/result.json").read_text())["evaluations"]
+    assert cli("eval", "run", "--data", photos).code == 0
+    assert json.loads(Path("run/result.json").read_text())["evaluations"] == before
+    next(photos.glob("test/*/*")).unlink() if (photos / "test").exists() else next(photos.glob("*/*")).unlink()
+    changed = cli("eval", "run")
+    assert "are not those of the run any more" in changed.err
+    after = json.loads(Path("run/result.json").read_text())["evaluations"]
+    assert [name for name in after if name not in before][0].startswith("test (split ")
+    assert after["test"] == before["test"]
+
+
+def test_the_training_images_of_a_run_on_a_fraction_are_those_it_kept(cli, backbone):
+    command = ("bench", "data_efficient", "--methods", "zeroshot", "--data", DATA, "--backbone", backbone)
+    assert cli(*command, "--fractions", 0.5, "--seeds", 1, "--out", "runs").code == 0
+    (result,) = Path("runs").glob("**/result.json")
+    kept = json.loads(result.read_text())["train_images"]
+    assert kept == 10 * 3
+    assert json.loads(cli("eval", result.parent, "--split", "train", "--json").out)["n"] == kept
+    shown = cli("table", "runs", "--format", "csv").out
+    assert [line["shots"] for line in csv.DictReader(io.StringIO(shown))] == ["50% uniform"]
 
 
 def test_table_of_another_metric_says_so(cli, train):

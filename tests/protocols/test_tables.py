@@ -9,11 +9,19 @@ from cliptune.protocols.tables import AVERAGE, Finished, collect, rows
 
 
 def run(method: str = "coop", data: str = "a", seed: int = 1, **more) -> Finished:
-    settings = {"n_ctx": "4", "select": "last", "split": "12ab", **more.pop("settings", {})}
+    options = {"n_ctx": "4", **more.pop("options", {})}
+    settings = {"select": "last", "split": "12ab", **more.pop("settings", {})}
     scores = more.pop("scores", {"base": 80.0, "new": 60.0})
     values = {"backbone": "mini", "trained": "base", "shots": 16, "learnables": 2048, **more}
     return Finished(
-        Path(f"{data}/{method}-{seed}"), method, data, seed=seed, scores=scores, settings=settings, **values
+        Path(f"{data}/{method}-{seed}"),
+        method,
+        data,
+        seed=seed,
+        scores=scores,
+        options=options,
+        settings=settings,
+        **values,
     )
 
 
@@ -72,13 +80,13 @@ def test_targets_stand_apart_from_their_source_with_an_average_of_their_own():
     assert found == [
         ("other", (1,), 90),
         ("src", (1,), 90),
-        ("average", (), 90),
+        ("average", (1,), 90),
         ("src → x", (1, 2), 50),
         ("src → y", (1,), 70),
         ("src → average of 2 targets", (), 60),
         ("src → x", (1,), 50),
         ("src → z", (1,), 50),
-        ("src → average of 2 domains", (), 50),
+        ("src → average of 2 domains", (1,), 50),
     ]
 
 
@@ -92,16 +100,76 @@ def test_targets_of_different_pictures_are_kept_apart():
     [
         ({"settings": {"select": "val"}}, ["coop (select=last)", "coop (select=val)"]),
         ({"settings": {"split": "34cd"}}, ["coop (split=12ab)", "coop (split=34cd)"]),
-        ({"settings": {"n_ctx": "16"}}, ["coop (n_ctx=4)", "coop (n_ctx=16)"]),
+        ({"options": {"n_ctx": "16"}}, ["coop (n_ctx=4)", "coop (n_ctx=16)"]),
         ({"backbone": "RN50"}, ["coop (mini)", "coop (RN50)"]),
         ({"trained": "all"}, ["coop (base classes)", "coop (all classes)"]),
+        ({"settings": {"accumulate": "3"}}, ["coop (accumulate=none)", "coop (accumulate=3)"]),
+        ({"settings": {"descriptions": "ab"}}, ["coop (descriptions=none)", "coop (descriptions=ab)"]),
         ({"shots": 1}, ["coop", "coop"]),
+        ({"share": "10% herding"}, ["coop", "coop"]),
     ],
 )
 def test_runs_that_differ_in_more_than_the_seed_are_kept_apart(other, labels):
     found = rows([run(seed=1), run(seed=2, **other)])
     assert [row.method for row in found] == labels
     assert all(len(row.seeds) == 1 for row in found)
+
+
+@pytest.mark.parametrize(
+    ("other", "note"),
+    [
+        ({"settings": {"split": "34cd", "template": "a {}."}}, ()),
+        ({"options": {"names": "their own"}}, ()),
+        ({"options": {"n_ctx": "16"}}, ("n_ctx set by data set",)),
+        ({"seed": 2}, ("seeds differ by data set",)),
+        ({"settings": {"select": "oracle"}}, None),
+        ({"settings": {"precision": "bf16"}}, None),
+        ({"backbone": "RN50"}, None),
+        ({"shots": 1}, None),
+        ({"share": "10% herding"}, None),
+        ({"trained": "all"}, None),
+    ],
+)
+def test_an_average_mixes_what_belongs_to_the_data_alone_and_says_what_else_it_does(other, note):
+    found = [row for row in rows([run(data="a"), run(data="b", **other)]) if row.data == AVERAGE]
+    assert [row.caveats for row in found] == ([] if note is None else [note])
+    assert all(row.method == "coop" and row.mean("base") == 80 for row in found)
+
+
+def test_two_variants_on_all_data_sets_have_an_average_each():
+    found = rows([run(data=data, options={"n_ctx": n}) for data in "ab" for n in ("4", "16")])
+    labels = [row.method for row in found if row.data == AVERAGE]
+    assert labels == ["coop (n_ctx=4)", "coop (n_ctx=16)"]
+    more = rows([run(data=data, backbone=name) for data in "ab" for name in ("mini", "RN50")])
+    assert [row.method for row in more if row.data == AVERAGE] == ["coop (mini)", "coop (RN50)"]
+
+
+def test_what_was_scored_by_hand_has_no_average_and_takes_none_away():
+    found = rows([on("x"), on("y"), on("z", "")])
+    assert [row.place for row in found] == ["src → z", "src → x", "src → y", "src → average of 2 targets"]
+
+
+def test_each_seeds_own_teacher_is_one_row_and_two_teachers_of_a_seed_are_two():
+    def student(seed, teacher):
+        words = f"TextTokens on mini ({teacher})"
+        return run("promptkd", seed=seed, options={"teacher": f'"{words}"'}, caveats=(f"external: teacher: {words}",))
+
+    (row,) = rows([student(1, "0123456789ab"), student(2, "ba9876543210")])
+    assert (row.method, row.seeds, row.caveats) == ("promptkd", (1, 2), ("external: teacher: TextTokens on mini",))
+    found = rows([student(1, "0123456789ab"), student(1, "ba9876543210")])
+    assert [row.method for row in found] == [
+        'promptkd (teacher="TextTokens on mini (0123456789ab)")',
+        'promptkd (teacher="TextTokens on mini (ba9876543210)")',
+    ]
+
+
+def test_what_decides_a_runs_folder_decides_its_row(tiny_clip, dataset, tmp_path):
+    from cliptune.protocols import few_shot
+    from cliptune.protocols.cells import _DECISIVE
+
+    few_shot("zeroshot", tiny_clip, dataset, shots=2, out=tmp_path, progress="silent")
+    (found,) = collect(tmp_path)
+    assert set(_DECISIVE) <= found.settings.keys()
 
 
 def test_a_number_that_some_seeds_lack_is_not_averaged():

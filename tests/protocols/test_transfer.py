@@ -110,19 +110,26 @@ def test_what_is_scored_is_not_scored_again_unless_the_target_has_changed(
     assert changed["targets"]["cars/test"]["split_sha256"] == other.split_sha256
 
 
-def test_what_was_asked_in_other_words_is_asked_again(cars):
+def test_what_was_asked_in_other_words_is_asked_again(tiny_clip, cars):
     result = {"evaluations": {}}
-    described = ClassSet(cars.class_names, cars.template, {"looks": {name: ["big"] for name in cars.class_names}})
-    bigger = described.with_descriptions({"looks": {name: ["very big"] for name in cars.class_names}})
-    asked = [ClassSet(cars.class_names, cars.template), described, bigger, bigger.with_template("a {}.")]
-    for classes in asked:
+    told = lambda words: {kind: {name: [words] for name in cars.class_names} for kind in ("des", "dist")}
+    described = ClassSet(cars.class_names, cars.template, told("it is big"))
+    bigger = described.with_descriptions(told("it is very big"))
+    for classes in (described, bigger, bigger.with_template("a {}.")):
+        adapter = build("attrvr", tiny_clip, classes, nearest=1).adapter
         result["evaluations"]["cars/test"] = {"accuracy": 50.0}
-        transfer.note_target(result, "cars/test", "cross", cars, classes)
+        transfer.note_target(result, "cars/test", None, cars, adapter)
         assert not result["evaluations"], classes
         result["evaluations"]["cars/test"] = {"accuracy": 50.0}
-        transfer.note_target(result, "cars/test", "domains", cars, classes)
+        transfer.note_target(result, "cars/test", "domains", cars, adapter)
         assert result["evaluations"], classes
-        assert result["targets"]["cars/test"]["protocols"] == ["cross", "domains"]
+        assert result["targets"]["cars/test"]["protocols"] == ["domains"]
+    # A method that looks at no descriptions does not mind which there are.
+    result["evaluations"]["cars/test"] = {"accuracy": 50.0}
+    for classes in (described, bigger):
+        transfer.note_target(result, "cars/test", None, cars, build("zeroshot", tiny_clip, classes).adapter)
+        result["evaluations"]["cars/test"] = {"accuracy": 50.0}
+    assert len(result["evaluations"]) == 1
 
 
 def test_a_method_with_values_per_class_knows_other_pictures_of_all_its_classes_and_nothing_else(

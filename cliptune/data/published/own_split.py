@@ -42,7 +42,7 @@ def own_split(facts: Facts, folder: Path, images: Path, seed: int, who: str) -> 
     )
     train, val, test = (Split.of_files(images, part) for part in parts)
     ordered = tuple(names[label] for label in range(len(names)))
-    return Dataset(facts.name, ordered, train, val, test, facts.template, images, notes=(note,))
+    return Dataset(facts.name, ordered, train, val, test, facts.template, images, notes=(note,), own_split=True)
 
 
 def _class_folders(facts: Facts, images: Path, who: str) -> list[Item]:

@@ -113,7 +113,8 @@ def _by_split_file(
         )
     dataset = read_split(path, images, name=known.name, template=known.template, check_files=check_files)
     note = checksum_note(known, path) if split is None else f"{_who(known)}: the split is that of {path}."
-    return _renamed(replace(dataset, notes=(*dataset.notes, *([note] if note else []))), known.renamed)
+    noted = replace(dataset, notes=(*dataset.notes, *([note] if note else [])), own_split=split is not None)
+    return _renamed(noted, known.renamed)
 
 
 def _renamed(dataset: Dataset, renamed: Mapping[str, str]) -> Dataset:
