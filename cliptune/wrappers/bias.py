@@ -7,6 +7,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Literal
 
+import torch
+
 from cliptune.adapter import Adapter
 from cliptune.clip.folding import BiasFold
 from cliptune.clip.ports import SITES, Ports
@@ -63,6 +65,12 @@ def build(recipe: Recipe, config: Config = Config()) -> Recipe:
     if ports.image.bias or ports.text.bias:
         raise ValueError("bias: this host has biases in its blocks already. Choose their places with its own options.")
     prompt = LayerBias(_places(adapter, config))
+    averaging = [stage for stage in recipe.stages if stage.observe_views > 1]
+    if averaging and config.bias_towers != "text":
+        raise ValueError(
+            f"bias: this host averages {averaging[0].observe_views} views of each image before it learns, which biases "
+            "in the image tower would change all the time. Use views=1, or bias_towers='text'."
+        )
     if ports.image.tokens:
         recipe.remarks += ("biases of the image tower overlap with what image tokens can do",)
     adapter.prompt = Together(host=adapter.prompt, bias=prompt)
@@ -100,16 +108,32 @@ def _places(adapter: Adapter, config: Config) -> dict[str, TowerBias]:
 
 
 class _WithoutBias(Prompt):
-    """A prompt whose biases are folded into the frozen weights."""
+    """A prompt whose biases, for classes that are trained ones or for others, are folded into the frozen weights."""
 
-    def __init__(self, prompt: Prompt) -> None:
+    def __init__(self, prompt: Prompt, seen: bool, alike: bool) -> None:
         super().__init__()
-        self.prompt = prompt
+        self.prompt, self.folded_for, self.alike = prompt, seen, alike
         self.class_specific, self.resolution = prompt.class_specific, prompt.resolution
 
     def forward(self, seen: bool = True) -> Ports:
+        if seen != self.folded_for and not self.alike:
+            raise ValueError(
+                "folded: the biases were folded for "
+                + ("trained classes" if self.folded_for else "new classes")
+                + ", and this prompt has others for the classes asked about now. Set the classes before folding."
+            )
         ports = self.prompt(seen)
         return replace(ports, image=replace(ports.image, bias={}), text=replace(ports.text, bias={}))
+
+
+@torch.no_grad()
+def _same_biases(prompt: Prompt) -> bool:
+    """Whether trained classes and others get the same biases."""
+    of = [
+        {(tower, key): value for tower in ("image", "text") for key, value in getattr(prompt(seen), tower).bias.items()}
+        for seen in (True, False)
+    ]
+    return all(torch.equal(of[0][key], of[1][key]) for key in of[0])
 
 
 @contextmanager
@@ -117,13 +141,13 @@ def folded(adapter: Adapter) -> Iterator[Adapter]:
     """The adapter with its biases written into the frozen weights: same answers, no cost, for as long as it is open.
 
     Afterwards CLIP and adapter are what they were, bit for bit. Other adapters of the same CLIP see the biases
-    meanwhile.
+    meanwhile, and so does the frozen reference of this one.
 
     Raises: ValueError if there are no biases, if they are not the same for all tokens, or if the texts depend on the
-        image.
+        image; also where it is then asked about classes for which dpc mixes other biases.
     """
     with adapter.evaluating():
-        ports = adapter.prompt(seen=adapter.seen)
+        ports, alike = adapter.prompt(seen=adapter.seen), _same_biases(adapter.prompt)
     if not ports.image.bias and not ports.text.bias:
         raise ValueError("folded: the adapter has no biases to fold. It costs nothing more as it is.")
     if ports.condition is not None and ports.text.bias:
@@ -133,7 +157,7 @@ def folded(adapter: Adapter) -> Iterator[Adapter]:
         )
     live = adapter.prompt
     with BiasFold(adapter.clip, ports.image, ports.text):
-        adapter.prompt = _WithoutBias(live)
+        adapter.prompt = _WithoutBias(live, adapter.seen, alike)
         adapter.forget()
         try:
             with adapter.evaluating():

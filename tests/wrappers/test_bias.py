@@ -73,6 +73,27 @@ def test_what_does_not_fold_says_why(tiny_clip):
         pass
 
 
+def test_folded_biases_stand_for_the_classes_they_were_folded_for(tiny_clip, images):
+    adapter = methods.build("bias_tuning+dpc", tiny_clip, CLASS_NAMES).adapter
+    adapter.prompt.open()
+    for p in adapter.trainable().values():
+        p.data.add_(0.1)
+    with folded(adapter):
+        adapter.set_classes(CLASS_NAMES[:2])
+        adapter.logits(images)
+        with pytest.raises(ValueError, match="folded for trained classes, and this prompt has others"):
+            adapter.set_classes(("lynx", "puma")).logits(images)
+    with folded(moved("bias_tuning", tiny_clip)) as same:
+        same.set_classes(("lynx", "puma")).logits(images)
+
+
+def test_biases_in_the_image_tower_refuse_a_host_that_averages_views(tiny_clip):
+    with pytest.raises(ValueError, match="averages 10 views of each image"):
+        methods.build("tip_adapter_f+bias", tiny_clip, CLASS_NAMES)
+    methods.build("tip_adapter_f+bias", tiny_clip, CLASS_NAMES, bias_towers="text")
+    methods.build("tip_adapter_f+bias", tiny_clip, CLASS_NAMES, views=1)
+
+
 def test_split_groups_reach_their_tokens(tiny_clip, images):
     """A vector for CLS alone moves the image feature; the plain tower agrees with the fast one."""
     adapter = moved("bias_tuning", tiny_clip, groups="split", towers="image")
