@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -113,6 +114,12 @@ def build(recipe: Recipe, config: Config = Config(), masks: MaskSource | None = 
     stored = config.dapt_source if masks is None and config.dapt_source != "gradcam" else None
     if stored is not None:
         masks = given_masks
+        for name in ("dapt_threshold", "dapt_per_batch"):
+            if getattr(config, name) != getattr(Config, name):
+                raise ValueError(
+                    f"dapt: {name} is for masks by Grad-CAM, and dapt_source={config.dapt_source!r} does not look at "
+                    "it. Leave it out."
+                )
         recipe.flags = {
             **recipe.flags,
             "external_models": [*recipe.flags.get("external_models", ()), f"masks: {stored}"],
@@ -129,7 +136,12 @@ def build(recipe: Recipe, config: Config = Config(), masks: MaskSource | None = 
         recipe.remarks += ("pull-push cannot act, because no learnable reaches the image",)
     if not text:
         recipe.remarks += ("the foreground term cannot act, because no learnable reaches the texts",)
-    adapter.extras["decoupled"] = Decoupling(adapter, masks, config)
+    source = Decoupling(adapter, masks, config)
+    deeper = set(ports.text.tokens) - {0} or ports.text.bias or ports.text.delta
+    background = image or source.words is None or bool(deeper)
+    if not background:
+        recipe.remarks += ("the background term cannot act with dapt_prompts='deep' on a host with nothing deeper",)
+    adapter.extras["decoupled"] = source
     for stage in recipe.stages:
         if stage.objective is not None:
             stage.masks = stored
@@ -138,7 +150,7 @@ def build(recipe: Recipe, config: Config = Config(), masks: MaskSource | None = 
                 # A term whose gradient is zero everywhere is not worth its passes.
                 pull=config.dapt_pull if image else 0.0,
                 foreground=config.dapt_foreground if text else 0.0,
-                background=config.dapt_background,
+                background=config.dapt_background if background else 0.0,
                 gate=config.dapt_gate if image else 0.0,
                 margin=config.dapt_margin,
                 together=config.dapt_together,
@@ -148,8 +160,8 @@ def build(recipe: Recipe, config: Config = Config(), masks: MaskSource | None = 
 
 def _check_config(config: Config) -> None:
     for name in ("dapt_pull", "dapt_foreground", "dapt_background", "dapt_margin"):
-        if getattr(config, name) < 0:
-            raise ValueError(f"dapt: {name} must be at least 0, got {getattr(config, name)}.")
+        if not 0 <= getattr(config, name) < math.inf:
+            raise ValueError(f"dapt: {name} must be a number of at least 0, got {getattr(config, name)}.")
     if not config.dapt_source:
         raise ValueError("dapt: dapt_source must be gradcam, exact, or a folder of mask files, got an empty name.")
     if not 0 <= config.dapt_gate <= 1:

@@ -138,6 +138,16 @@ def test_terms_that_cannot_act_are_named_and_not_computed(tiny_clip, batch):
     assert not halved("ivlp+dapt", tiny_clip).remarks
 
 
+@pytest.mark.parametrize("host", ["coop", "kgcoop"])
+def test_a_background_term_without_a_gradient_is_named_and_not_computed(host, tiny_clip):
+    deep = methods.build(f"{host}+dapt", tiny_clip, CLASS_NAMES, dapt_prompts="deep")
+    assert deep.stages[0].objective.background == 0
+    assert any("background term cannot act" in words for words in deep.remarks)
+    full = methods.build(f"{host}+dapt", tiny_clip, CLASS_NAMES)
+    assert full.stages[0].objective.background == 0.5
+    assert not any("background" in words for words in full.remarks)
+
+
 @pytest.mark.parametrize("host", ["coop", "vpt", "ivlp", "maple", "bias_tuning", "cocoop"])
 def test_background_words_are_prompted_where_the_host_can_reach_them(host, tiny_clip, batch):
     recipe = halved(f"{host}+dapt", tiny_clip, dapt_words=3)
@@ -231,6 +241,11 @@ def test_bad_masks_and_options_are_explained(tiny_clip, batch, tiny_resnet):
         build(dapt_threshold=0.0)
     with pytest.raises(ValueError, match="at least 0"):
         build(dapt_pull=-1.0)
+    with pytest.raises(ValueError, match="dapt_pull must be a number"):
+        build(dapt_pull=float("nan"))
+    for ignored in ({"dapt_threshold": 0.4}, {"dapt_per_batch": True}):
+        with pytest.raises(ValueError, match="is for masks by Grad-CAM, and dapt_source='exact'"):
+            build(dapt_source="exact", **ignored)
     with pytest.raises(ValueError, match="Grad-CAM masks need the patches of a ViT"):
         build("coop+dapt", tiny_resnet)
     with pytest.raises(ValueError, match="takes no gradient steps"):
