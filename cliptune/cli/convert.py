@@ -140,7 +140,7 @@ def _to_released(run: str, method: str, out: Path, part: Part | None, backbone: 
 
     adapter = open_run(run, backbone, "cpu")
     trained = read_adapter_config(run)["method"]
-    if trained != method:
+    if sorted(trained.split("+")) != sorted(part.strip() for part in method.split("+")):
         raise ValueError(f"convert: the run in {run} is of method {trained!r}, so it cannot become one of {method!r}.")
     if part in ("tuned", "parallel"):
         tensors = to_published(method, adapter, part=part)

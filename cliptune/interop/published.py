@@ -18,7 +18,7 @@ from cliptune.interop.joined import FROZEN_BIAS, Part, parted, plain_host, put_i
 from cliptune.interop.visual import VISUAL, flattened, visual_from_published, visual_to_published
 from cliptune.methods.registry import build, describe, find
 from cliptune.recipe import Recipe
-from cliptune.texts import ClassSet
+from cliptune.texts import ClassSet, ContextPhrasing
 
 # What a released checkpoint holds besides learnables: word embeddings of its class list, and the frozen CLIP.
 _CLASS_BUFFERS = ("token_prefix", "token_suffix", "token_midfix")
@@ -167,7 +167,29 @@ def to_published(method: str, adapter: Adapter, *, seen: bool | None = None, par
     shaped = getattr(module, "published_tensor", lambda name, value: value)
     names = {name: module.published_name(name) for name in adapter.learnables()}
     learned = {names[k]: shaped(k, value) for k, value in adapter.learnables().items() if names[k] is not None}
+    _same_sentence(method, adapter, module.published_options(learned))
     return learned | towers
+
+
+def _same_sentence(method: str, adapter: Adapter, implied: Mapping[str, Any]) -> None:
+    """A state dict holds learned tokens, not the words around them. Raises: ValueError if the released code would put
+    none where this adapter has some; warns where a setting has to be given once more.
+    """
+    phrasing = adapter.phrasing
+    if not isinstance(phrasing, ContextPhrasing) or implied.get("words") != "":
+        return
+    fixed = phrasing.words.split()[phrasing.n_ctx :]
+    if fixed:
+        raise ValueError(
+            f"to_published: the words {' '.join(fixed)!r} stand fixed behind the {phrasing.n_ctx} learned tokens, "
+            f"which the released code of {method} cannot say. Train with as many tokens as words, or with words=''."
+        )
+    if phrasing.position != "end":
+        warnings.warn(
+            f"to_published: the tensors do not say where the learned tokens stand. Give position={phrasing.position!r} "
+            "once more where they are read (CLASS_TOKEN_POSITION in the released code).",
+            stacklevel=3,
+        )
 
 
 def read_published(path: str | Path) -> dict[str, Tensor]:

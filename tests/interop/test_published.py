@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+from functools import partial
 
 import pytest
 import torch
@@ -65,6 +66,16 @@ def test_a_prompt_learner_saved_alone_is_understood(tiny_clip):
     given = {"ctx": ctx, "token_prefix": torch.zeros(5, 1, 24), "token_suffix": torch.zeros(5, 72, 24)}
     recipe = interop.from_published("coop", given, tiny_clip, CLASS_NAMES)
     assert torch.equal(recipe.adapter.learnables()["prompt.layers.0.value"], ctx)
+
+
+def test_words_that_a_file_cannot_hold_are_refused_and_places_named(tiny_clip):
+    for method in ("coop", "kgcoop"):
+        build = partial(methods.build, method, tiny_clip, CLASS_NAMES, words="a photo of a")
+        with pytest.raises(ValueError, match="the words 'of a' stand fixed behind the 2 learned tokens"):
+            interop.to_published(method, build(n_ctx=2).adapter)
+        interop.to_published(method, build(n_ctx=4).adapter)
+    with pytest.warns(UserWarning, match="Give position='middle' once more"):
+        interop.to_published("coop", methods.build("coop", tiny_clip, CLASS_NAMES, position="middle").adapter)
 
 
 def test_class_specific_context_keeps_its_classes(tiny_clip):

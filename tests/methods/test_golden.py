@@ -33,6 +33,7 @@ def from_golden(method: str, case: str) -> Recipe:
 
 
 @pytest.mark.parametrize(("method", "case"), CASES)
+@pytest.mark.filterwarnings("ignore:to_published. the tensors do not say where")
 def test_method_equals_released_code(method, case):
     recipe, tensors = from_golden(method, case), golden(method)[1]
     adapter, batch = recipe.adapter, reference_batch()
