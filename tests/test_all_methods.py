@@ -270,3 +270,25 @@ def test_unknown_method_option_and_add_on_name_the_nearest(tiny_clip):
         methods.build("coop", tiny_clip, CLASS_NAMES, nctx=3)
     with pytest.raises(ValueError, match="exactly one method"):
         methods.build("coop+vpt", tiny_clip, CLASS_NAMES)
+
+
+@pytest.mark.parametrize(
+    ("method", "options"),
+    [
+        ("vpt", {"n_ctx": 0}),
+        ("vpt", {"n_ctx": -1}),
+        ("promptkd", {"n_ctx": 0}),
+        ("promptsrc", {"n_image": 0}),
+        ("ivlp", {"n_image": -1}),
+        ("kgcoop", {"weight": -1.0}),
+        ("kgcoop", {"weight": float("nan")}),
+        ("tip_adapter", {"views": 0}),
+        ("coop+rlp", {"rlp_rank": -1}),
+        ("coop+rlp", {"rlp_rank": 0, "rlp_shared": True}),
+        ("clip_lora", {"projections": "qq"}),
+    ],
+)
+def test_numbers_out_of_range_are_a_sentence(method, options, tiny_clip):
+    (name,) = set(options) - {"rlp_shared"}
+    with pytest.raises(ValueError, match=rf"{name} must be|{name} must name"):
+        methods.build(method, tiny_clip, CLASS_NAMES, **options)

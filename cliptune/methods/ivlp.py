@@ -15,7 +15,7 @@ from cliptune.heads import MeanHead
 from cliptune.methods.released_names import deep_token_count, image_token_name, text_token_name
 from cliptune.objectives import WeightedLoss, cross_entropy
 from cliptune.prompts import DeepTokens, Together
-from cliptune.prompts.depth import resolve_depth
+from cliptune.prompts.depth import check_tokens, resolve_depth
 from cliptune.recipe import OptimiserConfig, Recipe, Stage
 from cliptune.texts import ClassSet, ContextPhrasing
 
@@ -52,6 +52,7 @@ def build(clip: CLIP, classes: ClassSet, config: Config = Config()) -> Recipe:
     deeper = [0.02 * torch.randn(config.n_text, clip.text.width) for _ in range(depth - 1)]
     prompts = {"text": DeepTokens("text", [phrasing.start(clip), *deeper])}
     if config.n_image:
+        check_tokens("ivlp", "n_image", config.n_image)
         depth = resolve_depth("ivlp", "image", clip.image, config.depth_image)
         starts = [0.02 * torch.randn(config.n_image, clip.image.width) for _ in range(depth)]
         prompts["image"] = DeepTokens("image", starts)

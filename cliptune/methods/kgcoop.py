@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -48,6 +49,8 @@ class Config:
     def __post_init__(self) -> None:
         if self.form not in FORMS:
             raise ValueError(f"kgcoop: form must be one of {', '.join(FORMS)}, got {self.form!r}.")
+        if not 0 <= self.weight < math.inf:
+            raise ValueError(f"kgcoop: weight must be a number of at least 0, got {self.weight}.")
 
 
 def build(clip: CLIP, classes: ClassSet, config: Config = Config()) -> Recipe:

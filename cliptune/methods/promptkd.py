@@ -18,7 +18,7 @@ from cliptune.heads import MeanHead
 from cliptune.methods.released_names import deep_token_count, image_token_name
 from cliptune.objectives import distillation
 from cliptune.prompts import DeepTokens, NoPrompt, Together
-from cliptune.prompts.depth import resolve_depth
+from cliptune.prompts.depth import check_tokens, resolve_depth
 from cliptune.prompts.projector import Projector
 from cliptune.recipe import OptimiserConfig, Recipe, Stage
 from cliptune.texts import ClassSet, TemplatePhrasing
@@ -65,6 +65,7 @@ class Config:
 
 
 def build(clip: CLIP, classes: ClassSet, config: Config = Config()) -> Recipe:
+    check_tokens("promptkd", "n_ctx", config.n_ctx)
     depth = resolve_depth("promptkd", "image", clip.image, config.depth, PUBLISHED_DEPTH)
     if not config.temperature > 0:
         raise ValueError(f"promptkd: the temperature must be above 0, got {config.temperature}.")
@@ -77,6 +78,11 @@ def build(clip: CLIP, classes: ClassSet, config: Config = Config()) -> Recipe:
         names = names or _all_names(teacher, classes)
         texts = KnownTexts(names, _texts(teacher, ClassSet(names, classes.template))[0], _Source(teacher))
         objective = FromTeacher(config.temperature, config.weight, teacher)
+        if config.width not in (0, texts.features.shape[-1]):
+            raise ValueError(
+                "promptkd: width is for a teacher that is not at hand; this one's texts have "
+                f"{texts.features.shape[-1]} values, got {config.width}. Leave it out."
+            )
     elif config.width:
         texts = KnownTexts(names or classes.names, torch.zeros(len(names or classes.names), config.width))
         objective = FromTeacher(config.temperature, config.weight)

@@ -16,7 +16,7 @@ from cliptune.methods.released_names import deep_token_count, image_token_name, 
 from cliptune.objectives import WeightedLoss, self_regularised
 from cliptune.prompts import DeepTokens, Together
 from cliptune.prompts.averaging import GaussianAveraging
-from cliptune.prompts.depth import resolve_depth
+from cliptune.prompts.depth import check_tokens, resolve_depth
 from cliptune.recipe import OptimiserConfig, Recipe, Stage
 from cliptune.texts import ClassSet, ContextPhrasing, TemplatePhrasing, ensemble
 
@@ -60,6 +60,7 @@ class Config:
 
 
 def build(clip: CLIP, classes: ClassSet, config: Config = Config()) -> Recipe:
+    check_tokens("promptsrc", "n_image", config.n_image)
     words = config.words if config.n_text <= len(config.words.split()) else ""
     phrasing = ContextPhrasing(config.n_text, words)
     text_depth = resolve_depth("promptsrc", "text", clip.text, config.depth_text, PUBLISHED_DEPTH)

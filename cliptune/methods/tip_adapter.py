@@ -53,6 +53,8 @@ def cache_adapter(clip: CLIP, classes: ClassSet, config: Any, learn: bool = Fals
 
 def filling(config: Any, observe: tuple[str, ...]) -> Stage:
     """The stage that shows the images to the cache."""
+    if config.views < 1:
+        raise ValueError(f"tip_adapter: views must be at least 1 per training image, got {config.views}.")
     return Stage(
         None, epochs=1, batch_size=100, optimiser=None, name="fill the cache", observe=observe,
         observe_views=config.views, crop=CROP,

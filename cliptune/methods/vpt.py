@@ -15,7 +15,7 @@ from cliptune.heads import MeanHead
 from cliptune.methods.released_names import deep_token_count, image_token_name
 from cliptune.objectives import WeightedLoss, cross_entropy
 from cliptune.prompts import DeepTokens
-from cliptune.prompts.depth import resolve_depth
+from cliptune.prompts.depth import check_tokens, resolve_depth
 from cliptune.recipe import OptimiserConfig, Recipe, Stage
 from cliptune.texts import ClassSet, TemplatePhrasing
 
@@ -43,6 +43,7 @@ class Config:
 
 
 def build(clip: CLIP, classes: ClassSet, config: Config = Config()) -> Recipe:
+    check_tokens("vpt", "n_ctx", config.n_ctx)
     depth = resolve_depth("vpt", "image", clip.image, config.depth)
     starts = [0.02 * torch.randn(config.n_ctx, clip.image.width) for _ in range(depth)]
     adapter = Adapter(clip, classes, TemplatePhrasing((config.sentence,)), DeepTokens("image", starts), MeanHead())

@@ -54,8 +54,10 @@ class LowRankDeltas(Prompt):
             raise ValueError(f"LowRankDeltas: rank must be between 1 and {widest}, got {rank}.")
         if not 0 <= dropout < 1:
             raise ValueError(f"LowRankDeltas: dropout must be in [0, 1), got {dropout}.")
-        if not projections or set(projections) - set(PROJECTIONS):
-            raise ValueError(f"LowRankDeltas: projections must be some of {', '.join(PROJECTIONS)}, got {projections}.")
+        if not projections or set(projections) - set(PROJECTIONS) or len(set(projections)) != len(projections):
+            raise ValueError(
+                f"LowRankDeltas: projections must be some of {', '.join(PROJECTIONS)}, each once, got {projections}."
+            )
         self.scale, self.dropout = alpha / math.sqrt(rank), dropout
         self.towers = nn.ModuleDict(
             {

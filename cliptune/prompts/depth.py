@@ -5,6 +5,12 @@ from __future__ import annotations
 from typing import Any
 
 
+def check_tokens(method: str, name: str, n: int) -> None:
+    """Raises: ValueError for a number of learned tokens below 1."""
+    if n < 1:
+        raise ValueError(f"{method}: {name} must be at least 1 learned token, got {n}.")
+
+
 def resolve_depth(
     method: str,
     tower_name: str,

@@ -46,6 +46,8 @@ class Config:
 def build(recipe: Recipe, config: Config = Config()) -> Recipe:
     if not config.rlp_lr_scale > 0 or not math.isfinite(config.rlp_lr_scale):
         raise ValueError(f"rlp: rlp_lr_scale must be above 0, got {config.rlp_lr_scale}.")
+    if config.rlp_rank < 1:
+        raise ValueError(f"rlp: rlp_rank must be at least 1, got {config.rlp_rank}.")
     prompt = recipe.adapter.prompt
     groups = list(_matrices(prompt))
     if not groups:

@@ -133,6 +133,8 @@ def test_impossible_teachers_are_refused_with_a_sentence(tiny_clip):
     with pytest.raises(ValueError, match="cannot speak of other classes"):
         methods.build("promptkd", tiny_clip, ["lynx"], teacher=teacher_of("coop", class_specific=True))
     adapter = methods.build("promptkd", tiny_clip, CLASS_NAMES).adapter.train()
+    with pytest.raises(ValueError, match="width is for a teacher that is not at hand"):
+        methods.build("promptkd", tiny_clip, CLASS_NAMES, teacher=teacher_of("promptsrc"), width=17)
     with pytest.raises(ValueError, match="a batch size of at least 2"):
         adapter(Batch.of(torch.rand(1, 3, 32, 32)))
 
