@@ -127,7 +127,8 @@ class Adapter(nn.Module):
             classes: names, in the order of the logits.
             template: hand-written sentence with `{}` for methods that use one; None keeps the present one.
                 Descriptions are kept likewise, for the classes that have some.
-            seen: are these the classes trained on? None decides by comparing the names.
+            seen: are these classes trained ones? None decides by their names: all of them are, in any order; or for a
+                prompt or head with values per class, they are the very list.
         Raises: ValueError if the prompt or the head is specific to its training classes.
         """
         given = ClassSet.of(classes)
@@ -136,8 +137,13 @@ class Adapter(nn.Module):
         given = given.with_template(template)
         if not given.descriptions:
             given = replace(given, descriptions=self.trained_classes.descriptions)
-        self._set(given, seen=given.names == self.trained_classes.names if seen is None else seen)
+        self._set(given, seen=self._are_trained(given.names) if seen is None else seen)
         return self
+
+    def _are_trained(self, names: tuple[str, ...]) -> bool:
+        known = self.trained_classes.names
+        apart = self.prompt.class_specific or self.head.class_specific
+        return names == known if apart else set(names) <= set(known)
 
     def for_texts(self, classes: Sequence[str] | ClassSet, *, seen: bool | None = None) -> Adapter:
         """Another adapter that shares the learnables and speaks of other classes."""

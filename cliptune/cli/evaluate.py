@@ -25,6 +25,7 @@ def evaluate(
     backbone: str | None = None,
     device: str | None = None,
     precision: str | None = None,
+    weight: float | None = None,
     workers: int = 0,
     per_class: Flag = False,
     json: Flag = False,
@@ -32,7 +33,7 @@ def evaluate(
     """Score a finished run: its own test images, other classes, or another data set.
 
     What is measured on test images is entered into the run's result.json, where `cliptune table` finds it; in another
-    precision than the run's under a name of its own, such as "test (bf16)".
+    precision or weight than the run's own under a name that says so, such as "test (bf16)".
 
     Parameters
     ----------
@@ -54,6 +55,9 @@ def evaluate(
         cpu, cuda, cuda:1, mps; a card if there is one.
     precision
         Of the frozen towers: fp32, bf16, fp16; that of the run if left out.
+    weight
+        For runs with dpc: ω of the parallel prompt, in [0, 1]; if left out, that of trained classes where all are
+        trained ones, else that of new classes.
     workers
         Processes that read images.
     per_class
@@ -61,7 +65,7 @@ def evaluate(
     json
         Print all numbers as JSON.
     """
-    from cliptune.protocols.runs import class_set
+    from cliptune.protocols.runs import choose_weight, class_set
     from cliptune.protocols.transfer import note_target
     from cliptune.training import evaluate as score
     from cliptune.training import read_result
@@ -89,20 +93,20 @@ def evaluate(
     if data is None:
         adapter.set_classes(class_set(dataset, known).with_template(known.template))
     else:
-        # Some of the training classes are trained ones, as in a transfer; what holds values per class needs all.
-        trained_only = set(dataset.class_names) <= set(known.names)
-        apart = adapter.prompt.class_specific or adapter.head.class_specific
-        adapter.set_classes(class_set(dataset), seen=None if apart else trained_only)
+        adapter.set_classes(class_set(dataset))
     chosen = dataset[split]
     if split == "train" and data is None and "shots" not in sampling and trained.get("sampling"):
         chosen = _kept(run, chosen)
     if not len(chosen):
         raise ValueError(f"{dataset.name} has no {split} images to score. Choose another --split.")
+    mixed = choose_weight(adapter, weight)
     evaluation = score(adapter, chosen, precision=precision, workers=workers)
     name = _name(data is not None, dataset.name, wanted, split)
     # Never in the place of the number that the run itself measured, or will.
     if data is None and not same:
         name = f"{name} (split {dataset.split_sha256[:8]})"
+    if weight is not None:
+        name = f"{name} (ω={weight:g})"
     if precision != own_precision:
         name = f"{name} ({precision})"
     numbers = {"run": run, "data": dataset.name, "classes": wanted, "split": split, **evaluation.summary()}
@@ -114,6 +118,7 @@ def evaluate(
         show_json(numbers)
         return
     what = f"{dataset.name}, {wanted} classes ({len(dataset.class_names)}), {split}"
+    what += "" if mixed is None else f", ω {mixed:g}"
     say(f"{result.get('method', 'run')} on {what}: {count(evaluation.n, 'image')}")
     shown = ("accuracy", "macro_f1", "mean_per_class", "ece")
     table([key.replace("_", " ") + " (%)" for key in shown], [[percent(numbers[key]) for key in shown]], left=0)

@@ -20,6 +20,7 @@ def predict(
     classes: str | None = None,
     top: int = 5,
     template: str | None = None,
+    weight: float | None = None,
     backbone: str | None = None,
     device: str | None = None,
     json: Flag = False,
@@ -38,6 +39,9 @@ def predict(
         How many classes to show for each picture.
     template
         Sentence with {} for the name, for methods that use one.
+    weight
+        For runs with dpc: ω of the parallel prompt, in [0, 1]; if left out, that of trained classes where all are
+        trained ones, else that of new classes.
     backbone
         Where the run's backbone is now, if it was moved.
     device
@@ -46,6 +50,7 @@ def predict(
         Print JSON: image, and class and probability of each prediction.
     """
     from cliptune.data import ImageError, read_image
+    from cliptune.protocols.runs import choose_weight
 
     if top < 1:
         raise ValueError(f"--top must be at least 1, got {top}.")
@@ -54,6 +59,7 @@ def predict(
     if classes is not None or template is not None:
         names = adapter.class_names if classes is None else listed_names(classes)
         adapter.set_classes(list(names), template=template)
+    choose_weight(adapter, weight)
     found: list[dict[str, Any]] = []
     unreadable = 0
     for start in range(0, len(paths), _BATCH):

@@ -174,6 +174,7 @@ class Dataset:
         sampling: shots, seed and rule after `few_shot`; None for all training images.
         notes: sentences for the user about what was found or decided while reading.
         whole_sha256: `split_sha256` of the data set that this one was sampled or cut from.
+        whole_names: class names of the data set that this one was cut from; () if it is whole.
         own_split: a published data set in another split than the published one.
     """
 
@@ -188,6 +189,7 @@ class Dataset:
     sampling: Mapping[str, Any] | None = None
     notes: tuple[str, ...] = ()
     whole_sha256: str | None = None
+    whole_names: tuple[str, ...] = ()
     own_split: bool = False
 
     def __post_init__(self) -> None:
@@ -287,6 +289,7 @@ class Dataset:
             val=self.val.relabelled(labels),
             test=self.test.relabelled(labels),
             classes=classes,
+            whole_names=self.class_names,
             notes=(*self.notes, *self._notes_on_empty_classes(labels)),
             whole_sha256=self.split_sha256,
         )

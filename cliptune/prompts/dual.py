@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from cliptune.clip.ports import Ports, TowerPorts, mix
 from cliptune.params import LowRank
 from cliptune.prompts.base import Prompt
+from cliptune.prompts.projector import Projector
 
 Mode = Literal["paper", "converse", "released", "mixed_forward"]
 MODES = ("paper", "converse", "released", "mixed_forward")
@@ -41,7 +42,8 @@ class DualPrompt(Prompt):
             their merged values; of a low-rank tuned prompt always the merged value is mixed.
         mode: see above. base_weight, new_weight: ω_base and ω_new.
         fresh: P' starts where P once started, instead of at the tuned P.
-        train_maps: let the maps of coupled prompts learn in P' too, instead of keeping P's.
+        train_maps: let the maps of coupled prompts learn in P' too, instead of keeping P's. A projector behind the
+            tower is always P's.
         clone_factors: low-rank matrices of P' go on from the factors of P, instead of a new branch.
         normalised: "text" and "image" → layers whose tokens are mixed by `mix_normalised`, in evaluation.
 
@@ -69,7 +71,7 @@ class DualPrompt(Prompt):
         self.mode, self.base_weight, self.new_weight, self.fresh = mode, base_weight, new_weight, fresh
         self.clone_factors, self.normalised = clone_factors, normalised
         self.weight: float | None = None
-        kept = set() if train_maps else _map_parameters(tuned)
+        kept = map_parameters(tuned) if not train_maps else map_parameters(tuned, Projector)
         self._learning = {name for name, p in tuned.named_parameters() if p.requires_grad}
         self._parallel_learning = self._learning - kept
         self.register_buffer("opened", torch.tensor(False))
@@ -81,13 +83,16 @@ class DualPrompt(Prompt):
     def open(self) -> None:
         """Freeze P as it is and let P' learn; called again, nothing but that."""
         if not self.opened:
-            if not self.fresh:
+            if self.fresh:
+                for name in self._learning - self._parallel_learning:  # maps, which stay those of P
+                    self.parallel.get_parameter(name).copy_(self.tuned.get_parameter(name))
+                if self.mode == "converse":
+                    for name, value in self.parallel.named_parameters():
+                        value.copy_(torch.lerp(self.tuned.get_parameter(name), value, self.base_weight))
+            else:
                 self.parallel.load_state_dict(self.tuned.state_dict())
                 if not self.clone_factors:
                     self._restart_low_rank()
-            elif self.mode == "converse":
-                for name, value in self.parallel.named_parameters():
-                    value.copy_(torch.lerp(self.tuned.get_parameter(name), value, self.base_weight))
             self.opened.fill_(True)
         self._set_learning()
 
@@ -144,6 +149,8 @@ class DualPrompt(Prompt):
     def evaluation_weight(self, seen: bool) -> float:
         """ω that evaluation mixes with, on trained classes (`seen`) or on others."""
         if self.weight is not None:
+            if not 0 <= self.weight <= 1:
+                raise ValueError(f"dpc: the weight of the parallel prompt must be between 0 and 1, got {self.weight}.")
             return self.weight
         if not seen:
             return self.new_weight
@@ -166,11 +173,11 @@ def mix_normalised(tuned: Tensor, parallel: Tensor, weight: float) -> Tensor:
     return mean + deviation * parts(values)[0]
 
 
-def _map_parameters(prompt: Prompt) -> set[str]:
-    """Names of the parameters of maps, of this prompt and those inside it."""
+def map_parameters(prompt: Prompt, kind: type[Prompt] = Prompt) -> set[str]:
+    """Names of the parameters of maps, of this prompt and those inside it that are of a kind."""
     found = set()
     for path, part in prompt.named_modules():
-        if isinstance(part, Prompt):
+        if isinstance(part, kind):
             for name in part.map_names:
                 module: nn.Module = getattr(part, name)
                 found |= {".".join(filter(None, (path, name, inner))) for inner, _ in module.named_parameters()}

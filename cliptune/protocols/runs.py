@@ -17,6 +17,7 @@ from cliptune.protocols.listing import count_learnables
 from cliptune.texts import ClassSet
 from cliptune.training import Run, evaluate, fit, load_adapter, read_adapter_config
 from cliptune.training.run_folder import CONFIG_FILE, RESULT
+from cliptune.wrappers.dpc import DualPrompt
 
 
 def load(folder: str | Path, *, clip: CLIP | None = None, device: torch.device | str = "cpu") -> Adapter:
@@ -38,6 +39,21 @@ def load(folder: str | Path, *, clip: CLIP | None = None, device: torch.device |
     adapter = build(description["method"], backbone, classes, **description["config"]).adapter
     load_adapter(folder, adapter)
     return adapter.to(device).eval()
+
+
+def choose_weight(adapter: Adapter, weight: float | None) -> float | None:
+    """Have an adapter with dpc mix its two prompts with a weight ω in [0, 1]; None lets its classes decide.
+
+    Returns: the weight that it then uses; None for an adapter of one prompt. Raises: ValueError for a weight that it
+        cannot take.
+    """
+    prompt = next((part for part in adapter.prompt.modules() if isinstance(part, DualPrompt)), None)
+    if prompt is None:
+        if weight is not None:
+            raise ValueError("weight: it is for runs of dpc, whose two prompts it mixes; this run has one prompt.")
+        return None
+    prompt.weight = weight
+    return prompt.evaluation_weight(adapter.seen)
 
 
 def open_backbone(saved: Mapping[str, Any], who: str) -> CLIP:
@@ -89,11 +105,12 @@ def train(
         protocol: noted in the result.
         seed: of the learnables' start, the order of images, augmentation and dropout.
         out: the run's folder; None writes nothing. A finished run found there is returned.
-        options: of the method. A `teacher` may be the folder of a finished run.
+        options: of the method. A `teacher` may be the folder of a finished run; its student keeps the texts of all
+            classes of the data set, also of those that it is not trained on.
         source: arguments of `load_data` that open the same data again; noted in the result, for later evaluations.
         training: further arguments of `fit`.
     """
-    recipe = build(method, clip, class_set(data), seed=seed, **_opened(options or {}))
+    recipe = build(method, clip, class_set(data), seed=seed, **_opened(options or {}, data))
     run = fit(recipe, data, out, seed=seed, **training)
     run.result.setdefault("protocol", protocol)
     run.result.setdefault("source", None if source is None else dict(source))
@@ -101,12 +118,17 @@ def train(
     return run
 
 
-def _opened(options: Mapping[str, Any]) -> dict[str, Any]:
+def _opened(options: Mapping[str, Any], data: Dataset) -> dict[str, Any]:
     """Options whose teacher, if it is named by the folder of a run, is its adapter."""
-    teacher = options.get("teacher")
+    teacher, options = options.get("teacher"), dict(options)
     if isinstance(teacher, (str, Path)) and Path(teacher).expanduser().is_dir():
-        return {**options, "teacher": load(teacher)}
-    return dict(options)
+        options["teacher"] = teacher = load(teacher)
+    # Without its teacher, a student can speak of new classes later only if it keeps their texts now.
+    if isinstance(teacher, Adapter) and data.whole_names and not options.get("names"):
+        knows_others = not (teacher.prompt.class_specific or teacher.head.class_specific)
+        if knows_others:
+            options["names"] = tuple(dict.fromkeys((*teacher.trained_classes.names, *data.whole_names)))
+    return options
 
 
 def class_set(data: Dataset, known: ClassSet | None = None) -> ClassSet:

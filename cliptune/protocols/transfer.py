@@ -148,7 +148,7 @@ def _score_on(run: Run, protocol: str, target: Dataset, trained: ClassSet, setti
         )
         return
     name = f"{target.name}/test"
-    adapter.set_classes(classes, seen=set(classes.names) <= set(trained.names))
+    adapter.set_classes(classes)
     note_target(run.result, name, protocol, target, adapter)
     score(run, name, target.test, **settings)
 

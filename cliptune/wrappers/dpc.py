@@ -14,8 +14,8 @@ from cliptune.objectives import WeightedLoss, cross_entropy
 from cliptune.objectives.contrastive import hard_negative_contrast
 from cliptune.objectives.decoupled import DecoupledLoss
 from cliptune.params import LowRank
-from cliptune.prompts import Prompt
-from cliptune.prompts.dual import MODES, DualPrompt, Mode
+from cliptune.prompts.dual import MODES, DualPrompt, Mode, map_parameters
+from cliptune.prompts.projector import Projector
 from cliptune.recipe import Beginning, Objective, OptimiserConfig, Recipe, Stage
 from cliptune.wrappers.negatives import HardNegatives
 
@@ -94,7 +94,13 @@ def build(recipe: Recipe, config: Config = Config()) -> Recipe:
         recipe.remarks += ("trained classes only, so that the weight for new ones does not matter",)
     if adapter.prompt().condition is not None:
         recipe.remarks += ("both networks that shift the text by the image run at test",)
-    if any(isinstance(part, Prompt) and part.map_names for part in adapter.prompt.modules()):
+    coupled = map_parameters(adapter.prompt) - map_parameters(adapter.prompt, Projector)
+    if config.dpc_train_maps and not coupled:
+        raise ValueError(
+            "dpc: dpc_train_maps is for hosts whose prompts are coupled by maps, such as maple, and this one has none. "
+            "Leave it out."
+        )
+    if coupled:
         kept = "learn" if config.dpc_train_maps else "stay those of the tuned prompt"
         recipe.remarks += (f"maps between prompts {kept} in the second stage",)
     adapter.prompt = prompt

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
@@ -15,6 +15,7 @@ from safetensors.torch import save_file
 import cliptune.protocols.runs  # noqa: F401  before any test puts another load_clip in its place
 from cliptune.cli.main import main
 from cliptune.clip.model import openai_key
+from cliptune.protocols import bench
 from tests.conftest import TINY, random_clip
 
 # Heads of the usual width, because a file of weights does not tell it.
@@ -26,6 +27,14 @@ class Answer(NamedTuple):
     code: int
     out: str
     err: str
+
+
+@pytest.fixture(autouse=True)
+def _data_opened_anew() -> Iterator[None]:
+    """A grid keeps the data that it opened last; tests see others under the same name."""
+    yield
+    bench._dataset.cache_clear()
+    bench._target.cache_clear()
 
 
 @pytest.fixture(scope="session")

@@ -13,6 +13,7 @@ import yaml
 from cliptune.methods import published_options
 from cliptune.protocols import bench as grids
 from tests.cli.conftest import write_photos
+from tests.data.published.miniatures import MINIATURES
 
 METHODS = "zeroshot,coop"
 
@@ -132,6 +133,27 @@ def test_the_published_recipe_lies_below_what_is_set(bench):
     assert "finished before" not in bench(methods="coop", seeds="1").err  # these are other settings
 
 
+def test_a_damaged_result_is_named_and_costs_the_other_runs_nothing(bench):
+    bench(methods="coop,zeroshot", seeds="1")
+    damaged = next(Path("runs").glob("**/coop*/**/result.json"))
+    damaged.write_text('{"method')
+    again = bench("--set", "coop+dpc:dpc_epochs=1", methods="coop,coop+dpc,zeroshot", seeds="1")
+    assert again.code == 1
+    assert f"{damaged.name} is not readable JSON" in " ".join(again.out.split())
+    assert "1 run of 3 failed" in again.out
+    damaged.unlink()
+    assert bench(methods="coop", seeds="1").code == 0
+
+
+def test_any_spelling_of_a_data_set_is_the_same_run(cli, backbone, tmp_path):
+    MINIATURES["oxford_pets"](tmp_path / "data")
+    command = ("bench", "few_shot", "--methods", "zeroshot", "--root", tmp_path / "data", "--backbone", backbone)
+    command += ("--seeds", 1, "--shots", 1)
+    assert cli(*command, "--data", "pets,OxfordPets,oxford_pets").out.startswith("1 run in")
+    assert "finished before" in cli(*command, "--data", "Oxford_Pets").err
+    assert len(list(Path("runs").glob("**/result.json"))) == 1
+
+
 def test_other_settings_get_folders_of_their_own(bench):
     bench(methods="coop", seeds="1")
     bench("--set", "coop:n_ctx=2", methods="coop", seeds="1")
@@ -172,7 +194,7 @@ def test_a_share_of_the_training_set_is_a_side_of_the_grid(bench, backbone, phot
     assert answer.code == 0, answer.err
     assert answer.out.startswith("4 runs in runs/bench: data_efficient")
     assert "50% by margin" in answer.err
-    assert 'fraction=0.5, kept by="margin"' in answer.out
+    assert all(f" {share} " in answer.out for share in ("50% uniform", "50% margin", "100% uniform"))
     kept = {json.loads(path.read_text())["train_images"] for path in Path("runs/bench").glob("**/result.json")}
     assert len(kept) == 2
     assert bench(*words, protocol="data_efficient", methods="coop", seeds="1").err.count("finished before") == 4

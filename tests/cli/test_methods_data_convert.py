@@ -162,7 +162,12 @@ def test_convert_reads_and_writes_stacks(cli, released, backbone, photos):
     score = lambda run, *more: json.loads(cli("predict", run, picture, "--json", *more).out)[0]["predictions"]
     assert score("rlp") == score("tuned")
     assert score("dpc") == score("parallel") != score("tuned")
-    assert score("dpc", "--classes", "sand, snow") == score("tuned", "--classes", "sand, snow")
+    new, some = ("--classes", "sand, moss"), ("--classes", "snow, sand")
+    assert score("dpc", *new) == score("tuned", *new) != score("parallel", *new)
+    assert score("dpc", *some) == score("parallel", *some)  # trained classes in another order, and not all
+    assert score("dpc", *some, "--weight", 0) == score("tuned", *some)
+    assert "between 0 and 1, got 7" in cli("predict", "dpc", picture, "--weight", 7).err
+    assert "this run has one prompt" in cli("predict", "tuned", picture, "--weight", 1).err
     for part, expected in (("tuned", released), ("parallel", moved), ("base", moved), ("new", released)):
         back = cli("convert", "dpc", "--to", "maple+dpc", "--part", part, "--out", f"{part}.tar")
         assert back.code == 0, back.err

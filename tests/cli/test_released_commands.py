@@ -148,6 +148,8 @@ def test_tip_adapters_file_means_both_of_its_methods():
         ("--trainer MaPLe --config-file gone.yaml DATASET.NAME dtd", "No seed was given"),
         ("--trainer StackSPLE_CoOp --config-file dpc.yaml DATASET.NAME dtd", "SPLE.PIC_LIB was left out: hard"),
         ("--trainer PromptKD DATASET.NAME dtd TRAINER.PROMPTKD.TEACHER_NAME ViT-L/14", "set teacher=FOLDER"),
+        (f"--trainer MaPLe {USUAL} DATASET.SELECTION_RATIO 0.5 DATASET.SUBSAMPLE_CLASSES base", "CLASSES base is left"),
+        (f"--trainer MaPLe {USUAL} DATASET.SELECTION_RATIO 0.5 DATASET.NUM_SHOTS 4", "NUM_SHOTS 4 is left out: with"),
         ("--root_path D --position top3", "--position top3 has no counterpart"),
     ],
 )

@@ -208,7 +208,7 @@ def test_a_runs_own_data_by_name_are_its_own_and_changed_ones_leave_its_number_a
     changed = cli("eval", "run")
     assert "are not those of the run any more" in changed.err
     after = json.loads(Path("run/result.json").read_text())["evaluations"]
-    assert [name for name in after if name not in before][0].startswith("test (split ")
+    assert next(name for name in after if name not in before).startswith("test (split ")
     assert after["test"] == before["test"]
 
 

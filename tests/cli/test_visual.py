@@ -61,3 +61,24 @@ def test_what_cannot_be_is_a_sentence(cli, backbone):
     answer = train(cli, backbone, "attrvr", "runs/d", "--set", "descriptions=absent.json")
     assert answer.code == 2
     assert "there is no file or folder" in answer.err
+
+
+def test_other_descriptions_make_another_run_and_another_row(cli, backbone):
+    from cliptune.data.tinyworld.suites import load_suite
+
+    names = load_suite("textures").class_names
+    write = lambda words: Path("told.json").write_text(json.dumps({name: [f"{words} {name}"] * 3 for name in names}))
+    given = ("--set", "descriptions=told.json", "--set", "m=2", "--set", "nearest=1")
+    command = ("bench", "few_shot", "--methods", "attrvr", "--data", DATA, "--backbone", backbone, "--shots", 1)
+    grid = lambda seed, out: cli(*command, "--set", "epochs=1", *given, "--seeds", seed, "--out", out)
+    write("the surface looks like")
+    first = grid(1, "runs")
+    assert first.code == 0, first.err + first.out
+    write("what else could it be but")
+    again = grid(1, "runs")
+    assert again.code == 1
+    assert "differs in data.descriptions_sha256" in again.out
+    assert grid(2, "runs").code == 0
+    rows = [line for line in cli("table", "runs", "--format", "csv").out.splitlines() if "attrvr" in line]
+    assert len(rows) == 2
+    assert all("descriptions=" in line for line in rows)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from cliptune.cli.bench import _data_names
+from cliptune.cli.bench import _sources
 from cliptune.protocols import bench, workers
 from cliptune.protocols.bench import Outcome, run_grid
 from cliptune.protocols.cells import Cell, grid
@@ -74,9 +74,10 @@ def test_the_time_left_is_that_of_cells_of_the_same_method():
 
 
 def test_groups_and_families_stand_for_their_members():
-    assert len(_data_names("all11")) == 11
-    assert "tinyworld/objects" in _data_names("tinyworld")
-    assert _data_names("dtd, DTD,photos/") == ["dtd", "DTD", "photos/"]
+    names = lambda text, root=None: [source["name"] for source in _sources(text, root, "coop")]
+    assert len(names("all11")) == 11
+    assert "tinyworld/objects" in names("tinyworld")
+    assert names("dtd, DTD,OxfordPets,pets,Tinyworld/Garden") == ["dtd", "oxford_pets", "tinyworld/garden"]
 
 
 def _die_or_answer(asked: Cell) -> Outcome:

@@ -5,7 +5,7 @@ import json
 import pytest
 import torch
 
-from cliptune.protocols import few_shot, load, open_backbone
+from cliptune.protocols import few_shot, load, open_backbone, runs
 from cliptune.texts import ClassSet
 from tests.conftest import random_clip
 
@@ -93,3 +93,15 @@ def test_another_format_version_and_another_backbone_are_refused(tiny_clip, tiny
     path.write_text(json.dumps({**json.loads(path.read_text()), "format": 99}))
     with pytest.raises(ValueError, match="format 99"):
         load(tmp_path / "run", clip=tiny_clip)
+
+
+def test_a_student_trained_on_base_classes_speaks_of_new_ones_when_it_is_opened_again(tiny_clip, dataset, tmp_path):
+    base, quick = dataset.few_shot(2, 1).subset("base"), {"epochs": 1, "batch_size": 2}
+    given = {"protocol": "few_shot", "progress": "silent"}
+    runs.train("coop", tiny_clip, base, out=tmp_path / "teacher", options=quick, **given)
+    teacher = runs.load(tmp_path / "teacher", clip=tiny_clip)
+    runs.train("promptkd", tiny_clip, base, out=tmp_path / "student", options={**quick, "teacher": teacher}, **given)
+    student = runs.load(tmp_path / "student", clip=tiny_clip)
+    new = dataset.subset("new").class_names
+    expected = teacher.set_classes(new, template=dataset.template).text_features()
+    torch.testing.assert_close(student.set_classes(new).text_features(), expected)

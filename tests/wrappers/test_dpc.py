@@ -201,6 +201,45 @@ def test_a_teacher_says_what_is_hard_and_the_projector_stays(tiny_clip):
     assert not [name for name in recipe.adapter.trainable() if "projector" in name]
 
 
+@pytest.mark.parametrize("mode", ["paper", "converse"])
+def test_a_fresh_start_keeps_the_maps_of_the_tuned_prompt(mode, tiny_clip):
+    recipe = methods.build("maple+dpc", tiny_clip, CLASS_NAMES, depth=2, dpc_start="fresh", dpc_mode=mode)
+    dual = recipe.adapter.prompt
+    generator = torch.Generator().manual_seed(1)
+    for p in dual.tuned.parameters():  # what the first stage learns
+        p.data.add_(0.1 * torch.randn(p.shape, generator=generator))
+    began = {name: value.clone() for name, value in dual.parallel.named_parameters()}
+    dual.open()
+    for name, value in dual.parallel.named_parameters():
+        tuned = dual.tuned.get_parameter(name)
+        if name.startswith("maps."):
+            assert torch.equal(value, tuned)
+            assert not value.requires_grad
+        else:
+            expected = began[name] if mode == "paper" else torch.lerp(tuned, began[name], dual.base_weight)
+            torch.testing.assert_close(value, expected)
+            assert value.requires_grad
+
+
+def test_maps_are_trained_only_where_prompts_are_coupled(tiny_clip):
+    for host in ("coop", "promptkd"):
+        with pytest.raises(ValueError, match="dpc_train_maps is for hosts whose prompts are coupled by maps"):
+            methods.build(f"{host}+dpc", tiny_clip, CLASS_NAMES, dpc_train_maps=True)
+    recipe = methods.build("promptkd+dpc", tiny_clip, CLASS_NAMES)
+    assert not any("maps" in words for words in recipe.remarks)
+
+
+def test_any_of_the_trained_classes_are_trained_ones(tiny_clip):
+    adapter = opened("coop+dpc", tiny_clip).adapter
+    assert adapter.set_classes(CLASS_NAMES[::-1]).seen
+    assert adapter.set_classes(CLASS_NAMES[1:3]).seen
+    assert not adapter.set_classes((*CLASS_NAMES[:2], "lynx")).seen
+    assert adapter.set_classes(("lynx",), seen=True).seen
+    adapter.prompt.weight = 1.5
+    with pytest.raises(ValueError, match="must be between 0 and 1, got 1.5"), torch.no_grad(), adapter.evaluating():
+        adapter.prompt(seen=True)
+
+
 def test_an_image_without_a_label_is_refused(tiny_clip, images):
     recipe = opened("coop+dpc", tiny_clip)
     with pytest.raises(ValueError, match="has no label"):
