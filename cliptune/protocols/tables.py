@@ -363,12 +363,13 @@ def averages(made: Sequence[Row]) -> list[Row]:
     alike: dict[tuple[Any, ...], list[Row]] = {}
     for row in made:
         alike.setdefault((row.host, *_same(row, _OF_THE_DATA)), []).append(row)
-    whole = [own for own in alike.values() if len(own) == len(sets)]
+    has_each_once = lambda own: sorted(row.data for row in own) == sorted(sets)
+    whole = [own for own in alike.values() if has_each_once(own)]
     apart: dict[tuple[Any, ...], list[Row]] = {}
     for own in alike.values():
-        if len(own) < len(sets):
+        if not has_each_once(own):
             apart.setdefault((own[0].host, *_same(own[0], _OF_THE_DATA)[:-1]), []).extend(own)
-    whole += [own for own in apart.values() if sorted(row.data for row in own) == sorted(sets)]
+    whole += [own for own in apart.values() if has_each_once(own)]
     kin = lambda row: [other[0] for other in whole if other[0].host == row.host]
     return [_average(own, _label(own[0].host, own[0], kin(own[0]), _OF_THE_DATA)) for own in whole]
 

@@ -144,6 +144,11 @@ def test_two_variants_on_all_data_sets_have_an_average_each():
     assert [row.method for row in more if row.data == AVERAGE] == ["coop (mini)", "coop (RN50)"]
 
 
+def test_two_rows_on_one_data_set_are_no_average_over_two():
+    twice = [run(data="a"), run(data="a", settings={"split": "34cd"})]
+    assert not [row for row in rows([*twice, run("maple", data="b")]) if row.data == AVERAGE]
+
+
 def test_what_was_scored_by_hand_has_no_average_and_takes_none_away():
     found = rows([on("x"), on("y"), on("z", "")])
     assert [row.place for row in found] == ["src → z", "src → x", "src → y", "src → average of 2 targets"]
