@@ -62,6 +62,7 @@ class Adapter(nn.Module):
             computed again for the backward pass, so that memory is bounded by the piece. None for all at once.
 
     Attributes:
+        built_as: method and options other than its defaults, where `cliptune.build` built it; "" otherwise.
         extras: name → `(adapter, batch) → context manager` around a forward pass whose objective needs that name. What
             it yields is told the ports and the answer, by `complete(ports, outputs)`, and put into the outputs.
     """
@@ -84,6 +85,7 @@ class Adapter(nn.Module):
         self.clip, self.prompt, self.head = clip, prompt, head
         self.phrasing, self.reference_phrasing = phrasing, reference_phrasing
         self.known_texts = known_texts
+        self.built_as = ""
         self.extras: dict[str, Callable[[Adapter, Batch], AbstractContextManager[Any]]] = {}
         self.trained_classes = classes
         self._set(classes, seen=True)

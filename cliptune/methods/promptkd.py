@@ -163,7 +163,17 @@ class _Source:
 @torch.no_grad()
 def _texts(teacher: Adapter, classes: ClassSet) -> Tensor:
     """The teacher's unit features (1, C, D). Raises: ValueError if it does not have one per class."""
-    names = classes.names if classes.names != teacher.trained_classes.names else teacher.trained_classes
+    own = teacher.trained_classes
+    if classes.names != own.names and 0 < sum(name in set(own.names) for name in classes.names) < len(classes):
+        # A teacher may speak of trained classes in another way than of new ones.
+        rows: dict[str, Tensor] = {}
+        for part in (
+            [name for name in dict.fromkeys(classes.names) if name in set(own.names)],
+            [name for name in dict.fromkeys(classes.names) if name not in set(own.names)],
+        ):
+            rows |= dict(zip(part, _texts(teacher, ClassSet(tuple(part), classes.template))[0], strict=True))
+        return torch.stack([rows[name] for name in classes.names])[None]
+    names = classes.names if classes.names != own.names else own
     asked = teacher.for_texts(names)
     with asked.evaluating():
         features = asked.text_features()
@@ -181,11 +191,12 @@ def _all_names(teacher: Adapter, classes: ClassSet) -> tuple[str, ...]:
 
 
 def _described(teacher: Adapter) -> str:
-    """The same words for the same teacher: its backbone, and a fingerprint of what it learned."""
+    """The same words for the same teacher: how it was built, its backbone, and a fingerprint of what it learned."""
     learned = hashlib.sha256()
     for name, value in sorted(teacher.learnables().items()):
         learned.update(f"{name} {tuple(value.shape)} ".encode() + value.numpy().tobytes())
-    return f"{type(teacher.prompt).__name__} on {teacher.clip.name} ({learned.hexdigest()[:12]})"
+    built = teacher.built_as or type(teacher.prompt).__name__
+    return f"{built} on {teacher.clip.name} ({learned.hexdigest()[:12]})"
 
 
 def published_name(name: str) -> str | None:

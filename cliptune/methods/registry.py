@@ -107,10 +107,20 @@ def build(method: str, clip: CLIP, classes: Sequence[str] | ClassSet, *, seed: i
         **recipe.config,
         **({} if template is None else {"template": template}),
     }
+    usual = {f.name: f.default for config in configs for f in fields(config)}
+    chosen = [
+        f"{name}={value}" for name, value in recipe.config.items() if _is_told(value) and value != usual.get(name)
+    ]
+    recipe.adapter.built_as = " ".join([recipe.method, *chosen])
     # Learnables live where the towers do; the frozen weights are there already.
     recipe.adapter.prompt.to(clip.device)
     recipe.adapter.head.to(clip.device)
     return recipe
+
+
+def _is_told(value: Any) -> bool:
+    """Whether an option's value says something in a word."""
+    return isinstance(value, (bool, int, float)) or (isinstance(value, str) and " on " not in value)
 
 
 def host_run(method: str, options: Mapping[str, Any]) -> tuple[str, dict[str, Any]] | None:

@@ -110,7 +110,7 @@ def test_other_classes_need_the_teacher_at_hand(tiny_clip, images, tmp_path):
 def test_flags_name_the_teacher_and_what_was_seen(tiny_clip):
     teacher = teacher_of("maple")
     flags = methods.build("promptkd", tiny_clip, CLASS_NAMES, teacher=teacher, transductive=True).flags
-    assert flags["external_models"][0].startswith("teacher: CoupledTokens on tiny")
+    assert flags["external_models"][0].startswith("teacher: maple on tiny (")
     assert flags["unlabelled_test_images"]
     assert flags["extra_images"]
     own = methods.build("promptkd", tiny_clip, CLASS_NAMES).flags
@@ -137,6 +137,29 @@ def test_impossible_teachers_are_refused_with_a_sentence(tiny_clip):
         methods.build("promptkd", tiny_clip, CLASS_NAMES, teacher=teacher_of("promptsrc"), width=17)
     with pytest.raises(ValueError, match="a batch size of at least 2"):
         adapter(Batch.of(torch.rand(1, 3, 32, 32)))
+
+
+def test_each_class_is_told_as_its_teacher_tells_it(tiny_clip):
+    """A teacher with dpc speaks of trained classes with another weight than of new ones."""
+    teacher = methods.build("coop+dpc", tiny_clip, CLASS_NAMES[:3]).adapter
+    teacher.prompt.open()
+    for p in teacher.trainable().values():
+        p.data.add_(0.2 * torch.randn_like(p))
+    recipe = methods.build("promptkd", tiny_clip, CLASS_NAMES[:3], teacher=teacher, names=CLASS_NAMES[::-1])
+    told = dict(zip(CLASS_NAMES[::-1], recipe.adapter.known_texts.features, strict=True))
+    with teacher.evaluating():
+        for names in (CLASS_NAMES[:3], CLASS_NAMES[3:]):
+            own = teacher.for_texts(names).text_features()[0]
+            torch.testing.assert_close(torch.stack([told[name] for name in names]), own)
+
+
+def test_teachers_are_told_apart_by_how_they_were_built(tiny_clip):
+    def named(**options):
+        teacher = methods.build("coop", tiny_clip, CLASS_NAMES, **options).adapter
+        return methods.build("promptkd", tiny_clip, CLASS_NAMES, teacher=teacher).config["teacher"].rsplit(" (", 1)[0]
+
+    assert named() == "coop on tiny"
+    assert named(n_ctx=2, epochs=3) == "coop n_ctx=2 epochs=3 on tiny"
 
 
 def test_a_student_of_a_teacher_of_another_width_does_not_fit(tiny_clip):

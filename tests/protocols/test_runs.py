@@ -38,7 +38,7 @@ def test_a_run_can_teach_by_its_folder(tiny_clip, dataset, tmp_path, images, mon
     options = {"epochs": 1, "batch_size": 4, "teacher": teacher}
     few_shot("promptkd", tiny_clip, dataset, shots=2, out=tmp_path / "b", options=options, progress="silent")
     result = json.loads((tmp_path / "b" / "result.json").read_text())
-    assert result["flags"]["external_models"][0].startswith("teacher: DeepTokens on tiny")
+    assert result["flags"]["external_models"][0].startswith("teacher: coop epochs=1 on tiny (")
     # Its texts came along: it opens where its teacher is gone.
     assert load(tmp_path / "b", clip=tiny_clip).logits(images).shape == (3, 5)
 
