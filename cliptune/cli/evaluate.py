@@ -82,7 +82,8 @@ def evaluate(
         sampling = {}
     dataset = open_data(opened, **sampling, classes=wanted)
     same = dataset.split_sha256 == trained.get("split_sha256")
-    if dataset.name == trained.get("name") and same:
+    own = result.get("source") or {}
+    if data is not None and same and all(opened.get(key) == own.get(key) for key in ("name", "root", "source")):
         data = None  # its own data, by name
     if data is None and not same:
         remark(
@@ -95,7 +96,8 @@ def evaluate(
     else:
         adapter.set_classes(class_set(dataset))
     chosen = dataset[split]
-    if split == "train" and data is None and "shots" not in sampling and trained.get("sampling"):
+    same_classes = wanted == trained.get("classes", "all")
+    if split == "train" and data is None and same_classes and "shots" not in sampling and trained.get("sampling"):
         chosen = _kept(run, chosen)
     if not len(chosen):
         raise ValueError(f"{dataset.name} has no {split} images to score. Choose another --split.")

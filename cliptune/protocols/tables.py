@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import re
 import statistics
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import pairwise
+from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +21,8 @@ AVERAGE = "average"
 METRICS = ("accuracy", "macro_f1", "mean_per_class", "ece")
 """What an evaluation measures, in %."""
 # What every data set has of its own, so that an average over several may mix it.
-_OF_THE_DATA = ("template", "names", "split", "descriptions", "target split", "target template", "target descriptions")
+_OF_THE_DATA = ("template", "split", "descriptions", "target split", "target template", "target descriptions")
+_OPTIONS_OF_THE_DATA = ("names",)
 # Who judged the images that a part was chosen by, and how.
 _JUDGED = ("selector", "selector_epochs", "selector_options", "parity")
 # A teacher's fingerprint, which follows the seed where each student has the teacher of its own seed.
@@ -203,11 +206,11 @@ def rows(runs: Iterable[Finished]) -> list[Row]:
     return [row for _, block in sorted(blocks.items()) for row in block + averages(block)]
 
 
-def _same(run: Finished | Row, but: Sequence[str] = ()) -> tuple[Any, ...]:
-    """What the seeds of one row have in common, but for what is named in `but`; the options last."""
+def _same(run: Finished | Row, average: bool = False) -> tuple[Any, ...]:
+    """What the seeds of one row, or the rows of one average, have in common; the options last."""
     kept = [
-        tuple(sorted((name, value) for name, value in named.items() if name not in but))
-        for named in (run.settings, run.options)
+        tuple(sorted((name, value) for name, value in named.items() if not average or name not in own))
+        for named, own in ((run.settings, _OF_THE_DATA), (run.options, _OPTIONS_OF_THE_DATA))
     ]
     return run.shots, run.share, run.trained, run.backbone, *kept
 
@@ -305,18 +308,36 @@ def _caveats(flags: Mapping[str, Any], data: Mapping[str, Any]) -> tuple[str, ..
     return (*words, *(["external: " + ", ".join(models)] if models else []))
 
 
-def _label(method: str, run: Finished | Row, siblings: Sequence[Finished | Row], but: Sequence[str] = ()) -> str:
-    """The method, and in brackets what differs among rows that have it in common."""
+def _label(
+    method: str,
+    run: Finished | Row,
+    siblings: Sequence[Finished | Row],
+    but: Sequence[str] = (),
+    but_options: Sequence[str] = (),
+) -> str:
+    """The method, and in brackets what differs among rows that have it in common, save the settings and options named.
+
+    The classes whose texts a student keeps are told only where nothing else differs: there are many.
+    """
     words = []
     if len({other.backbone for other in siblings}) > 1:
         words.append(run.backbone)
     if len({other.trained for other in siblings}) > 1:
         words.append(f"{run.trained} classes")
-    of = lambda one: {name: value for name, value in {**one.options, **one.settings}.items() if name not in but}
-    for name in dict.fromkeys(name for other in siblings for name in of(other)):
-        if len({of(other).get(name) for other in siblings}) > 1:
-            words.append(f"{name}={of(run).get(name, 'none')}")
+    last: list[str] = []
+    for kind, left_out in (("options", but_options), ("settings", but)):
+        of = attrgetter(kind)
+        for name in dict.fromkeys(name for other in siblings for name in of(other) if name not in left_out):
+            if len({of(other).get(name) for other in siblings}) > 1:
+                told = f"{name}={_brief(of(run).get(name, 'none'))}"
+                (last if name in _OPTIONS_OF_THE_DATA else words).append(told)
+    words = words or last
     return f"{method} ({', '.join(words)})" if words else method
+
+
+def _brief(value: str) -> str:
+    """A value, or the beginning of a long one with a hash that tells it from others."""
+    return value if len(value) <= 60 else f"{value[:20]}… {hashlib.sha256(value.encode()).hexdigest()[:6]}"
 
 
 def _row(group: Sequence[Finished], label: str) -> Row:
@@ -362,23 +383,24 @@ def averages(made: Sequence[Row]) -> list[Row]:
         return []
     alike: dict[tuple[Any, ...], list[Row]] = {}
     for row in made:
-        alike.setdefault((row.host, *_same(row, _OF_THE_DATA)), []).append(row)
+        alike.setdefault((row.host, *_same(row, average=True)), []).append(row)
     has_each_once = lambda own: sorted(row.data for row in own) == sorted(sets)
     whole = [own for own in alike.values() if has_each_once(own)]
     apart: dict[tuple[Any, ...], list[Row]] = {}
     for own in alike.values():
         if not has_each_once(own):
-            apart.setdefault((own[0].host, *_same(own[0], _OF_THE_DATA)[:-1]), []).extend(own)
+            apart.setdefault((own[0].host, *_same(own[0], average=True)[:-1]), []).extend(own)
     whole += [own for own in apart.values() if has_each_once(own)]
-    kin = lambda row: [other[0] for other in whole if other[0].host == row.host]
-    return [_average(own, _label(own[0].host, own[0], kin(own[0]), _OF_THE_DATA)) for own in whole]
+    return [_average(own, [other[0] for other in whole if other[0].host == own[0].host]) for own in whole]
 
 
-def _average(own: Sequence[Row], label: str) -> Row:
-    """Over the rows of one method, one per data set."""
+def _average(own: Sequence[Row], siblings: Sequence[Row]) -> Row:
+    """Over the rows of one method, one per data set; its label tells it from its siblings."""
     caveats = dict.fromkeys(words for row in own for words in row.caveats)
-    options = [name for name in own[0].options if len({row.options.get(name) for row in own}) > 1]
-    options = [name for name in options if name not in _OF_THE_DATA]
+    names = dict.fromkeys(name for row in own for name in row.options)
+    mixed = [name for name in names if len({row.options.get(name) for row in own}) > 1]
+    label = _label(own[0].host, own[0], siblings, _OF_THE_DATA, (*mixed, *_OPTIONS_OF_THE_DATA))
+    options = [name for name in mixed if name not in _OPTIONS_OF_THE_DATA]
     if options:
         caveats[f"{', '.join(options)} set by data set"] = None
     seeds = own[0].seeds if len({row.seeds for row in own}) == 1 else ()

@@ -45,6 +45,7 @@ def test_train_on_base_classes_then_eval_on_new_ones(cli, train):
 
     new = cli("eval", "runs/a", "--classes", "new", "--json")
     assert new.code == 0, new.err
+    assert cli("eval", "runs/a", "--data", DATA, "--classes", "new", "--split", "train").code == 0
     numbers = json.loads(new.out)
     assert numbers["n"] == 5 * 2
     assert set(numbers["per_class"]).isdisjoint(result["evaluations"]["base"]["per_class"])
@@ -57,6 +58,8 @@ def test_eval_repeats_the_number_of_training(cli, train):
     again = json.loads(cli("eval", "runs/a", "--json").out)
     assert again["accuracy"] == before["evaluations"]["test"]["accuracy"]
     assert json.loads(Path("runs/a/result.json").read_text()) == before
+    named = cli("eval", "runs/a", "--data", DATA, "--split", "train", "--json")
+    assert json.loads(named.out)["n"] == before["train_images"]
     trained_on = json.loads(cli("eval", "runs/a", "--split", "train", "--json").out)
     assert trained_on["n"] == before["train_images"]
     assert json.loads(Path("runs/a/result.json").read_text()) == before
@@ -204,6 +207,13 @@ def test_a_runs_own_data_by_name_are_its_own_and_changed_ones_leave_its_number_a
     before = json.loads(Path("run/result.json").read_text())["evaluations"]
     assert cli("eval", "run", "--data", photos).code == 0
     assert json.loads(Path("run/result.json").read_text())["evaluations"] == before
+    # The same names elsewhere are other pictures: the split's hash knows names alone.
+    shutil.copytree(photos, Path("corrupt") / photos.name)
+    assert cli("eval", "run", "--data", Path("corrupt") / photos.name).code == 0
+    result = json.loads(Path("run/result.json").read_text())
+    assert result["evaluations"]["test"] == before["test"]
+    assert set(result["evaluations"]) - set(before) == {f"{photos.name}/test"}
+    before = result["evaluations"]
     next(photos.glob("test/*/*")).unlink() if (photos / "test").exists() else next(photos.glob("*/*")).unlink()
     changed = cli("eval", "run")
     assert "are not those of the run any more" in changed.err

@@ -149,6 +149,26 @@ def test_two_rows_on_one_data_set_are_no_average_over_two():
     assert not [row for row in rows([*twice, run("maple", data="b")]) if row.data == AVERAGE]
 
 
+def test_an_option_is_told_where_a_setting_has_its_name_and_long_lists_only_if_nothing_else_differs():
+    found = rows([run(options={"views": n}, settings={"views": "null"}) for n in ("1", "3")])
+    assert [row.method for row in found] == ["coop (views=1)", "coop (views=3)"]
+    names = [str([f"class {i}" for i in range(n)]) for n in (50, 60)]
+    some = rows([run(trained=t, options={"names": n}) for t, n in zip(("base", "all"), names, strict=True)])
+    assert [row.method for row in some] == ["coop (base classes)", "coop (all classes)"]
+    alone = [row.method for row in rows([run(options={"names": n}) for n in names])]
+    assert len(set(alone)) == 2
+    assert all(len(label) < 60 for label in alone)
+
+
+def test_an_average_over_other_options_is_not_named_after_one_of_them():
+    given = [("a", "4"), ("b", "4"), ("a", "16"), ("b", "8")]
+    found = [row for row in rows([run(data=d, options={"n_ctx": n}) for d, n in given]) if row.data == AVERAGE]
+    assert [(row.method, row.caveats) for row in found] == [
+        ("coop (n_ctx=4)", ()),
+        ("coop", ("n_ctx set by data set",)),
+    ]
+
+
 def test_what_was_scored_by_hand_has_no_average_and_takes_none_away():
     found = rows([on("x"), on("y"), on("z", "")])
     assert [row.place for row in found] == ["src → z", "src → x", "src → y", "src → average of 2 targets"]
