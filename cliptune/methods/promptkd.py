@@ -163,15 +163,12 @@ class _Source:
 @torch.no_grad()
 def _texts(teacher: Adapter, classes: ClassSet) -> Tensor:
     """The teacher's unit features (1, C, D). Raises: ValueError if it does not have one per class."""
-    own = teacher.trained_classes
-    if classes.names != own.names and 0 < sum(name in set(own.names) for name in classes.names) < len(classes):
-        # A teacher may speak of trained classes in another way than of new ones.
+    own, asked_once = teacher.trained_classes, dict.fromkeys(classes.names)
+    known, others = [tuple(name for name in asked_once if (name in own.names) == told) for told in (True, False)]
+    if known and others:  # a teacher may speak of trained classes in another way than of new ones
         rows: dict[str, Tensor] = {}
-        for part in (
-            [name for name in dict.fromkeys(classes.names) if name in set(own.names)],
-            [name for name in dict.fromkeys(classes.names) if name not in set(own.names)],
-        ):
-            rows |= dict(zip(part, _texts(teacher, ClassSet(tuple(part), classes.template))[0], strict=True))
+        for part in (known, others):
+            rows |= zip(part, _texts(teacher, ClassSet(part, classes.template))[0], strict=True)
         return torch.stack([rows[name] for name in classes.names])[None]
     names = classes.names if classes.names != own.names else own
     asked = teacher.for_texts(names)

@@ -374,12 +374,20 @@ def _row(group: Sequence[Finished], label: str) -> Row:
 
 
 def averages(made: Sequence[Row]) -> list[Row]:
-    """For each method that has every data set: the mean over them. Rows that differ in more than their data set, as in
-    selection, backbone or shots, are never averaged; where only a method's options do, as in recipes per data set, the
-    average says so. What no protocol asked for has none.
+    """The mean over data sets, for each method that has all of them; base classes and whole data sets apart. Rows that
+    differ in more than their data set, as in selection, backbone or shots, are never averaged; where only a method's
+    options do, as in recipes per data set, the average says so. What no protocol asked for has none.
     """
+    if any(row.trained_on and not row.protocol for row in made):
+        return []
+    kinds = dict.fromkeys(row.trained for row in made)
+    return [one for kind in kinds for one in _averages([row for row in made if row.trained == kind])]
+
+
+def _averages(made: Sequence[Row]) -> list[Row]:
+    """Of rows that were all trained on base classes, or all on the whole."""
     sets = list(dict.fromkeys(row.data for row in made))
-    if len(sets) < 2 or any(row.trained_on and not row.protocol for row in made):
+    if len(sets) < 2:
         return []
     alike: dict[tuple[Any, ...], list[Row]] = {}
     for row in made:

@@ -252,32 +252,30 @@ def read_config(folder: str | Path) -> dict[str, Any]:
 
 def read_result(folder: str | Path) -> dict[str, Any] | None:
     """A run folder's `result.json`, or None if the run is not finished. Raises: ValueError if it is damaged."""
-    path = Path(folder).expanduser() / RESULT
-    if not path.exists():
-        return None
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise ValueError(
-            f"{path} is not readable JSON ({error}). Remove that file and give the run's command once more: it goes on "
-            "from the saved state and scores anew."
-        ) from error
+    return _read_json(
+        Path(folder).expanduser() / RESULT,
+        "Remove that file and give the run's command once more: it goes on from the saved state and scores anew.",
+    )
 
 
 def read_images(folder: str | Path) -> dict[str, Any] | None:
     """A run folder's `split.json`, the images that it learned from; None if there is none yet. Raises: ValueError if it
     is damaged.
     """
-    path = Path(folder).expanduser() / SPLIT
+    return _read_json(
+        Path(folder).expanduser() / SPLIT,
+        "It says which images the run learned from. Give another folder, or make the run anew with overwrite=True.",
+    )
+
+
+def _read_json(path: Path, advice: str) -> dict[str, Any] | None:
+    """What a file holds, None if it is not there. Raises: ValueError with the advice if it is damaged."""
     if not path.exists():
         return None
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
-        raise ValueError(
-            f"{path} is damaged ({error}), so it is not known which images the run learned from. Give another folder, "
-            "or make the run anew with overwrite=True."
-        ) from error
+        raise ValueError(f"{path} is not readable JSON ({error}). {advice}") from error
 
 
 def read_metrics(folder: str | Path) -> list[dict[str, Any]]:

@@ -50,7 +50,7 @@ def test_what_is_kept_is_what_the_selector_says_at_its_start(tiny_clip, dataset,
 
 def test_a_damaged_list_of_what_was_kept_is_a_sentence(tiny_clip, dataset, tmp_path):
     (tmp_path / "split.json").write_text('{"train": [')
-    with pytest.raises(ValueError, match=r"split.json is damaged.*overwrite=True"):
+    with pytest.raises(ValueError, match=r"split.json is not readable JSON.*overwrite=True"):
         data_efficient("coop", tiny_clip, dataset, fraction=0.5, out=tmp_path, options=COOP, **SILENT)
 
 

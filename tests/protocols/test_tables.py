@@ -169,6 +169,11 @@ def test_an_average_over_other_options_is_not_named_after_one_of_them():
     ]
 
 
+def test_a_run_on_all_classes_takes_no_average_from_those_on_base_ones():
+    found = rows([run(data="a"), run(data="b"), run(data="c", trained="all", scores={"test": 50.0})])
+    assert [row.members for row in found if row.data == AVERAGE] == [("a", "b")]
+
+
 def test_what_was_scored_by_hand_has_no_average_and_takes_none_away():
     found = rows([on("x"), on("y"), on("z", "")])
     assert [row.place for row in found] == ["src → z", "src → x", "src → y", "src → average of 2 targets"]
