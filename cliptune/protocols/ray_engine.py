@@ -39,8 +39,8 @@ class RayEngine:
 
     Attributes:
         side_by_side: runs that the cluster can hold at once, known when it is connected.
-    Raises (when run): ImportError without Ray; ConnectionError if no cluster answers; ValueError if a run fits on none
-        of the nodes.
+    Raises (when run): ImportError without Ray; ConnectionError if no cluster answers; OSError if the path of Ray's
+        temporary folder is too long for sockets; ValueError if a run fits on none of the nodes.
     """
 
     address: str | None = None
@@ -117,6 +117,13 @@ class RayEngine:
             ray.init(address=self.address, logging_level=logging.ERROR, log_to_driver=False)
         except ConnectionError as error:
             raise ConnectionError(_unreachable(address or "auto", str(error).splitlines()[0])) from error
+        except OSError as error:
+            if "AF_UNIX" not in str(error):
+                raise
+            raise OSError(
+                f"bench: Ray cannot make its sockets below its temporary folder ({error}). Set RAY_TMPDIR to a folder "
+                "with a short path, such as /tmp, or start a cluster with `ray start --head` and give --address."
+            ) from error
 
     def _room(self, nodes: Sequence[dict[str, Any]]) -> int:
         """How many runs fit on the living nodes. Raises: ValueError if there is none that one fits on."""

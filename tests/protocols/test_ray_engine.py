@@ -25,31 +25,34 @@ from cliptune.training import read_result
 from cliptune.training.checkpoints import WEIGHTS
 
 FISHES = {"name": "tinyworld/fishes", "train": 4, "val": 0, "test": 5}
+# Ray's sockets lie below its folder, in paths of at most 107 bytes, of which it needs about 70 for names of its own.
+SHORT = 24
 
 
 @pytest.fixture(scope="module")
 def address() -> Iterator[str]:
     """Of a cluster of two nodes with room for one run each."""
     pytest.importorskip("ray")
-    place = tempfile.mkdtemp(prefix="ray-")  # short: there are sockets in it
+    place = tempfile.mkdtemp(prefix="ray-", dir=None if len(tempfile.gettempdir()) < SHORT else "/tmp")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("RAY_USAGE_STATS_ENABLED", "0")
+        # Not as the head's `temp_dir`: Ray's helper notes the address in the default folder all the same, and fails
+        # where no other cluster has made that.
+        patch.setenv("RAY_TMPDIR", place)
         patch.delenv("RAY_ADDRESS", raising=False)
         try:
-            cluster = two_nodes(place)
+            cluster = two_nodes()
             yield cluster.address
             cluster.shutdown()
         finally:
             shutil.rmtree(place, ignore_errors=True)
 
 
-def two_nodes(place: str) -> Any:
+def two_nodes() -> Any:
     from ray.cluster_utils import Cluster
 
     node = {"num_cpus": 1, "object_store_memory": 80 * 2**20, "include_dashboard": False, "include_log_monitor": False}
-    cluster = started(
-        lambda: Cluster(initialize_head=True, head_node_args={**node, "no_monitor": True, "temp_dir": place})
-    )
+    cluster = started(lambda: Cluster(initialize_head=True, head_node_args={**node, "no_monitor": True}))
     started(lambda: cluster.add_node(**node))
     return cluster
 
@@ -226,6 +229,16 @@ def test_an_address_without_a_port_that_can_be_is_a_sentence(tmp_path):
     pytest.importorskip("ray")
     with pytest.raises(ValueError, match="--address must be auto, host:port or ray://host:port.*'HEAD:abc'"):
         run_grid(cells(tmp_path, "zeroshot"), ray=RayEngine("HEAD:abc"))
+
+
+def test_a_temporary_folder_too_deep_for_sockets_is_a_sentence(tmp_path, monkeypatch):
+    pytest.importorskip("ray")
+    deep = tmp_path / ("d" * 90)
+    deep.mkdir()
+    monkeypatch.setenv("RAY_TMPDIR", str(deep))
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    with pytest.raises(OSError, match="Ray cannot make its sockets.*d/ray/.*RAY_TMPDIR to a folder with a short"):
+        run_grid(cells(tmp_path, "zeroshot"), ray=RayEngine())
 
 
 def test_without_ray_the_sentence_says_how_to_get_it(tmp_path, monkeypatch):
