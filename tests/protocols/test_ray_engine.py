@@ -39,6 +39,7 @@ def address() -> Iterator[str]:
         # Not as the head's `temp_dir`: Ray's helper notes the address in the default folder all the same, and fails
         # where no other cluster has made that.
         patch.setenv("RAY_TMPDIR", place)
+        patch.setenv("RAY_AUTH_MODE", "disabled")  # else a token in the home of whoever tests decides
         patch.delenv("RAY_ADDRESS", raising=False)
         try:
             cluster = two_nodes()
@@ -236,6 +237,7 @@ def test_a_temporary_folder_too_deep_for_sockets_is_a_sentence(tmp_path, monkeyp
     deep = tmp_path / ("d" * 90)
     deep.mkdir()
     monkeypatch.setenv("RAY_TMPDIR", str(deep))
+    monkeypatch.setenv("RAY_AUTH_MODE", "disabled")  # a cluster of one's own else leaves a token in the home
     monkeypatch.delenv("RAY_ADDRESS", raising=False)
     with pytest.raises(OSError, match="Ray cannot make its sockets.*d/ray/.*RAY_TMPDIR to a folder with a short"):
         run_grid(cells(tmp_path, "zeroshot"), ray=RayEngine())
