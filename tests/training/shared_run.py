@@ -28,9 +28,15 @@ def run(out: str, environment: Mapping[str, str], options: Mapping[str, object])
 
 
 def start(out: Path, environment: Mapping[str, str] | None = None, **options: object) -> BaseProcess:
-    """Start `run` as a process. They fork from a server that has imported everything, which takes seconds, once."""
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload([__name__])
+    """Start `run` as a process. They fork from a server that has imported everything, which takes seconds, once.
+
+    With torch 2.6, the oldest allowed, Gloo's process group often does not end in a forked process: there each process
+    imports everything itself.
+    """
+    forked = tuple(int(part) for part in torch.__version__.split(".")[:2]) > (2, 6)
+    context = multiprocessing.get_context("forkserver" if forked else "spawn")
+    if forked:
+        context.set_forkserver_preload([__name__])
     process = context.Process(target=run, args=(str(out), dict(environment or {}), options))
     process.start()
     return process
