@@ -47,3 +47,43 @@ def test_bench_with_a_file(cli, file, workers):
     assert answer.code == 0, answer.err + answer.out
     assert "my_method" in answer.out
     assert str(Path.cwd()) not in answer.out
+
+
+def test_check_runs_the_common_checks(cli, file):
+    answer = cli("methods", "check", file)
+    assert answer.code == 0, answer.out
+    marks = [line for line in answer.out.splitlines() if line.startswith("✓")]
+    assert len(marks) == 6
+    assert marks[-1].endswith("as declared")
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "line"),
+    [
+        (
+            "    loss = ",
+            "    phrasing.start(clip); clip.logit_scale.requires_grad_()\n    loss = ",
+            "✗ frozen CLIP: training changed tensors of the frozen CLIP: logit_scale.",
+        ),
+        (
+            "    loss = ",
+            "    adapter.head.idle = torch.nn.Parameter(torch.ones(1))\n    loss = ",
+            "✗ gradients: head.idle never",
+        ),
+        ("4 * 512", "7", "✗ learnables: 7 values are declared"),
+        ("ce + weight", "ce.undefined + weight", "✗ gradients: AttributeError"),
+    ],
+)
+def test_check_says_what_fails(cli, file, before, after, line):
+    text = Path(file).read_text(encoding="utf-8")
+    assert before in text
+    Path(file).write_text(text.replace(before, after, 1).replace("import torch.nn", "import torch\nimport torch.nn", 1))
+    answer = cli("methods", "check", file)
+    assert answer.code == 1
+    assert line in answer.out
+
+
+def test_check_puts_an_add_on_on_a_host(cli):
+    answer = cli("methods", "check", "rlp", "--set", "rlp_rank=2")
+    assert answer.code == 0, answer.out
+    assert answer.out.startswith("coop+rlp on mini")
