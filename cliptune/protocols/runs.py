@@ -78,6 +78,8 @@ def open_backbone(saved: Mapping[str, Any], who: str) -> CLIP:
         return load_clip("mini", activation=activation)
     if source == "openai":
         return load_clip(name, "openai", activation=activation)
+    if source.startswith("installed:"):
+        return load_clip(source.removeprefix("installed:"))
     if not source.startswith("hf-hub:") and not Path(source).expanduser().exists():
         raise FileNotFoundError(
             f"The run in {who} was trained on the backbone {name!r} from {source}, which is not there any more. "
