@@ -179,6 +179,7 @@ class Recipe:
         config: the resolved options of the method.
         flags: honest flags for `result.json` (extra images, unlabelled test classes seen, external models).
         remarks: restrictions that a combination of method and add-ons works under, a phrase each.
+        plugins: name → path, sha256 and kind of each part that comes from outside the package.
         beginning: of a recipe that goes on after its host's, what a finished run of the host may stand for.
     """
 
@@ -188,4 +189,5 @@ class Recipe:
     config: dict[str, Any] = field(default_factory=dict)
     flags: Mapping[str, Any] = field(default_factory=dict)
     remarks: tuple[str, ...] = ()
+    plugins: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     beginning: Beginning | None = None

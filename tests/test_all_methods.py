@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import copy
-
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
@@ -13,8 +11,9 @@ from cliptune.adapter import Adapter
 from cliptune.analysis import record
 from cliptune.batch import Batch
 from cliptune.clip.openai import OPENAI_CONFIGS
-from cliptune.recipe import Recipe, Stage
-from tests.conftest import CLASS_NAMES, random_clip
+from cliptune.methods import checks
+from cliptune.recipe import Recipe
+from tests.conftest import CLASS_NAMES
 
 # Values that learn at ViT-B/16 sizes with default options, by the papers' formulas.
 LEARNABLES = {
@@ -56,30 +55,20 @@ def recipe(request, tiny_clip) -> Recipe:
     return methods.build(request.param, tiny_clip, CLASS_NAMES)
 
 
-def observed(adapter: Adapter, batch: Batch, stage: Stage) -> None:
-    with adapter.evaluating(), torch.no_grad():
-        adapter.head.observe(adapter(batch), batch.labels, split=stage.observe[0])
-        adapter.head.refit()
-
-
 def trained(recipe: Recipe, batch: Batch, steps: int = 2) -> Adapter:
-    """A few steps of every stage, without the training room: what each stage asks for, and nothing else."""
-    adapter = recipe.adapter
-    for stage in recipe.stages:
-        if stage.optimiser is None:
-            observed(adapter, batch, stage)
-            continue
-        optimiser = torch.optim.SGD(adapter.trainable().values(), lr=0.05)
-        for step in range(steps):
-            torch.manual_seed(step)  # of dropout
-            out = adapter(batch, needs=frozenset(stage.objective.needs))
-            loss, parts = stage.objective(out, batch, step / steps)
-            assert loss.ndim == 0
-            assert all(torch.isfinite(value).all() for value in parts.values())
-            optimiser.zero_grad()
-            loss.backward()
-            optimiser.step()
-    return adapter
+    return checks.trained(recipe, batch, steps)[0]
+
+
+@pytest.fixture(params=METHODS)
+def subject(request, tiny_clip, batch) -> checks.Subject:
+    return checks.Subject(request.param, tiny_clip, batch, CLASS_NAMES)
+
+
+@pytest.mark.parametrize(
+    "check", [checks.frozen_clip, checks.gradients, checks.round_trip, checks.new_classes, checks.two_precisions]
+)
+def test_common_checks_hold(check, subject):
+    assert check(subject)
 
 
 def test_every_method_has_a_known_count():
@@ -102,27 +91,10 @@ def test_counts_with_options_match_the_papers():
     assert count("maple", depth=3) == 3 * 2 * 512 + 3 * (512 * 768 + 768)
 
 
-def test_training_leaves_clip_unchanged_and_without_gradients(recipe, batch):
-    before = copy.deepcopy(recipe.adapter.clip.state_dict())
-    adapter = trained(recipe, batch)
-    assert all(torch.equal(value, before[name]) for name, value in adapter.clip.state_dict().items())
-    assert all(p.grad is None and not p.requires_grad for p in adapter.clip.parameters())
-    assert not adapter.train().clip.training
-
-
-def test_every_learnable_gets_a_gradient_in_float32(recipe, batch):
-    # Not in the first step: a factor that starts at zero hides its partner there.
-    adapter = trained(recipe, batch)
-    for name, parameter in adapter.trainable().items():
-        assert parameter.dtype == torch.float32
-        assert parameter.grad is not None, name
-        assert parameter.grad.abs().max() > 0, name
-
-
 def test_training_lowers_the_loss(recipe, batch):
     for stage in recipe.stages:
         if stage.optimiser is None:
-            observed(recipe.adapter, batch, stage)
+            checks.observed(recipe.adapter, batch, stage)
             continue
         loss = lambda stage=stage: stage.objective(recipe.adapter(batch, needs=stage.objective.needs), batch, 0.0)[0]
         before = loss().item()
@@ -165,40 +137,6 @@ def test_same_seed_same_numbers(method, tiny_clip, batch):
         method in ("zeroshot", "linear_probe", "coop", "kgcoop", "tip_adapter", "tip_adapter_f", "bias_tuning", *VISUAL)
         or differs
     )
-
-
-def test_new_classes_work_or_raise_the_documented_error(recipe, batch):
-    adapter = trained(recipe, batch)
-    others = ["lynx", "puma"]
-    if adapter.prompt.class_specific or adapter.head.class_specific:
-        with pytest.raises(ValueError, match="cannot speak of other classes"):
-            adapter.set_classes(others)
-        return
-    with adapter.evaluating(), torch.no_grad():
-        trained_logits = adapter(batch).logits
-        shared = adapter.for_texts(others)
-        assert shared(batch).logits.shape == (3, 2)
-        assert not shared.seen
-        assert torch.equal(adapter(batch).logits, trained_logits)
-        back = adapter.set_classes(others).set_classes(CLASS_NAMES)
-        assert back.seen
-        assert torch.equal(back(batch).logits, trained_logits)
-
-
-@pytest.mark.parametrize("method", METHODS)
-def test_bfloat16_towers_keep_float32_learnables_and_logits(method, images):
-    clip = random_clip()
-    full = methods.build(method, clip, CLASS_NAMES)
-    batch = Batch.of(images, LABELS)
-    expected = full.adapter(batch).similarity
-    half = methods.build(method, copy.deepcopy(clip).to(torch.bfloat16), CLASS_NAMES)
-    half.adapter.load_learnables(full.adapter.learnables())
-    out = trained(half, batch, steps=1)(batch)
-    assert out.logits.dtype == torch.float32
-    assert all(value.dtype == torch.float32 for value in half.adapter.trainable().values())
-    half.adapter.load_learnables(full.adapter.learnables())
-    # bfloat16 has 8 bits of mantissa; logits are 100 · cosine.
-    torch.testing.assert_close(half.adapter(batch).similarity, expected, rtol=0, atol=4.0)
 
 
 def test_recording_changes_nothing_and_leaves_nothing(recipe, batch):

@@ -61,7 +61,7 @@ def bench(
         (train on all, score on other data sets), domains (the same classes in other pictures), data_efficient (train
         on a share of the whole training set).
     methods
-        Separated by commas; add-ons joined by "+", as in coop,maple+dpc.
+        Separated by commas; add-ons joined by "+", as in coop,maple+dpc. Also paths of files, as in `cliptune train`.
     data
         Names of `cliptune data list` or paths, separated by commas; all11 and other groups stand for their members,
         tinyworld for all its suites.
@@ -112,6 +112,7 @@ def bench(
         For ray: cards that each run reserves, such as 0.5 for two runs on a card (0).
     """
     from cliptune.methods import published_options
+    from cliptune.methods.plugins import absolute
     from cliptune.protocols.bench import grid_rows, run_grid
     from cliptune.protocols.cells import grid
 
@@ -120,8 +121,8 @@ def bench(
         _refuse({"--fractions": fractions, "--selections": selections, **judging}, f"{protocol} has no use for it")
     if engine == "local":
         _refuse({"--cpus-per-run": cpus_per_run, "--gpus-per-run": gpus_per_run}, "only --engine ray has a use for it")
-    chosen = _listed(methods)
-    shares = shared_out(set or (), chosen)
+    chosen = [absolute(method) for method in _listed(methods)]
+    shares = shared_out([_placed(one) for one in set or ()], chosen)
     cluster = _cluster(engine, address, cpus_per_run, gpus_per_run)
     if cluster is None:  # the cards of this machine say nothing about those of a cluster
         device = check_device(device)
@@ -152,6 +153,15 @@ def bench(
     finally:
         screen.close()
     return _conclude(outcomes, grid_rows(outcomes), out)
+
+
+def _placed(assignment: str) -> str:
+    """An assignment for one method alone, whose file is named as the methods are."""
+    from cliptune.methods.plugins import absolute
+
+    place, equals, value = assignment.partition("=")
+    one, colon, name = place.rpartition(":")
+    return f"{absolute(one)}{colon}{name}{equals}{value}" if colon else assignment
 
 
 def _refuse(given: Mapping[str, Any], why: str) -> None:

@@ -60,7 +60,9 @@ def fit(
     """
     settings = resolve(method, file=run.config, assignments=run.set or (), shortcuts=run.shortcuts)
     source, data = _open(folder, root, val, test, split_seed)
-    where = Path(out) if out is not None else Path("runs") / f"{data.name}-{method}"
+    from cliptune.methods.plugins import label
+
+    where = Path(out) if out is not None else Path("runs") / f"{data.name}-{label(method)}"
     run_few_shot(
         method,
         data,

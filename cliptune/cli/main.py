@@ -54,7 +54,6 @@ def _register() -> None:
         "eval": evaluate.evaluate,
         "bench": bench.bench,
         "table": table.table,
-        "methods": methods.methods,
         "recipes": recipes.recipes,
         "convert": convert.convert,
         "describe": describe.describe,
@@ -64,10 +63,15 @@ def _register() -> None:
         "split": data.split,
         "list": data.list_,
     }
+    for of_methods in (methods.methods, methods.check):
+        of_methods.__doc__ = _unwrapped(of_methods.__doc__ or "")
     for place, (name, function) in enumerate(commands.items()):
         function.__doc__ = _unwrapped(function.__doc__ or "")
         home = data.app if name in ("check", "plan", "split", "list") else app
         home.command(function, name=name, sort_key=place)
+    methods.app.default(methods.methods)
+    methods.app.command(methods.check, name="check")
+    app.command(methods.app)
     app.command(data.app)
 
 

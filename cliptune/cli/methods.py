@@ -6,12 +6,55 @@ import json as json_format
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
-from cliptune.cli.options import Flag
+from cyclopts import App
+
+from cliptune.cli.options import Assignments, Flag
 from cliptune.cli.show import say, show_json
 from cliptune.cli.show import table as show_table
 
 if TYPE_CHECKING:
     from cliptune.protocols import MethodListing
+
+
+FAILED = 1
+
+app = App(
+    name="methods",
+    help="What methods there are and what options they have; and whether yours keeps to what all do.",
+    help_format="plaintext",
+    sort_key=8,
+)
+
+
+def check(method: str, /, *, set: Assignments = None, backbone: str = "mini") -> int:
+    """Run the common checks on a method; the exit code is 1 if one of them fails.
+
+    They are: the frozen CLIP stays as it is, every learnable gets a gradient, saving and loading lose nothing, new
+    classes are answered or refused, bfloat16 works, and the number of learnables is the declared one.
+
+    Parameters
+    ----------
+    method
+        The path of a file, a name, or several joined by "+"; an add-on alone is checked on coop.
+    set
+        An option of the method, name=value; may be repeated.
+    backbone
+        To check with.
+    """
+    from cliptune.cli.settings import resolve
+    from cliptune.clip.load import load_clip
+    from cliptune.methods.checks import on_a_host, run_checks
+    from cliptune.methods.plugins import label
+
+    whole = on_a_host(method)
+    options = resolve(whole, assignments=set or ()).options
+    clip = load_clip(backbone)
+    say(f"{label(whole)} on {clip.name}:")
+    failed = 0
+    for finding in run_checks(whole, clip, options):
+        say(f"{'✓' if finding.holds else '✗'} {finding.name}: {finding.sentence}")
+        failed += not finding.holds
+    return FAILED if failed else 0
 
 
 def methods(name: str | None = None, /, *, table: Flag = False, json: Flag = False) -> None:
@@ -20,7 +63,7 @@ def methods(name: str | None = None, /, *, table: Flag = False, json: Flag = Fal
     Parameters
     ----------
     name
-        A method or add-on.
+        A method or add-on, or the path of a file that holds one.
     table
         Which add-ons work on which methods, as their constructors say: ✓ works, (✓) works with the restriction of its
         note, ✗ does not. With a name, its row or column alone.

@@ -189,11 +189,12 @@ def _hints(method: str) -> dict[str, Any]:
 
 def _own_hints(method: str) -> dict[str, Any]:
     """Name → type of the options of a method, which go before what the training calls by the same name."""
+    from cliptune.methods.plugins import parts_of
     from cliptune.methods.registry import find
 
     hints = {"template": str, "descriptions": str}
-    for part in method.split("+"):
-        hints |= get_type_hints(find(part.strip()).Config)
+    for part in parts_of(method):
+        hints |= get_type_hints(find(part).Config)
     return hints
 
 

@@ -34,7 +34,7 @@ def train(
     Parameters
     ----------
     method
-        See `cliptune methods`; add-ons are joined by "+".
+        See `cliptune methods`; add-ons are joined by "+". The path of a .py file is a method of your own.
     data
         A name of `cliptune data list`, or a path as in `cliptune fit`.
     root
@@ -100,5 +100,7 @@ def train(
 
 
 def _usual(data: str, classes: str, shots: int, method: str, seed: int) -> Path:
+    from cliptune.methods.plugins import label
+
     picked = f"{shots}shots" if shots > 0 else "allshots"
-    return Path("runs") / f"{data.replace('/', '-')}-{classes}-{picked}" / f"{method}-seed{seed}"
+    return Path("runs") / f"{data.replace('/', '-')}-{classes}-{picked}" / f"{label(method)}-seed{seed}"

@@ -15,6 +15,7 @@ from cliptune.clip.blocks import ACTIVATIONS
 from cliptune.clip.checkpoint import read_tensors, sha256
 from cliptune.clip.declared import Declared, read_declared
 from cliptune.clip.hub import PREFIX, WEIGHT_FILES, hub_file
+from cliptune.clip.installed import installed_backbone
 from cliptune.clip.key_layouts import to_openai_layout
 from cliptune.clip.model import CLIP
 from cliptune.clip.openai import OPENAI_CONFIGS, canonical_name, openai_archive
@@ -50,7 +51,8 @@ def load_clip(
 
     Args:
         name: "mini" (shipped); one of OpenAI's nine ("ViT-B/16", "RN50", …, in any spelling); the path of a
-            file or folder; or "hf-hub:organisation/name". Files may be OpenAI's archives, state dicts of
+            file or folder; "hf-hub:organisation/name"; or the name of an installed entry point in the group
+            `cliptune.backbones`, which goes after all others. Files may be OpenAI's archives, state dicts of
             `torch.save`, or safetensors, with the tensor names of OpenAI, open_clip or Hugging Face.
         pretrained: "openai", a path or "hf-hub:…" when `name` is one of OpenAI's architectures; None means
             "openai" there, and nothing elsewhere.
@@ -67,6 +69,10 @@ def load_clip(
         raise ValueError(f"load_clip: activation must be one of {', '.join(ACTIVATIONS)}, got {activation!r}.")
     if name == "mini":
         return _mini(pretrained, dtype, activation).to(device)
+    if isinstance(name, str) and pretrained is None and _is_other(name):
+        brought = installed_backbone(name, device, dtype)
+        if brought is not None:
+            return brought
     # A Path is never a name, even if it is spelled like one.
     where = name if isinstance(name, str) else str(name.absolute())
     weights = _locate(where, None if pretrained is None else str(pretrained), revision)
@@ -75,6 +81,11 @@ def load_clip(
     if pretrained is not None and canonical is not None:
         _check_architecture(clip, canonical, weights.path)
     return clip.to(device)
+
+
+def _is_other(name: str) -> bool:
+    """Whether a name is none of ours and no path."""
+    return canonical_name(name) is None and not name.startswith(PREFIX) and not Path(name).expanduser().exists()
 
 
 def _mini(pretrained: str | Path | None, dtype: torch.dtype, activation: str | None) -> CLIP:

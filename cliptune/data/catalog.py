@@ -7,6 +7,7 @@ import importlib
 import inspect
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 from typing import Any
 
@@ -71,6 +72,10 @@ ENTRIES = [
     ),
 ]
 """One entry per reader."""
+
+GROUP = "cliptune.data"
+"""Group of the entry points of installed distributions: functions `reader(root=None, **options)` that return a data
+set, called by the entry point's name, which goes after our own names and after paths."""
 
 SOURCES = ("coop", "torchvision")
 """In whose layout and splits published data sets are read: the field's, or those of torchvision's classes."""
@@ -167,7 +172,9 @@ def list_data() -> list[dict[str, str]]:
         if entry.members is not None:
             members = entry.function(entry.members)()
             rows += [{"name": f"{entry.name}/{member}", "summary": summary} for member, summary in members.items()]
-    return rows
+    known = {row["name"] for row in rows}
+    points = [point for point in entry_points(group=GROUP) if point.name not in known]
+    return rows + [{"name": point.name, "summary": f"installed: {point.value}"} for point in points]
 
 
 def data_group(name: str) -> list[str]:
@@ -234,10 +241,30 @@ def _read(name: str, root: str | Path | None, options: dict[str, Any], source: s
         raise ValueError(
             f"Data {name!r} is a family: say which one, {', '.join(f'{entry.name}/{known}' for known in members)}."
         )
+    elif (point := _installed(name)) is not None:
+        reader, arguments = _reader_of(point), (root,)
     else:
         raise _unknown(name, [row["name"] for row in list_data()])
     _check_options(name, reader, len(arguments), options)
-    return reader(*arguments, **options)
+    dataset = reader(*arguments, **options)
+    if not isinstance(dataset, Dataset):
+        raise ValueError(f"Data {name!r}: its reader must return a Dataset, got {type(dataset).__name__}.")
+    return dataset
+
+
+def _installed(name: str) -> EntryPoint | None:
+    return next(iter(entry_points(group=GROUP, name=name)), None)
+
+
+def _reader_of(point: EntryPoint) -> Callable[..., Dataset]:
+    """Raises: ValueError if it cannot be imported."""
+    try:
+        return point.load()
+    except Exception as error:
+        raise ValueError(
+            f"Installed data {point.name!r} ({point.value}) cannot be imported: {type(error).__name__}: {error}. "
+            "Repair or uninstall its distribution."
+        ) from error
 
 
 def _unknown(name: str, known: list[str]) -> FileNotFoundError:

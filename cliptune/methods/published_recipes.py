@@ -19,6 +19,7 @@ from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 from cliptune.clip.openai import OPENAI_CONFIGS, canonical_name
 from cliptune.data.published.facts import published
 from cliptune.data.published.places import recognise
+from cliptune.methods.plugins import is_add_on, parts_of
 from cliptune.methods.registry import find, names
 
 if sys.version_info >= (3, 11):
@@ -112,9 +113,8 @@ def published_entries(
         is spoken of: by its own file, or by an add-on's entry for this host.
     """
     protocol = _SAME.get(protocol, protocol)
-    modules = sorted((find(part.strip()) for part in method.split("+")), key=lambda module: getattr(module, "ORDER", 0))
-    parts = [module.__name__.rpartition(".")[2] for module in modules]
-    host = next((part for part in parts if part in names()), "")
+    parts = sorted(parts_of(method), key=lambda part: getattr(find(part), "ORDER", 0))
+    host = next((part for part in parts if not is_add_on(find(part))), "")
     known = [p for p in PROTOCOLS if not _silent(parts, _chosen(parts, p, host, None, None, None))]
     backbone = (canonical_name(backbone) or backbone) if backbone else None
     chosen = _chosen(parts, protocol, host, shots, _data_name(data), backbone)

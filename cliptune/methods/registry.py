@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 import pkgutil
 from collections.abc import Mapping, Sequence
-from dataclasses import MISSING, dataclass, fields, is_dataclass
+from dataclasses import MISSING, asdict, dataclass, fields, is_dataclass
 from difflib import get_close_matches
 from functools import cache
 from types import ModuleType
@@ -17,6 +17,16 @@ import cliptune.methods
 import cliptune.wrappers
 from cliptune.clip.model import CLIP, CLIPConfig
 from cliptune.clip.tokenizer import default_tokenizer
+from cliptune.methods.plugins import (
+    from_entry_point,
+    from_file,
+    installed,
+    is_add_on,
+    is_path,
+    label,
+    origin_of,
+    parts_of,
+)
 from cliptune.recipe import Recipe
 from cliptune.texts import ClassSet, read_descriptions
 
@@ -26,7 +36,7 @@ class MethodInfo:
     """What the listing says of a method.
 
     Args:
-        name: of its module. summary: first line of its docstring. paper: arXiv id. enters: the ports it uses.
+        name: of its module or file. summary: first line of its docstring. paper: arXiv id. enters: the ports it uses.
         options: option → (type as written, default).
         wrapper: true for an add-on that is joined to a host by "+".
     """
@@ -59,12 +69,20 @@ def add_ons() -> tuple[str, ...]:
     return tuple(sorted(_modules(cliptune.wrappers)))
 
 
+def installed_names() -> tuple[str, ...]:
+    """Names of the methods and add-ons that installed distributions bring, sorted.
+
+    One that has the name of a method of the package is left out: the name stands for the package's.
+    """
+    return tuple(sorted(set(installed()) - set(_own())))
+
+
 def describe(name: str) -> MethodInfo:
-    """What there is to say of one method or add-on."""
+    """What there is to say of one method or add-on, given by its name or its file's path."""
     module = find(name)
     options = {f.name: (str(f.type), f.default if f.default is not MISSING else None) for f in fields(module.Config)}
-    summary = (module.__doc__ or "").strip().splitlines()[0]
-    return MethodInfo(name, summary, module.PAPER, module.ENTERS, options, name in _modules(cliptune.wrappers))
+    summary = next(iter((module.__doc__ or "").strip().splitlines()), "without a docstring")
+    return MethodInfo(label(name), summary, module.PAPER, module.ENTERS, options, is_add_on(module))
 
 
 def build(method: str, clip: CLIP, classes: Sequence[str] | ClassSet, *, seed: int = 1, **options: Any) -> Recipe:
@@ -72,7 +90,7 @@ def build(method: str, clip: CLIP, classes: Sequence[str] | ClassSet, *, seed: i
 
     Args:
         method: a host, with add-ons joined by "+", such as "coop" or "maple+rlp+dpc"; the order in which they are
-            named does not matter.
+            named does not matter. A part may be the path of a .py file with `Config` and `build`, which is executed.
         clip: the frozen backbone.
         classes: names in label order, or a `ClassSet` with the data set's template.
         seed: of the random start of the learnables.
@@ -80,9 +98,9 @@ def build(method: str, clip: CLIP, classes: Sequence[str] | ClassSet, *, seed: i
             `descriptions` for a file or folder of sentences about the classes.
     Raises: ValueError for an unknown method or option, naming the nearest, or for a combination that cannot be.
     """
-    parts = [part.strip() for part in method.split("+")]
-    hosts = [part for part in parts if _is_host(part)]
-    if len(hosts) != 1 or len(set(parts)) != len(parts):
+    parts = {part: find(part) for part in parts_of(method)}
+    hosts = [part for part, module in parts.items() if not is_add_on(module)]
+    if len(hosts) != 1 or len({label(part) for part in parts_of(method)}) != len(parts_of(method)):
         raise ValueError(
             f"build: {method!r} must name exactly one method and each add-on once. "
             f"Methods: {', '.join(names())}. Add-ons: {', '.join(add_ons()) or 'none'}."
@@ -91,16 +109,19 @@ def build(method: str, clip: CLIP, classes: Sequence[str] | ClassSet, *, seed: i
     class_set = ClassSet.of(classes).with_template(template)
     if descriptions is not None:
         class_set = class_set.with_descriptions(read_descriptions(descriptions))
-    module = find(hosts[0])
-    wrappers = sorted((find(name) for name in set(parts) - set(hosts)), key=lambda wrapper: wrapper.ORDER)
-    configs = _configs([module, *wrappers], options, method)
+    module = parts.pop(hosts[0])
+    wrappers = dict(sorted(parts.items(), key=lambda item: item[1].ORDER))
+    configs = _configs([module, *wrappers.values()], options, method)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         recipe = module.build(clip, class_set, configs[0])
-        recipe.method = hosts[0]
-        for wrapper, config in zip(wrappers, configs[1:], strict=True):
-            recipe = wrapper.build(recipe, config)
-            recipe.method += f"+{_name(wrapper)}"
+        recipe.method = label(hosts[0])
+        for (name, wrapper), config in zip(wrappers.items(), configs[1:], strict=True):
+            built = wrapper.build(recipe, config)
+            built.method = f"{recipe.method}+{label(name)}"
+            recipe = built
+    outside = [origin_of(part) for part in (hosts[0], *wrappers) if part not in _own()]
+    recipe.plugins = {origin.name: {k: v for k, v in asdict(origin).items() if k != "name"} for origin in outside}
     recipe.config = {
         **{f.name: getattr(config, f.name) for config in configs for f in fields(config)},
         # Options that are objects, as the plain values that the method wrote in their place.
@@ -130,7 +151,7 @@ def host_run(method: str, options: Mapping[str, Any]) -> tuple[str, dict[str, An
         method: as in `build`; of "maple+dpc" the answer is "maple".
         options: of the method; those of the add-on are left out.
     """
-    parts = [part.strip() for part in method.split("+")]
+    parts = parts_of(method)
     continuing = [part for part in parts if getattr(find(part), "CONTINUES", False)]
     if not continuing:
         return None
@@ -152,28 +173,33 @@ def count_learnables(method: str, config: CLIPConfig, classes: int = 10, **optio
     return sum(p.numel() for p in recipe.adapter.trainable().values())
 
 
-def _name(module: ModuleType) -> str:
-    return module.__name__.rpartition(".")[2]
-
-
-def _is_host(name: str) -> bool:
-    if name in _modules(cliptune.wrappers):
-        return False
-    find(name)
-    return True
+def _own() -> dict[str, ModuleType]:
+    """Name → module of the package's methods and add-ons."""
+    return {**_modules(cliptune.methods), **_modules(cliptune.wrappers)}
 
 
 def find(name: str) -> ModuleType:
-    """The module of a method or add-on. Raises: ValueError naming the nearest."""
-    known = {**_modules(cliptune.methods), **_modules(cliptune.wrappers)}
-    if name not in known:
-        near = get_close_matches(name, known, n=3, cutoff=0.4)
-        raise ValueError(
-            f"cliptune: there is no method {name!r}. "
-            + (f"Did you mean {' or '.join(near)}? " if near else "")
-            + f"Known: {', '.join(sorted(known))}."
-        )
-    return known[name]
+    """The module of a method or add-on.
+
+    Args:
+        name: of one in the package, of an entry point, or the path of a .py file, which is executed.
+    Raises: ValueError naming the nearest, or saying what is wrong with the file; FileNotFoundError if there is none.
+    """
+    own = _own()
+    if name in own:
+        return own[name]
+    if is_path(name):
+        return from_file(name, own)
+    points = installed()
+    if name in points:
+        return from_entry_point(points[name])
+    known = {*own, *points}
+    near = get_close_matches(name, known, n=3, cutoff=0.4)
+    raise ValueError(
+        f"cliptune: there is no method {name!r}. "
+        + (f"Did you mean {' or '.join(near)}? " if near else "")
+        + f"Known: {', '.join(sorted(known))}."
+    )
 
 
 def _configs(modules: Sequence[ModuleType], options: dict[str, Any], method: str) -> list[Any]:

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from cliptune.methods import names
+from cliptune.methods.plugins import is_path, label, origin_of, parts_of
 from cliptune.protocols.data_efficiency import check_request
 from cliptune.protocols.sharing import joined
 
@@ -62,7 +63,7 @@ class Cell:
             picked = f"{self.asked['fraction']:.0%} by {self.asked['selection']}"
         others = len(self.asked.get("targets", ()))
         to = f" to {others} target{'s' if others != 1 else ''}" if others else ""
-        return f"{self.method} on {self.source['name']}{to}, {picked}, seed {self.seed}"
+        return f"{label(self.method)} on {self.source['name']}{to}, {picked}, seed {self.seed}"
 
 
 def grid(
@@ -126,7 +127,10 @@ def _folder(out: Path, cell: Cell) -> Path:
         for name, value in cell.options.items()
     }
     place = out / _HOMES.get(cell.protocol, cell.protocol) / _label(cell.source) / _share(cell.shots, cell.asked)
-    method = _with_digest(_in_order(cell.method), options, cell.training)
+    # A file that was changed is another method, whose runs take another folder.
+    files = {part: origin_of(part).sha256 for part in parts_of(cell.method) if is_path(part)}
+    named = {f"plugin {label(part)}": sha256 for part, sha256 in files.items()}
+    method = _with_digest(_in_order(cell.method), {**options, **named}, cell.training)
     return place / _file_name(cell.backbone) / method / f"seed{cell.seed}"
 
 
@@ -151,7 +155,7 @@ def _label(source: Mapping[str, Any]) -> str:
 def _in_order(method: str) -> str:
     """One spelling for all orders of the same add-ons."""
     hosts = names()
-    return "+".join(sorted((part.strip() for part in method.split("+")), key=lambda part: (part not in hosts, part)))
+    return "+".join(sorted(parts_of(label(method)), key=lambda part: (part not in hosts, part)))
 
 
 def _with_digest(method: str, options: Mapping[str, Any], training: Mapping[str, Any]) -> str:

@@ -14,7 +14,7 @@ from cliptune.clip.model import CLIP
 from cliptune.clip.openai import OPENAI_CONFIGS
 from cliptune.clip.tokenizer import default_tokenizer
 from cliptune.methods.published_recipes import Entry, recipes_of
-from cliptune.methods.registry import add_ons, build, describe, find, names
+from cliptune.methods.registry import add_ons, build, describe, find, installed_names, names
 
 COUNTED_AT = "ViT-B/16"
 
@@ -43,8 +43,8 @@ class MethodListing:
 
 
 def list_methods() -> list[MethodListing]:
-    """All methods by name, then all add-ons."""
-    return [list_method(name) for name in (*names(), *add_ons())]
+    """All methods by name, then all add-ons, then what installed distributions bring."""
+    return [list_method(name) for name in (*names(), *add_ons(), *installed_names())]
 
 
 def list_method(name: str) -> MethodListing:
@@ -60,7 +60,9 @@ def list_method(name: str) -> MethodListing:
         for key, (kind, default) in info.options.items()
     )
     learnables, per_class = (None, 0) if info.wrapper else _counts(name)
-    return MethodListing(name, info.summary, info.paper, info.enters, learnables, per_class, options, recipes_of(name))
+    return MethodListing(
+        info.name, info.summary, info.paper, info.enters, learnables, per_class, options, recipes_of(name)
+    )
 
 
 def count_learnables(adapter: Adapter) -> int:

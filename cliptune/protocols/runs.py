@@ -13,6 +13,7 @@ from cliptune.clip.load import load_clip
 from cliptune.clip.model import CLIP
 from cliptune.data.items import Dataset, Split
 from cliptune.methods import build
+from cliptune.methods.plugins import found_again
 from cliptune.protocols.listing import count_learnables
 from cliptune.texts import ClassSet
 from cliptune.training import Run, evaluate, fit, load_adapter, read_adapter_config
@@ -29,14 +30,16 @@ def load(folder: str | Path, *, clip: CLIP | None = None, device: torch.device |
             from where they were).
         device: where the adapter goes.
     Returns: the adapter in evaluation mode.
-    Raises: FileNotFoundError if the folder holds no finished run or its backbone is gone; ValueError if its files are
-        damaged, of another version, or do not fit the given backbone.
+    A method from a file is executed only if the file is the recorded one, by its SHA-256.
+    Raises: FileNotFoundError if the folder holds no finished run, or its backbone or method file is gone; ValueError if
+        its files are damaged, of another version, or do not fit the given backbone, or the method file has changed.
     """
     _check_finished(Path(folder).expanduser())
     description = read_adapter_config(folder)
     backbone = clip if clip is not None else open_backbone(description["backbone"], str(folder))
     classes = ClassSet(**description["classes"])
-    adapter = build(description["method"], backbone, classes, **description["config"]).adapter
+    method = found_again(description["method"], description.get("plugins", {}), f"Run folder {folder}")
+    adapter = build(method, backbone, classes, **description["config"]).adapter
     load_adapter(folder, adapter)
     return adapter.to(device).eval()
 
@@ -75,6 +78,8 @@ def open_backbone(saved: Mapping[str, Any], who: str) -> CLIP:
         return load_clip("mini", activation=activation)
     if source == "openai":
         return load_clip(name, "openai", activation=activation)
+    if source.startswith("installed:"):
+        return load_clip(source.removeprefix("installed:"))
     if not source.startswith("hf-hub:") and not Path(source).expanduser().exists():
         raise FileNotFoundError(
             f"The run in {who} was trained on the backbone {name!r} from {source}, which is not there any more. "

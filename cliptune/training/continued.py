@@ -112,4 +112,8 @@ def _beginning_of(config: Mapping[str, Any], beginning: Beginning, there: Mappin
         stages.append({**stage, "optimiser": optimiser})
     options = {name: value for name, value in config["options"].items() if name in there["options"]}
     same = {**config, "method": beginning.method, "options": options, "stages": stages}
+    if "plugins" in config:
+        hosts = beginning.method.split("+")
+        own = {name: sha256 for name, sha256 in config["plugins"].items() if name in hosts}
+        same = {**same, "plugins": own} if own else {key: same[key] for key in same if key != "plugins"}
     return {"format": there["format"], **same}

@@ -242,6 +242,8 @@ def _resolved(
         "accumulate": accumulate,
         "select": select,
         "views": views,
+        # The content decides the numbers; where the files lie is noted in the result.
+        **({"plugins": {name: p["sha256"] for name, p in recipe.plugins.items()}} if recipe.plugins else {}),
     }
     return plain(config), split
 
@@ -276,6 +278,7 @@ def _result(training: Training, config: dict[str, Any]) -> dict[str, Any]:
             "selected": training.position.selected,
             "continues": training.position.continues,
             "flags": flags,
+            **({"plugins": recipe.plugins} if recipe.plugins else {}),
             "evaluations": {},
         }
     )
@@ -284,7 +287,12 @@ def _result(training: Training, config: dict[str, Any]) -> dict[str, Any]:
 def _finish(folder: RunFolder, recipe: Recipe, result: dict[str, Any]) -> None:
     adapter = recipe.adapter
     save_adapter(
-        folder.path, adapter, method=recipe.method, config=recipe.config, classes=plain(adapter.trained_classes)
+        folder.path,
+        adapter,
+        method=recipe.method,
+        config=recipe.config,
+        classes=plain(adapter.trained_classes),
+        **({"plugins": plain(recipe.plugins)} if recipe.plugins else {}),
     )
     # Last: a folder with a result is a finished run.
     folder.write_result(result)
