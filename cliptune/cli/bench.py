@@ -7,8 +7,8 @@ import sys
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
-from cliptune.cli.opening import check_device, chosen_backbone, data_source
-from cliptune.cli.options import Assignments, Flag
+from cliptune.cli.opening import check_device, check_weights, chosen_backbone, data_source
+from cliptune.cli.options import Assignments, Flag, WeightsOptions
 from cliptune.cli.settings import resolve, shared_out
 from cliptune.cli.show import count, remark, say
 from cliptune.cli.table import show_rows
@@ -48,6 +48,7 @@ def bench(
     address: str | None = None,
     cpus_per_run: float | None = None,
     gpus_per_run: float | None = None,
+    weights: WeightsOptions = WeightsOptions(),
 ) -> int:
     """Run every method on every data set with every number of shots and every seed, and tabulate the results.
 
@@ -121,6 +122,7 @@ def bench(
         _refuse({"--fractions": fractions, "--selections": selections, **judging}, f"{protocol} has no use for it")
     if engine == "local":
         _refuse({"--cpus-per-run": cpus_per_run, "--gpus-per-run": gpus_per_run}, "only --engine ray has a use for it")
+    check_weights(backbone, weights)
     chosen = [absolute(method) for method in _listed(methods)]
     shares = shared_out([_placed(one) for one in set or ()], chosen)
     cluster = _cluster(engine, address, cpus_per_run, gpus_per_run)
@@ -142,6 +144,7 @@ def bench(
         shots=[None] if protocol == "data_efficient" else [k if k > 0 else None for k in _numbers(shots, "shots")],
         seeds=_numbers(seeds, "seeds"),
         backbones=[chosen_backbone(name) for name in (_listed(backbone) if backbone else [None])],
+        loading=weights.given,
         settings=settings,
         published=published if recipe else None,
         asked=lambda source: _asked(protocol, source, root, targets, fractions, selections, selector, selector_epochs),

@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 from cyclopts import Parameter
 
 from cliptune.cli.opening import listed_names, open_clip, open_run
-from cliptune.cli.options import Assignments, Flag
+from cliptune.cli.options import Assignments, Flag, WeightsOptions
 from cliptune.cli.settings import resolve
 from cliptune.cli.show import count, say
 
@@ -28,6 +28,7 @@ def convert(
     backbone: str | None = None,
     set: Assignments = None,
     overwrite: Flag = False,
+    weights: WeightsOptions = WeightsOptions(),
 ) -> None:
     """Turn a released checkpoint into a run folder (--from), or a run into such a checkpoint (--to).
 
@@ -62,9 +63,9 @@ def convert(
     if (tuned and from_ is None) or (part and to is None):
         raise ValueError("convert: --tuned belongs to --from, and --part to --to. Leave the other out.")
     if from_ is not None:
-        _to_run(checkpoint, from_, Path(out).expanduser(), classes, tuned, backbone, set, overwrite)
+        _to_run(checkpoint, from_, Path(out).expanduser(), classes, tuned, backbone, weights, set, overwrite)
     elif to is not None:
-        _to_released(checkpoint, to, Path(out).expanduser(), part, backbone, overwrite)
+        _to_released(checkpoint, to, Path(out).expanduser(), part, backbone, weights, overwrite)
 
 
 def _to_run(
@@ -74,6 +75,7 @@ def _to_run(
     classes: str | None,
     tuned: str | None,
     backbone: str | None,
+    weights: WeightsOptions,
     assignments: list[str] | None,
     overwrite: bool,
 ) -> None:
@@ -91,7 +93,7 @@ def _to_run(
         )
     names = listed_names(classes)
     tensors, beside = read_published(checkpoint), None if tuned is None else read_published(tuned)
-    clip = open_clip(backbone)
+    clip = open_clip(backbone, weights)
     classes_of = ClassSet(tuple(names)).with_template(options.pop("template", None))
     recipe = from_published(method, tensors, clip, classes_of, tuned=beside, **options)
     adapter = recipe.adapter
@@ -128,7 +130,15 @@ def _to_run(
     )
 
 
-def _to_released(run: str, method: str, out: Path, part: Part | None, backbone: str | None, overwrite: bool) -> None:
+def _to_released(
+    run: str,
+    method: str,
+    out: Path,
+    part: Part | None,
+    backbone: str | None,
+    weights: WeightsOptions,
+    overwrite: bool,
+) -> None:
     import io
 
     import torch
@@ -138,7 +148,7 @@ def _to_released(run: str, method: str, out: Path, part: Part | None, backbone: 
     from cliptune.interop import to_published
     from cliptune.training import read_adapter_config
 
-    adapter = open_run(run, backbone, "cpu")
+    adapter = open_run(run, backbone, "cpu", weights)
     trained = read_adapter_config(run)["method"]
     if sorted(trained.split("+")) != sorted(part.strip() for part in method.split("+")):
         raise ValueError(f"convert: the run in {run} is of method {trained!r}, so it cannot become one of {method!r}.")

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from cliptune.cli.opening import data_source, open_data, open_run
-from cliptune.cli.options import Flag
+from cliptune.cli.options import Flag, WeightsOptions
 from cliptune.cli.show import count, percent, remark, say, show_json, table
 
 if TYPE_CHECKING:
@@ -29,6 +29,7 @@ def evaluate(
     workers: int = 0,
     per_class: Flag = False,
     json: Flag = False,
+    weights: WeightsOptions = WeightsOptions(),
 ) -> None:
     """Score a finished run: its own test images, other classes, or another data set.
 
@@ -71,7 +72,7 @@ def evaluate(
     from cliptune.training import read_result
     from cliptune.training.run_folder import read_config
 
-    adapter = open_run(run, backbone, device)
+    adapter = open_run(run, backbone, device, weights)
     result = read_result(run) or {}
     own_precision = read_config(run).get("precision", "fp32")
     precision = precision or own_precision

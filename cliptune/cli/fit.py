@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from cliptune.cli.opening import data_source, open_data
-from cliptune.cli.options import RunOptions
+from cliptune.cli.options import RunOptions, WeightsOptions
 from cliptune.cli.settings import resolve
 from cliptune.cli.show import remark, say
 from cliptune.cli.training import run_few_shot
@@ -29,6 +29,7 @@ def fit(
     test: float | None = None,
     seed: int = 1,
     split_seed: int | None = None,
+    weights: WeightsOptions = WeightsOptions(),
     run: RunOptions = RunOptions(),
 ) -> None:
     """Adapt CLIP to your own images: class folders, train/val/test, or a CSV or JSONL list.
@@ -69,6 +70,7 @@ def fit(
         settings,
         source=source,
         backbone=backbone,
+        weights=weights,
         shots=shots,
         seed=seed,
         classes="all",

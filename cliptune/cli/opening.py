@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from cliptune.cli.options import WeightsOptions
 from cliptune.cli.show import count, remark, say
 
 if TYPE_CHECKING:
@@ -18,14 +19,22 @@ if TYPE_CHECKING:
 PREFERRED = "ViT-B/16"
 
 
-def open_clip(backbone: str | None) -> CLIP:
+def open_clip(backbone: str | None, weights: WeightsOptions = WeightsOptions()) -> CLIP:
     """The CLIP called `backbone`; without one, OpenAI's ViT-B/16 if it is on this machine, else `mini`.
 
     Nothing is downloaded unless `backbone` asks for it.
     """
     from cliptune.clip.load import load_clip
 
-    return load_clip(chosen_backbone(backbone))
+    check_weights(backbone, weights)
+    return load_clip(chosen_backbone(backbone), **weights.given)
+
+
+def check_weights(backbone: str | None, weights: WeightsOptions) -> None:
+    """Raises: ValueError if something is said of weights that are not named."""
+    if backbone is None and weights.given:
+        flags = " and ".join(f"--{name}" for name in weights.given)
+        raise ValueError(f"{flags} describes the weights that --backbone names, but there is no --backbone. Add it.")
 
 
 def chosen_backbone(backbone: str | None) -> str:
@@ -122,14 +131,26 @@ def describe_data(data: Dataset) -> None:
     say(*(f"  {note}" for note in data.notes))
 
 
-def open_run(run: str, backbone: str | None, device: str | None) -> Adapter:
-    """The adapter of a run folder; `backbone` where its own cannot be found again."""
+def open_run(run: str, backbone: str | None, device: str | None, weights: WeightsOptions = WeightsOptions()) -> Adapter:
+    """The adapter of a run folder; `backbone` where its own cannot be found again.
+
+    A backbone that was moved keeps the activation and the head widths that the run noted, unless others are given.
+    """
     import torch
 
+    from cliptune.clip.load import load_clip
     from cliptune.protocols import load
+    from cliptune.protocols.runs import noted_facts
+    from cliptune.training import read_adapter_config
 
     where = check_device(device) or ("cuda" if torch.cuda.is_available() else "cpu")
-    return load(run, clip=None if backbone is None else open_clip(backbone), device=where)
+    check_weights(backbone, weights)
+    if backbone is None:
+        return load(run, device=where)
+    noted = noted_facts(read_adapter_config(run)["backbone"])
+    if weights.given:
+        del noted["activation"]
+    return load(run, clip=load_clip(chosen_backbone(backbone), **noted, **weights.given), device=where)
 
 
 def listed_names(text: str) -> list[str]:

@@ -4,12 +4,34 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from cyclopts import Parameter
 
 Flag = Annotated[bool, Parameter(negative=())]
 Assignments = Annotated[list[str] | None, Parameter(name=["--set", "-s"], negative=())]
+
+
+@Parameter(name="*")  # its fields are options of the command itself
+@dataclass(frozen=True, kw_only=True)
+class WeightsOptions:
+    """What the weights of --backbone may not say themselves.
+
+    Parameters
+    ----------
+    activation
+        Of a file of weights: quick_gelu (OpenAI's) or gelu (most of open_clip's), where nothing beside it says so.
+    arch
+        Of a file of weights, instead: open_clip's name, such as ViT-B-16 (gelu) or ViT-B-16-quickgelu.
+    """
+
+    activation: Literal["quick_gelu", "gelu"] | None = None
+    arch: str | None = None
+
+    @property
+    def given(self) -> dict[str, Any]:
+        """Arguments of `load_clip` that were given."""
+        return {name: value for name, value in vars(self).items() if value is not None}
 
 
 @Parameter(name="*")  # its fields are options of the command itself

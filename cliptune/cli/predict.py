@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from cliptune.cli.opening import listed_names, open_run
-from cliptune.cli.options import Flag
+from cliptune.cli.options import Flag, WeightsOptions
 from cliptune.cli.show import percent, remark, say, show_json
 
 _BATCH = 32
@@ -24,6 +24,7 @@ def predict(
     backbone: str | None = None,
     device: str | None = None,
     json: Flag = False,
+    weights: WeightsOptions = WeightsOptions(),
 ) -> None:
     """Name what is in pictures, with a finished run.
 
@@ -55,7 +56,7 @@ def predict(
     if top < 1:
         raise ValueError(f"--top must be at least 1, got {top}.")
     paths = _pictures(images)
-    adapter = open_run(run, backbone, device)
+    adapter = open_run(run, backbone, device, weights)
     if classes is not None or template is not None:
         names = adapter.class_names if classes is None else listed_names(classes)
         adapter.set_classes(list(names), template=template)

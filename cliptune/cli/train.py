@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Literal
 
 from cliptune.cli.opening import data_source, open_data
-from cliptune.cli.options import Flag, RunOptions
+from cliptune.cli.options import Flag, RunOptions, WeightsOptions
 from cliptune.cli.settings import resolve
 from cliptune.cli.show import say
 from cliptune.cli.training import run_few_shot
@@ -27,6 +27,7 @@ def train(
     out: str | None = None,
     classes: Literal["all", "base", "new"] = "all",
     recipe: Literal["few_shot", "base2new", "cross", "data_efficient"] | None = None,
+    weights: WeightsOptions = WeightsOptions(),
     run: RunOptions = RunOptions(),
 ) -> None:
     """Train a method on a data set and score it on the test images of the same classes.
@@ -82,6 +83,7 @@ def train(
         settings,
         source=opened,
         backbone=backbone,
+        weights=weights,
         shots=shots if shots > 0 else None,
         seed=seed,
         classes=classes,

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cliptune.cli.opening import check_device, describe_data, notes_said_once, open_clip
+from cliptune.cli.options import WeightsOptions
 from cliptune.cli.settings import Settings
 from cliptune.cli.show import count, percent, say
 
@@ -28,6 +29,7 @@ def run_few_shot(
     *,
     source: Mapping[str, Any],
     backbone: str | None,
+    weights: WeightsOptions = WeightsOptions(),
     shots: int | None,
     seed: int,
     classes: str,
@@ -41,7 +43,7 @@ def run_few_shot(
 
     device = check_device(device)
     finished = not overwrite and read_result(out) is not None
-    clip = open_clip(backbone)
+    clip = open_clip(backbone, weights)
     with notes_said_once():
         describe_data((data if shots is None else data.few_shot(shots, seed)).subset(classes))
     options = ", ".join(f"{name}={value}" for name, value in settings.options.items())

@@ -8,6 +8,7 @@ inert holders, and the few functions of a short list, which are replaced by our 
 from __future__ import annotations
 
 import pickle
+import struct
 import zipfile
 import zlib
 from collections import OrderedDict
@@ -39,6 +40,8 @@ _LISTS = {"build_intlist", "build_doublelist", "build_boollist", "build_tensorli
 _MOST_ATTRIBUTES = 200_000
 _DEEPEST = 64
 _LARGEST_PICKLE = 1 << 26
+# 1.702 as a number of each floating type, as it lies in an archive.
+_QUICK_FACTORS = {struct.pack(kind, 1.702) for kind in ("<d", "<f", "<e")}
 
 
 def is_torchscript(path: Path) -> bool:
@@ -71,6 +74,26 @@ def read_torchscript(path: Path) -> dict[str, Tensor]:
     except _DAMAGE as error:
         raise ValueError(f"{path} is damaged ({type(error).__name__}: {error}). Download it again.") from error
     return _flatten(tree, path)
+
+
+def stated_activation(path: Path) -> str | None:
+    """The activation that the program of an archive computes, read as text and never run; None if it does not say.
+
+    QuickGELU is known by its factor 1.702, which scripting writes into the code and tracing keeps among the constants.
+    """
+    quick = gelu = False
+    with zipfile.ZipFile(path) as archive:
+        root = _root(archive) or ""
+        for entry in archive.infolist():
+            if entry.file_size > _LARGEST_PICKLE:
+                continue
+            if entry.filename.startswith(f"{root}code/") and entry.filename.endswith(".py"):
+                code = archive.read(entry)
+                quick |= b"1.702" in code
+                gelu |= b"torch.gelu(" in code
+            elif entry.filename.startswith(f"{root}constants/"):
+                quick |= archive.read(entry) in _QUICK_FACTORS
+    return None if quick == gelu else "quick_gelu" if quick else "gelu"
 
 
 class _Refusal(Exception):

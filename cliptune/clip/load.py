@@ -10,20 +10,19 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from cliptune.clip.archive import is_torchscript
+from cliptune.clip.architectures import Architecture, architecture
+from cliptune.clip.archive import is_torchscript, stated_activation
 from cliptune.clip.blocks import ACTIVATIONS
 from cliptune.clip.checkpoint import read_tensors, sha256
-from cliptune.clip.declared import Declared, read_declared
+from cliptune.clip.declared import HUGGING_FACE_CONFIG, OPEN_CLIP_CONFIG, Declared, read_declared
 from cliptune.clip.hub import PREFIX, WEIGHT_FILES, hub_file
 from cliptune.clip.installed import installed_backbone
 from cliptune.clip.key_layouts import to_openai_layout
 from cliptune.clip.model import CLIP
-from cliptune.clip.openai import OPENAI_CONFIGS, canonical_name, openai_archive
+from cliptune.clip.openai import CHECKSUMS, OPENAI_CONFIGS, canonical_name, openai_archive
 from cliptune.clip.tokenizer import default_tokenizer
 
 _SUFFIXES = (".safetensors", ".pt", ".pth", ".bin")
-# Parts of file names that those who train with open_clip use; it takes GELU unless told otherwise.
-_OPEN_CLIP_NAMES = ("open_clip", "openclip", "laion", "datacomp", "commonpool")
 # Image towers whose heads are not 64 wide, for where no configuration says so: open_clip's ViT-H.
 _IMAGE_HEAD_WIDTHS = {1280: 80}
 
@@ -44,6 +43,7 @@ def load_clip(
     device: str | torch.device = "cpu",
     dtype: torch.dtype = torch.float32,
     activation: str | None = None,
+    arch: str | None = None,
     head_width: int | None = None,
     revision: str | None = None,
 ) -> CLIP:
@@ -57,7 +57,10 @@ def load_clip(
         pretrained: "openai", a path or "hf-hub:…" when `name` is one of OpenAI's architectures; None means
             "openai" there, and nothing elsewhere.
         device, dtype: where and in which floating type the weights are kept.
-        activation: "quick_gelu" or "gelu"; None decides by the origin of the weights (see `CLIP.origin`).
+        activation: "quick_gelu" or "gelu", which no tensor tells; None takes it from the configuration beside the
+            weights, from `arch`, from the program of an archive, or from a known SHA-256, and refuses where none of
+            them says it.
+        arch: open_clip's name of the architecture, "ViT-B-16" (GELU) or "ViT-B-16-quickgelu"; the sizes must be its.
         head_width: width of an attention head in both towers; None stands for what the configuration beside
             the weights says, else 64.
         revision: branch, tag or commit on the hub.
@@ -67,7 +70,15 @@ def load_clip(
     """
     if activation is not None and activation not in ACTIVATIONS:
         raise ValueError(f"load_clip: activation must be one of {', '.join(ACTIVATIONS)}, got {activation!r}.")
+    known = None if arch is None else architecture(arch)
+    if known is not None and activation not in (None, known.activation):
+        raise ValueError(
+            f"load_clip: {known.name} has the activation {known.activation}, but activation={activation!r} was given "
+            "too. Leave one of them out."
+        )
     if name == "mini":
+        if known is not None:
+            raise ValueError('load_clip: "mini" has one architecture, its own. Leave arch out.')
         return _mini(pretrained, dtype, activation).to(device)
     if isinstance(name, str) and pretrained is None and _is_other(name):
         brought = installed_backbone(name, device, dtype)
@@ -76,7 +87,7 @@ def load_clip(
     # A Path is never a name, even if it is spelled like one.
     where = name if isinstance(name, str) else str(name.absolute())
     weights = _locate(where, None if pretrained is None else str(pretrained), revision)
-    clip = _from_file(weights, dtype, activation, head_width)
+    clip = _from_file(weights, dtype, activation, known, head_width)
     canonical = canonical_name(weights.name)
     if pretrained is not None and canonical is not None:
         _check_architecture(clip, canonical, weights.path)
@@ -170,14 +181,22 @@ def _in_folder(folder: Path) -> Path:
     )
 
 
-def _from_file(weights: _Weights, dtype: torch.dtype, activation: str | None, head_width: int | None) -> CLIP:
+def _from_file(
+    weights: _Weights,
+    dtype: torch.dtype,
+    activation: str | None,
+    arch: Architecture | None,
+    head_width: int | None,
+) -> CLIP:
     path = weights.path
     try:
         tensors, layout = to_openai_layout(read_tensors(path))
         declared = Declared() if weights.source == "openai" else read_declared(path.parent, layout)
-        decided, reason = (activation, "argument") if activation else _activation(weights, layout, declared)
+        decided, reason = _activation(weights, activation, arch, declared, layout)
         heads = _head_widths(tensors, declared) if head_width is None else {"head_width": head_width}
         clip = CLIP.from_state_dict(tensors, decided, weights.name, default_tokenizer(), dtype, **heads)
+        if arch is not None:
+            arch.check(clip.config)
     except ValueError as error:
         raise ValueError(f"load_clip: {path} cannot be loaded as a CLIP: {error}") from error
     clip.mean, clip.std = declared.mean or clip.mean, declared.std or clip.std
@@ -192,20 +211,39 @@ def _from_file(weights: _Weights, dtype: torch.dtype, activation: str | None, he
     return clip
 
 
-def _activation(weights: _Weights, layout: str, declared: Declared) -> tuple[str, str]:
-    """The activation that the weights were trained with, as far as their origin tells, and what told it."""
-    if weights.source == "openai" or is_torchscript(weights.path):
+def _activation(
+    weights: _Weights, asked: str | None, arch: Architecture | None, declared: Declared, layout: str
+) -> tuple[str, str]:
+    """The activation that the weights were trained with, and the evidence for it.
+
+    Names of files and folders are no evidence: the same name holds either activation in practice.
+
+    Raises: ValueError with both readings where nothing says it.
+    """
+    if asked is not None:
+        return asked, "argument"
+    if arch is not None:
+        return arch.activation, f"architecture {arch.name}"
+    # An archive of OpenAI that was found by name has been checked against its SHA-256.
+    if weights.source == "openai":
         return "quick_gelu", "OpenAI's archive"
     if declared.activation is not None:
         return declared.activation, "configuration file"
-    called = f"{weights.path.name} {weights.name} {weights.source}".lower().replace("-", "").replace("_", "")
-    if "quickgelu" in called:
-        return "quick_gelu", "name"
-    if layout == "open_clip":
-        return "gelu", "open_clip layout"
-    if any(mark.replace("_", "") in called for mark in _OPEN_CLIP_NAMES):
-        return "gelu", "name"
-    return "quick_gelu", f"{layout} layout"
+    if is_torchscript(weights.path):
+        stated = stated_activation(weights.path)
+        if stated is not None:
+            return stated, "program of the archive"
+        if sha256(weights.path) in CHECKSUMS.values():
+            return "quick_gelu", "OpenAI's archive"
+    beside = HUGGING_FACE_CONFIG if layout == "hugging_face" else OPEN_CLIP_CONFIG
+    raise ValueError(
+        "its tensors do not tell the activation, and the wrong one gives wrong features without any error. Say "
+        "quick_gelu if the training began from OpenAI's weights, or with a model that open_clip calls …-quickgelu; say "
+        "gelu if it began from LAION's, DataComp's or other weights of open_clip without that ending. On the command "
+        "line: --activation quick_gelu or gelu, or --arch with open_clip's name of the architecture, such as "
+        f"ViT-B-16 or ViT-B-16-quickgelu; in Python: load_clip(…, activation=…) or arch=…; or put its "
+        f"{beside} beside it."
+    )
 
 
 def _head_widths(tensors: dict[str, Tensor], declared: Declared) -> dict[str, Any]:

@@ -84,7 +84,7 @@ def run_cell(cell: Cell, progress: str | Progress | None = "silent") -> Outcome:
 def _run(cell: Cell, continues: Path | None, progress: str | Progress | None) -> dict[str, Any]:
     return _protocol(cell.protocol)(
         cell.method,
-        _clip(cell.backbone),
+        _clip(cell.backbone, tuple(sorted(cell.loading.items()))),
         _dataset(json.dumps(dict(cell.source), sort_keys=True)),
         **_arguments(cell),
         seed=cell.seed,
@@ -182,8 +182,9 @@ def _arguments(cell: Cell) -> dict[str, Any]:
 
 
 @lru_cache(maxsize=1)
-def _clip(backbone: str) -> CLIP:
-    return load_clip(backbone)
+def _clip(backbone: str, loading: tuple[tuple[str, str], ...]) -> CLIP:
+    said: dict[str, Any] = dict(loading)
+    return load_clip(backbone, **said)
 
 
 @lru_cache(maxsize=1)

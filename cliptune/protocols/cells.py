@@ -40,6 +40,7 @@ class Cell:
         training: further arguments of `fit`.
         asked: further arguments of the protocol; "targets" as arguments of `load_data`.
         continues: folder of the host's run whose end stands for the first stages; None trains them.
+        loading: further arguments of `load_clip`, where the weights do not tell everything.
         after: folders of the runs that have to be there first.
     """
 
@@ -55,6 +56,7 @@ class Cell:
     asked: Mapping[str, Any] = field(default_factory=dict)
     continues: Path | None = None
     after: tuple[Path, ...] = ()
+    loading: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def title(self) -> str:
@@ -75,6 +77,7 @@ def grid(
     shots: Sequence[int | None] = (16,),
     seeds: Sequence[int] = (1, 2, 3),
     backbones: Sequence[str] = ("mini",),
+    loading: Mapping[str, str] | None = None,
     settings: Callable[[str, int | None], tuple[Mapping[str, Any], Mapping[str, Any]]] | None = None,
     published: Callable[[str, int | None, str, str], Mapping[str, Any]] | None = None,
     asked: Callable[[Mapping[str, Any]], Sequence[Mapping[str, Any]]] | None = None,
@@ -85,6 +88,7 @@ def grid(
         protocol: one of `PROTOCOLS`.
         out: folder of all runs; a cell's folder below it tells the cell apart from every other.
         sources: arguments of `load_data`, one mapping per data set.
+        loading: further arguments of `load_clip`, for all backbones.
         settings: (method, shots) → options of the method and arguments of `fit`; None for the defaults.
         published: (method, shots, data, backbone) → options that those of `settings` are laid over.
         asked: source → what else each of its cells asks of the protocol: `{"targets": …}` for "cross" and "domains",
@@ -115,7 +119,9 @@ def grid(
     for (source, more), k, backbone, method, seed in product(wanted, shots, backbones, methods, seeds):
         options, training = settled(method, k, source["name"], backbone)
         given = (dict(options), dict(training), dict(more))
-        cells.append(Cell(protocol, method, dict(source), k, seed, backbone, Path(), *given))
+        cells.append(
+            Cell(protocol, method, dict(source), k, seed, backbone, Path(), *given, loading=dict(loading or {}))
+        )
     return joined(cells, partial(_folder, Path(out).expanduser().absolute()), settled)
 
 
@@ -131,7 +137,9 @@ def _folder(out: Path, cell: Cell) -> Path:
     files = {part: origin_of(part).sha256 for part in parts_of(cell.method) if is_path(part)}
     named = {f"plugin {label(part)}": sha256 for part, sha256 in files.items()}
     method = _with_digest(_in_order(cell.method), {**options, **named}, cell.training)
-    return place / _file_name(cell.backbone) / method / f"seed{cell.seed}"
+    # A run of the same weights read otherwise is another run.
+    read_as = f"-{_digest(dict(cell.loading))}" if cell.loading else ""
+    return place / f"{_file_name(cell.backbone)}{read_as}" / method / f"seed{cell.seed}"
 
 
 def _share(shots: int | None, asked: Mapping[str, Any]) -> str:

@@ -67,7 +67,7 @@ def open_backbone(saved: Mapping[str, Any], who: str) -> CLIP:
         who: the run, for error messages.
     Raises: FileNotFoundError or ValueError if it cannot be opened again, saying what to do.
     """
-    name, sizes, origin = saved["name"], saved["sizes"], saved["origin"]
+    name, origin = saved["name"], saved["origin"]
     source, activation = origin.get("source"), origin.get("activation")
     if source is None:
         raise ValueError(
@@ -85,10 +85,16 @@ def open_backbone(saved: Mapping[str, Any], who: str) -> CLIP:
             f"The run in {who} was trained on the backbone {name!r} from {source}, which is not there any more. "
             "Put it back, or say where it is now: --backbone PATH, or cliptune.load(folder, clip=load_clip(PATH))."
         )
-    heads = {} if sizes.get("image_head_width") else {"head_width": sizes["head_width"]}
-    clip = load_clip(source, activation=activation, **heads)
+    clip = load_clip(source, **noted_facts(saved))
     clip.name = name
     return clip
+
+
+def noted_facts(saved: Mapping[str, Any]) -> dict[str, Any]:
+    """Arguments of `load_clip` for what a run noted of its backbone and tensors do not tell: activation, head width."""
+    sizes = saved["sizes"]
+    heads = {} if sizes.get("image_head_width") else {"head_width": sizes["head_width"]}
+    return {"activation": saved["origin"].get("activation"), **heads}
 
 
 def train(

@@ -46,7 +46,9 @@ def _taught(cell: Cell, folder: Callable[[Cell], Path], settings: Settings, ther
         return cell
     backbone = backbone or cell.backbone
     options, training = settings(method, cell.shots, cell.source["name"], backbone)
-    own = replace(cell, method=method, backbone=backbone, options=options, training=training)
+    # What was said of the cell's own weights says nothing of another backbone's.
+    loading = cell.loading if backbone == cell.backbone else {}
+    own = replace(cell, method=method, backbone=backbone, loading=loading, options=options, training=training)
     place = folder(own)
     if place not in there and read_result(place) is None:
         where = f" and --backbone {backbone}" if at else ""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -43,6 +44,9 @@ def backbone(tmp_path_factory: pytest.TempPathFactory) -> Path:
     clip = random_clip(FILED)
     path = tmp_path_factory.mktemp("clip") / "toy.safetensors"
     save_file({openai_key(key): value.contiguous() for key, value in clip.state_dict().items()}, path)
+    # Its tensors do not tell the activation.
+    said = {"model_cfg": {"quick_gelu": FILED.activation == "quick_gelu", "text_cfg": {"heads": FILED.text_heads}}}
+    (path.parent / "open_clip_config.json").write_text(json.dumps(said))
     return path
 
 

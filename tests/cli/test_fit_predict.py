@@ -134,7 +134,12 @@ def test_predict_names_the_others_if_a_picture_is_broken(cli, photos, run, tmp_p
 
 def test_a_run_opens_from_another_working_directory(cli, photos, backbone, run, tmp_path, monkeypatch):
     shutil.copy(backbone, "here.safetensors")
-    assert cli("fit", photos, *QUICK, "--out", "relative", "--backbone", "here.safetensors").code == 0
+    assert (
+        cli(
+            "fit", photos, *QUICK, "--out", "relative", "--backbone", "here.safetensors", "--activation", "quick_gelu"
+        ).code
+        == 0
+    )
     folder = Path("relative").resolve()
     monkeypatch.chdir(tmp_path)
     assert cli("predict", folder, photos / "snow" / "00.png").code == 0
@@ -143,7 +148,12 @@ def test_a_run_opens_from_another_working_directory(cli, photos, backbone, run, 
 
 def test_a_moved_backbone_is_asked_for_and_can_be_given(cli, photos, backbone):
     shutil.copy(backbone, "moving.safetensors")
-    assert cli("fit", photos, *QUICK, "--out", "out", "--backbone", "moving.safetensors").code == 0
+    assert (
+        cli(
+            "fit", photos, *QUICK, "--out", "out", "--backbone", "moving.safetensors", "--activation", "quick_gelu"
+        ).code
+        == 0
+    )
     Path("moving.safetensors").rename("moved.safetensors")
     gone = cli("predict", "out", photos)
     assert gone.code == 2

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -12,6 +13,8 @@ from cliptune.clip import CLIP
 from cliptune.clip.model import openai_key
 
 HEAD_WIDTH = 8
+# What must be said of a lone file, for no tensor tells it.
+SAID: dict[str, Any] = {"head_width": HEAD_WIDTH, "activation": "quick_gelu"}
 
 
 def openai_tensors(clip: CLIP) -> dict[str, Tensor]:
@@ -76,7 +79,7 @@ class Tree(nn.Module):
             self.add_module(name, Tree(rest_of))
 
     def forward(self, x: Tensor) -> Tensor:
-        return x + 1
+        return x * torch.sigmoid(1.702 * x)  # as the program of OpenAI's archives
 
 
 def save_torchscript(tensors: dict[str, Tensor], path: Path, trace: bool = False) -> Path:

@@ -10,11 +10,11 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from cliptune.clip import CLIP, CLIPConfig
+from cliptune.clip import CLIP, CLIPConfig, architectures
 from cliptune.clip.checkpoint import sha256
 from cliptune.clip.load import load_clip
 from cliptune.clip.tokenizer import default_tokenizer
-from tests.clip.checkpoints import HEAD_WIDTH, hugging_face_tensors, openai_tensors, same_weights
+from tests.clip.checkpoints import HEAD_WIDTH, SAID, hugging_face_tensors, openai_tensors, same_weights
 from tests.conftest import random_clip
 
 
@@ -64,17 +64,17 @@ def test_every_wrapping_gives_the_same_weights(tensors, tmp_path, suffix, wrappi
     else:
         torch.save(content, path)
     expected = {k: v.half() for k, v in tensors.items()} if wrapping == "half" else tensors
-    assert same_weights(load_clip(path, head_width=HEAD_WIDTH), expected)
+    assert same_weights(load_clip(path, **SAID), expected)
 
 
 def test_file_of_the_time_before_zip_is_read(tensors, tmp_path):
     torch.save(tensors, tmp_path / "old.pt", _use_new_zipfile_serialization=False)
-    assert same_weights(load_clip(tmp_path / "old.pt", head_width=HEAD_WIDTH), tensors)
+    assert same_weights(load_clip(tmp_path / "old.pt", **SAID), tensors)
 
 
 def test_resnet_state_dict_is_read(tiny_resnet, tmp_path):
     torch.save(openai_tensors(tiny_resnet), tmp_path / "rn.pt")
-    clip = load_clip(tmp_path / "rn.pt", head_width=HEAD_WIDTH)
+    clip = load_clip(tmp_path / "rn.pt", **SAID)
     assert same_weights(clip, openai_tensors(tiny_resnet))
     assert clip.config == tiny_resnet.config
 
@@ -93,7 +93,7 @@ def test_hugging_face_layout_is_read_in_any_order(tiny_clip, tensors, tmp_path):
 def test_loaded_clip_is_frozen_and_complete(tiny_clip, tensors, tmp_path):
     path = tmp_path / "weights.pt"
     torch.save(tensors, path)
-    clip = load_clip(path, head_width=HEAD_WIDTH)
+    clip = load_clip(path, **SAID)
     assert isinstance(clip, CLIP)
     assert not clip.training
     assert not any(p.requires_grad for p in clip.parameters())
@@ -105,7 +105,7 @@ def test_loaded_clip_is_frozen_and_complete(tiny_clip, tensors, tmp_path):
         "sha256": sha256(path),
         "layout": "openai",
         "activation": "quick_gelu",
-        "activation_from": "openai layout",
+        "activation_from": "argument",
     }
     images = torch.randn(2, 1, 3, 32, 32)
     assert torch.equal(clip.encode_image(images), tiny_clip.encode_image(images))
@@ -114,35 +114,56 @@ def test_loaded_clip_is_frozen_and_complete(tiny_clip, tensors, tmp_path):
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
 def test_weights_are_cast_to_dtype(tensors, tmp_path, dtype):
     torch.save({name: value.half() for name, value in tensors.items()}, tmp_path / "half.pt")
-    clip = load_clip(tmp_path / "half.pt", dtype=dtype, head_width=HEAD_WIDTH)
+    clip = load_clip(tmp_path / "half.pt", dtype=dtype, **SAID)
     assert {p.dtype for p in clip.parameters()} == {dtype}
 
 
 # -- activation --------------------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize("layout", ["openai", "open_clip", "cliptune"])
 @pytest.mark.parametrize(
-    ("file", "expected"),
-    [
-        ("ViT-B-16.pt", "quick_gelu"),
-        ("open_clip_pytorch_model.bin", "gelu"),
-        ("vit_b_16-laion400m_e32-55e67d44.pt", "gelu"),
-        ("vit_b_32-quickgelu-laion400m_e32-46683a32.pt", "quick_gelu"),
-    ],
+    "file", ["ViT-B-16.pt", "open_clip_pytorch_model.bin", "laion/epoch_3.pt", "quickgelu/runs/x.pt", "datacomp/x.pt"]
 )
-def test_activation_follows_the_file_name(tensors, tmp_path, file, expected):
-    torch.save(tensors, tmp_path / file)
-    assert load_clip(tmp_path / file, head_width=HEAD_WIDTH).config.activation == expected
+def test_activation_of_a_lone_file_is_asked_for_whatever_its_folder_is_called(tensors, tmp_path, file, layout):
+    wrap = {"openai": "module", "open_clip": "custom text", "cliptune": "our own"}[layout]
+    path = tmp_path / file
+    path.parent.mkdir(parents=True, exist_ok=True)
+    torch.save(WRAPPINGS[wrap](tensors), path)
+    sentence = r"do not tell the activation.*Say quick_gelu if .*say gelu if .*--activation .*--arch .*open_clip_config"
+    with pytest.raises(ValueError, match=sentence):
+        load_clip(path, head_width=HEAD_WIDTH)
+    for activation in ("quick_gelu", "gelu"):
+        clip = load_clip(path, head_width=HEAD_WIDTH, activation=activation)
+        assert (clip.config.activation, clip.origin["activation_from"]) == (activation, "argument")
 
 
-def test_activation_follows_the_layout_and_yields_to_the_argument(tensors, tmp_path):
-    path = tmp_path / "weights.pt"
-    torch.save(custom_text(tensors), path)
-    assert load_clip(path, head_width=HEAD_WIDTH).config.activation == "gelu"
-    clip = load_clip(path, head_width=HEAD_WIDTH, activation="quick_gelu")
-    assert (clip.config.activation, clip.origin["activation_from"]) == ("quick_gelu", "argument")
+def test_activation_must_be_a_known_one(tensors, tmp_path):
+    torch.save(tensors, tmp_path / "weights.pt")
     with pytest.raises(ValueError, match="activation must be one of quick_gelu, gelu, got 'relu'"):
-        load_clip(path, activation="relu")
+        load_clip(tmp_path / "weights.pt", activation="relu")
+
+
+@pytest.mark.parametrize(("arch", "expected"), [("ViT-T-8", "gelu"), ("ViT-T-8-quickgelu", "quick_gelu")])
+def test_architecture_decides_and_must_fit(tensors, tmp_path, monkeypatch, arch, expected):
+    monkeypatch.setitem(architectures._SIZES, "ViT-T-8", (16, 32, 40, 3, 8))
+    torch.save(tensors, tmp_path / "weights.pt")
+    clip = load_clip(tmp_path / "weights.pt", head_width=HEAD_WIDTH, arch=arch)
+    assert (clip.config.activation, clip.origin["activation_from"]) == (expected, f"architecture {arch}")
+    with pytest.raises(ValueError, match=r"it is not a ViT-B-16: embed should be 512, is 16"):
+        load_clip(tmp_path / "weights.pt", head_width=HEAD_WIDTH, arch="ViT-B-16")
+    other = "gelu" if expected == "quick_gelu" else "quick_gelu"
+    with pytest.raises(ValueError, match=f"has the activation {expected}, but activation="):
+        load_clip(tmp_path / "weights.pt", arch=arch, activation=other)
+
+
+def test_architecture_of_two_readings_or_of_none_is_a_sentence():
+    with pytest.raises(ValueError, match=r"two ways\. Write ViT-B-16 for .* or ViT-B-16-quickgelu for"):
+        load_clip("some.pt", arch="ViT-B/16")
+    with pytest.raises(ValueError, match=r"got 'ViT-B-17'\. Did you mean ViT-B-16"):
+        load_clip("some.pt", arch="ViT-B-17")
+    with pytest.raises(ValueError, match="one architecture, its own"):
+        load_clip("mini", arch="ViT-B-16")
 
 
 @pytest.mark.parametrize(("quick", "expected"), [(True, "quick_gelu"), (False, "gelu"), (None, "gelu")])
@@ -231,7 +252,7 @@ def test_open_clip_towers_that_are_not_clips_are_named(tensors, tmp_path, tower,
 def test_wrong_tensor_names_itself_and_the_file(tensors, tmp_path, change, sentence):
     torch.save({k: v for k, v in (tensors | change).items() if v is not None}, tmp_path / "odd.pt")
     with pytest.raises(ValueError, match=rf"load_clip: .*odd\.pt cannot be loaded as a CLIP: .*{sentence}"):
-        load_clip(tmp_path / "odd.pt", head_width=HEAD_WIDTH)
+        load_clip(tmp_path / "odd.pt", **SAID)
 
 
 def test_wrong_hugging_face_tensor_names_itself(tiny_clip, tmp_path):
@@ -239,16 +260,16 @@ def test_wrong_hugging_face_tensor_names_itself(tiny_clip, tmp_path):
     key = "vision_model.encoder.layers.1.self_attn.k_proj.bias"
     torch.save({name: value for name, value in theirs.items() if name != key}, tmp_path / "model.pt")
     with pytest.raises(ValueError, match=f"tensor '{key}' is missing"):
-        load_clip(tmp_path / "model.pt", head_width=HEAD_WIDTH)
+        load_clip(tmp_path / "model.pt", **SAID)
     torch.save(theirs | {"text_model.adapter.weight": torch.ones(1)}, tmp_path / "model.pt")
     with pytest.raises(ValueError, match=r"'text_model\.adapter\.weight' is not part of a Hugging Face CLIPModel"):
-        load_clip(tmp_path / "model.pt", head_width=HEAD_WIDTH)
+        load_clip(tmp_path / "model.pt", **SAID)
 
 
 def test_width_that_heads_do_not_divide_is_a_sentence(tensors, tmp_path):
     torch.save(tensors, tmp_path / "weights.pt")
     with pytest.raises(ValueError, match="not a multiple of the head width 64"):
-        load_clip(tmp_path / "weights.pt")
+        load_clip(tmp_path / "weights.pt", activation="gelu")
 
 
 @pytest.mark.parametrize(
@@ -324,7 +345,7 @@ def test_folder_with_one_file_is_read_and_with_two_is_asked_about(tensors, tmp_p
     with pytest.raises(FileNotFoundError, match="found none"):
         load_clip(tmp_path)
     torch.save(tensors, tmp_path / "a.pt")
-    assert same_weights(load_clip(tmp_path, head_width=HEAD_WIDTH), tensors)
+    assert same_weights(load_clip(tmp_path, **SAID), tensors)
     torch.save(tensors, tmp_path / "b.pt")
     with pytest.raises(FileNotFoundError, match=r"found a\.pt, b\.pt\. Give the path of the file"):
         load_clip(tmp_path)
@@ -338,13 +359,13 @@ def test_path_spelled_like_a_name_is_a_path(tensors, tmp_path, monkeypatch, spel
     monkeypatch.chdir(tmp_path)
     (tmp_path / "RN50").mkdir()
     torch.save(tensors, tmp_path / "RN50" / "weights.pt")
-    assert same_weights(load_clip(spell, head_width=HEAD_WIDTH), tensors)
+    assert same_weights(load_clip(spell, **SAID), tensors)
 
 
 def test_architecture_and_file_must_agree(tensors, tmp_path):
     torch.save(tensors, tmp_path / "tiny.pt")
     with pytest.raises(ValueError, match=r"is not a ViT-B/16: embed should be 512, is 16, .*Give the path alone"):
-        load_clip("ViT-B/16", pretrained=tmp_path / "tiny.pt", head_width=HEAD_WIDTH)
+        load_clip("ViT-B/16", pretrained=tmp_path / "tiny.pt", **SAID)
 
 
 def test_mini_is_loaded_by_name(tiny_clip, tmp_path, monkeypatch):

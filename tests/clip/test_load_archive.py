@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from cliptune.clip.archive import is_torchscript, read_torchscript
+from cliptune.clip.archive import is_torchscript, read_torchscript, stated_activation
 from cliptune.clip.load import load_clip
 from tests.clip.checkpoints import HEAD_WIDTH, openai_tensors, same_weights, save_torchscript
 
@@ -52,7 +52,7 @@ def test_vit_archive_gives_the_same_tensors(tiny_clip, tmp_path, trace):
     clip = load_clip(path, head_width=HEAD_WIDTH)
     assert same_weights(clip, {name: value.half() for name, value in tensors.items()})
     assert clip.config.activation == "quick_gelu"
-    assert clip.origin["activation_from"] == "OpenAI's archive"
+    assert clip.origin["activation_from"] == "program of the archive"
 
 
 def test_resnet_archive_gives_the_same_tensors(tiny_resnet, tmp_path):
@@ -190,3 +190,34 @@ def test_broken_pickle_is_a_sentence(archive, tmp_path, pickled):
     path = rewritten(archive, tmp_path / "broken.pt", pickled)
     with pytest.raises(ValueError, match=r"broken\.pt (is damaged|holds a)"):
         load_clip(path)
+
+
+@pytest.mark.parametrize("trace", [False, True], ids=["scripted", "traced"])
+@pytest.mark.parametrize(
+    ("program", "expected"),
+    [
+        (lambda u: u * torch.sigmoid(1.702 * u), "quick_gelu"),
+        (lambda u: torch.nn.functional.gelu(u), "gelu"),
+        (lambda u: u + 1, None),
+    ],
+    ids=["quick_gelu", "gelu", "neither"],
+)
+def test_program_of_an_archive_tells_the_activation(tmp_path, program, expected, trace):
+    path = tmp_path / "program.pt"
+    made = torch.jit.trace(program, torch.ones(2)) if trace else torch.jit.script(_scriptable(expected))
+    torch.jit.save(made, str(path))
+    assert stated_activation(path) == expected
+
+
+class _Quick(torch.nn.Module):
+    def forward(self, u: torch.Tensor) -> torch.Tensor:
+        return u * torch.sigmoid(1.702 * u)
+
+
+class _Other(torch.nn.Module):
+    def forward(self, u: torch.Tensor) -> torch.Tensor:
+        return u + 1
+
+
+def _scriptable(activation: str | None) -> torch.nn.Module:
+    return {"quick_gelu": _Quick, "gelu": torch.nn.GELU, None: _Other}[activation]()

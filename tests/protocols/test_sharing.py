@@ -38,7 +38,7 @@ def runs(monkeypatch: pytest.MonkeyPatch, dataset) -> list[str]:
         trained.append(method)
         return real(method, *given, **more)
 
-    monkeypatch.setattr(bench, "_clip", lambda name: random_clip())
+    monkeypatch.setattr(bench, "_clip", lambda name, _loading: random_clip())
     monkeypatch.setattr("cliptune.protocols.runs.open_backbone", lambda saved, who: random_clip())
     monkeypatch.setattr(bench, "_dataset", lambda source: dataset)
     monkeypatch.setattr(bench, "few_shot", few_shot)

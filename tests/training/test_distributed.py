@@ -18,7 +18,7 @@ def together(world, out, **options):
     shared = {"WORLD_SIZE": str(world), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
     started = [start(out, {**shared, "RANK": str(rank), "LOCAL_RANK": str(rank)}, **options) for rank in range(world)]
     for process in started:
-        process.join(60)
+        process.join(180)
     return [process.exitcode for process in started]
 
 
