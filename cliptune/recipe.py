@@ -115,8 +115,9 @@ class Stage:
         resize_first: bring the short side to the adapter's resolution before the random crop is taken.
         keep_last: a last batch that is not full is used as well, instead of dropped.
         observe: splits shown to `head.observe` in a stage that only observes, in this order; absent ones are skipped.
-        observe_views: augmented views per training image in a stage that only observes; the head sees their mean
-            embedding. More than one needs images that no learnable reaches.
+        observe_views: augmented views per training image in a stage that only observes. More than one needs images
+            that no learnable reaches.
+        average_views: the head sees the mean embedding of these views; else every one of them.
         crop: smallest and largest share of the area in random crops.
         whole_batch: its numbers depend on a batch as a whole (batch statistics), so no batch may be cut into pieces.
         sampler: adds images to a batch (hard negatives); None for plain shuffling.
@@ -138,6 +139,7 @@ class Stage:
     keep_last: bool = False
     observe: tuple[str, ...] = ("train",)
     observe_views: int = 1
+    average_views: bool = True
     crop: tuple[float, float] = (0.08, 1.0)
     whole_batch: bool = False
     sampler: Sampler | None = None

@@ -19,6 +19,7 @@ from tests.conftest import CLASS_NAMES
 LEARNABLES = {
     "zeroshot": 0,
     "linear_probe": 0,  # fitted in closed form, not by gradient
+    "gda": 0,  # in closed form
     "coop": 4 * 512,
     "cocoop": 4 * 512 + (512 * 32 + 32) + (32 * 512 + 512),
     "kgcoop": 4 * 512,
@@ -39,6 +40,7 @@ LEARNABLES |= {
     "rvp": 3 * (224**2 - 192**2) + 10 * 20 + 10**2,
 }
 VISUAL = ("vp", "ar", "attrvr", "dvp_cse", "dvp_cls", "dvplite", "rvp")
+CLOSED = ("linear_probe", "gda", "tip_adapter")
 METHODS = methods.names()
 # Classes without descriptions: templates stand in for them, and a warning says so.
 pytestmark = pytest.mark.filterwarnings("ignore:.*have no descriptions")
@@ -133,10 +135,7 @@ def test_same_seed_same_numbers(method, tiny_clip, batch):
     assert all(torch.equal(value, b[name]) for name, value in a.items())
     random_start = methods.build(method, tiny_clip, CLASS_NAMES, seed=3).adapter.learnables()
     differs = [name for name, value in other.adapter.learnables().items() if not torch.equal(value, random_start[name])]
-    assert (
-        method in ("zeroshot", "linear_probe", "coop", "kgcoop", "tip_adapter", "tip_adapter_f", "bias_tuning", *VISUAL)
-        or differs
-    )
+    assert method in ("zeroshot", *CLOSED, "coop", "kgcoop", "tip_adapter_f", "bias_tuning", *VISUAL) or differs
 
 
 def test_recording_changes_nothing_and_leaves_nothing(recipe, batch):
@@ -221,6 +220,8 @@ def test_unknown_method_option_and_add_on_name_the_nearest(tiny_clip):
         ("kgcoop", {"weight": -1.0}),
         ("kgcoop", {"weight": float("nan")}),
         ("tip_adapter", {"views": 0}),
+        ("gda", {"views": -1}),
+        ("gda", {"alpha": 0.0}),
         ("coop+rlp", {"rlp_rank": -1}),
         ("coop+rlp", {"rlp_rank": 0, "rlp_shared": True}),
         ("clip_lora", {"projections": "qq"}),

@@ -3,10 +3,14 @@
 from cliptune.heads.base import Head
 from cliptune.heads.cache import CacheHead
 from cliptune.heads.folded import FoldedClassifier
+from cliptune.heads.gaussian import GaussianHead
 from cliptune.heads.linear import LinearHead
 from cliptune.heads.mean import MeanHead
 from cliptune.heads.nearest import NearestHead
 from cliptune.heads.prm import PRMHead
 from cliptune.heads.rvp import RVPHead
 
-__all__ = ["CacheHead", "FoldedClassifier", "Head", "LinearHead", "MeanHead", "NearestHead", "PRMHead", "RVPHead"]
+__all__ = [
+    "CacheHead", "FoldedClassifier", "GaussianHead", "Head", "LinearHead", "MeanHead", "NearestHead", "PRMHead",
+    "RVPHead",
+]  # fmt: skip

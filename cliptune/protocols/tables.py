@@ -300,6 +300,8 @@ def _caveats(flags: Mapping[str, Any], data: Mapping[str, Any]) -> tuple[str, ..
     if flags.get("selection", "last") != "last":
         chosen = {"oracle": "test images", "val": "validation images"}.get(flags["selection"], flags["selection"])
         words.append(f"epoch chosen on {chosen}")
+    if flags.get("validation_images"):
+        words.append(f"validation images {flags['validation_images']}")
     if flags.get("extra_images"):
         words.append("images beyond the shots")
     if flags.get("unlabelled_test_images"):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import reduce
 from random import Random
 from typing import TYPE_CHECKING
 
@@ -93,7 +94,7 @@ class Feed:
             )
         if stage.observe_views > 1 and not self.adapter.image_is_frozen:
             raise ValueError(
-                f"Stage {stage.name!r} averages {stage.observe_views} views of an image, but learnables reach "
+                f"Stage {stage.name!r} shows {stage.observe_views} views of an image, but learnables reach "
                 "its embedding. Use one view."
             )
         if stage.whole_batch and self.processes.world > 1:
@@ -167,19 +168,24 @@ class Feed:
             train_transform(side, scale=stage.crop, resize_first=stage.resize_first, interpolation=nearest),
         )
 
-    def in_order(self, name: str, number: int | None = None, views: int = 1) -> Iterator[tuple[Batch, Tensor | None]]:
+    def in_order(
+        self, name: str, number: int | None = None, views: int = 1, average: bool = True
+    ) -> Iterator[tuple[Batch, Tensor | None]]:
         """A split once, in its own order; every process sees all of it.
 
         Args:
             number: of the stage to augment for; None for no augmentation.
-            views: augmented views per image, whose embeddings are averaged.
+            views: augmented views per image.
+            average: of the views' embeddings, (B, V, D); else they lie side by side, (B, views · V, D).
         """
         seed = 0 if number is None else mixed(self.seed, number)
-        table = None
+        table: Tensor | None
         if number is not None and views > 1:
-            for view in range(views):
-                seen = embed(self.adapter, self._ordered(self.data[name], self.train_transform, seed, view))
-                table = seen / views if table is None else table + seen / views
+            shown = (
+                embed(self.adapter, self._ordered(self.data[name], self.train_transform, seed, view))
+                for view in range(views)
+            )
+            table = reduce(torch.add, (one / views for one in shown)) if average else torch.cat(list(shown), dim=1)
         else:
             table = self._table(name, None if number is None else 0, seed)
         transform = self.test_transform if number is None else self.train_transform

@@ -165,7 +165,10 @@ class Training:
             text = self.adapter.text_features()
             for name in seen:
                 augmented = stage.augment and name == "train"
-                for batch, embedding in self.feed.in_order(name, number if augmented else None, stage.observe_views):
+                ordered = self.feed.in_order(
+                    name, number if augmented else None, stage.observe_views, stage.average_views
+                )
+                for batch, embedding in ordered:
                     out = self.adapter(batch, text_features=text, image_embedding=embedding)
                     self.adapter.head.observe(out, batch.labels, split=name)
             self.adapter.head.refit()

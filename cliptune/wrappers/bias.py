@@ -68,7 +68,7 @@ def build(recipe: Recipe, config: Config = Config()) -> Recipe:
     averaging = [stage for stage in recipe.stages if stage.observe_views > 1]
     if averaging and config.bias_towers != "text":
         raise ValueError(
-            f"bias: this host averages {averaging[0].observe_views} views of each image before it learns, which biases "
+            f"bias: this host shows {averaging[0].observe_views} views of each image before it learns, which biases "
             "in the image tower would change all the time. Use views=1, or bias_towers='text'."
         )
     if ports.image.tokens:
