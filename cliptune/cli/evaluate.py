@@ -74,7 +74,7 @@ def evaluate(
 
     adapter = open_run(run, backbone, device, weights)
     result = read_result(run) or {}
-    own_precision = read_config(run).get("precision", "fp32")
+    own_precision = read_config(run).get("precision", "fp32")  # a converted checkpoint has none
     precision = precision or own_precision
     trained = result.get("data") or {}
     opened, sampling = _source(run, result, data, root, source)

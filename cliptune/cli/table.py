@@ -49,7 +49,10 @@ def table(
 
     if compare is not None and metric != "accuracy":
         raise ValueError(f"--metric {metric}: published numbers are accuracies. Leave out --compare or --metric.")
-    made = rows(collect(runs, metric))
+    skipped: list[str] = []
+    made = rows(collect(runs, metric, skipped))
+    for sentence in skipped:
+        remark(f"Left out: {sentence}")
     if compare == "published":
         from cliptune.protocols.published import beside_published
 

@@ -153,23 +153,40 @@ class Row:
         return statistics.fmean(map(harmonic_mean, self.scores["base"], self.scores["new"]))
 
 
-def collect(folder: str | Path, metric: str = "accuracy") -> list[Finished]:
+def collect(folder: str | Path, metric: str = "accuracy", skipped: list[str] | None = None) -> list[Finished]:
     """All finished runs in and below a folder, sorted by path; of a transfer the source, then each target.
 
     Args:
         metric: what is tabulated, one of `METRICS`.
-    Raises: FileNotFoundError if there is none; ValueError if a result is not readable, or for an unknown metric.
+        skipped: takes a sentence for every run whose files are damaged, which is then left out; without it, that is an
+            error.
+    Raises: FileNotFoundError if there is none; ValueError if a run's files are damaged, or for an unknown metric.
     """
     if metric not in METRICS:
         raise ValueError(f"Table: metric must be one of {', '.join(METRICS)}, got {metric!r}.")
     folder = Path(folder).expanduser()
     if not folder.is_dir():
         raise FileNotFoundError(f"Runs folder {folder}: expected a folder with runs in it, found none. Check the path.")
-    runs = [run for path in sorted(folder.glob(f"**/{RESULT}")) for run in _finished(path.parent, metric)]
-    if not runs:
+    runs: list[Finished] = []
+    damaged = [] if skipped is None else skipped
+    for path in sorted(folder.glob(f"**/{RESULT}")):
+        try:
+            runs += _finished(path.parent, metric)
+        except (ValueError, FileNotFoundError) as error:
+            if skipped is None:
+                raise
+            damaged.append(str(error))
+        except (KeyError, TypeError, AttributeError) as error:
+            sentence = f"{path} is damaged: it lacks {error}. Remove it and give the run's command once more."
+            if skipped is None:
+                raise ValueError(sentence) from error
+            damaged.append(sentence)
+    if not runs and not damaged:
         started = len(list(folder.glob(f"**/{CONFIG_FILE}")))
         hint = f" {started} runs in it are not finished or were never scored." if started else ""
         raise FileNotFoundError(f"Runs folder {folder}: there is no finished run with a score in it.{hint}")
+    if not runs:
+        raise ValueError(f"Runs folder {folder}: all of its finished runs are damaged. {damaged[0]}")
     return runs
 
 

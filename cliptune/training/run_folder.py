@@ -38,6 +38,8 @@ RESULT = "result.json"
 LOG = "log.txt"
 STATE = "state/state.safetensors"
 _OURS = (CONFIG_FILE, ENVIRONMENT, SPLIT, METRICS, RESULT, LOG, STATE, CONFIG, WEIGHTS)
+# Lines of every training's configuration.
+_LINES = ("method", "options", "backbone", "data", "stages", "seed", "precision", "accumulate", "select", "views")
 
 
 class RunFolder:
@@ -232,7 +234,8 @@ class RunFolder:
 def read_config(folder: str | Path) -> dict[str, Any]:
     """A run folder's `config.yaml`.
 
-    Raises: FileNotFoundError if there is none; ValueError if it cannot be read or is of another format version.
+    Raises: FileNotFoundError if there is none; ValueError if it cannot be read, is of another format version, or lacks
+        what every training writes there.
     """
     path = Path(folder).expanduser() / CONFIG_FILE
     if not path.exists():
@@ -246,6 +249,12 @@ def read_config(folder: str | Path) -> dict[str, Any]:
         raise ValueError(
             f"{path} is of run-folder format {version!r}; this version of cliptune reads format {FORMAT}. "
             "Use the version that wrote it, or run it anew in another folder."
+        )
+    missing = [] if "converted_from" in config else [name for name in _LINES if name not in config]
+    if missing:
+        raise ValueError(
+            f"{path} is not complete: it lacks {', '.join(missing)}, which decide the run's numbers, so nothing stands "
+            "in for them. Put the whole file back, or make the run anew in another folder."
         )
     return config
 

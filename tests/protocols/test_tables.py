@@ -248,6 +248,31 @@ def test_a_transfers_run_is_a_row_for_each_target(tiny_clip, dataset, tmp_path):
         collect(tmp_path, "speed")
 
 
+@pytest.mark.parametrize("name", ["config.yaml", "result.json"])
+def test_a_damaged_run_is_named_and_costs_only_its_own_row(name, tiny_clip, dataset, tmp_path):
+    from cliptune.protocols import few_shot
+
+    for seed in (1, 2):
+        few_shot("zeroshot", tiny_clip, dataset, shots=2, seed=seed, out=tmp_path / str(seed), progress="silent")
+    whole = collect(tmp_path)
+    path = tmp_path / "1" / name
+    content = path.read_bytes()
+    for part in (0, len(content) // 4, len(content) // 2, 3 * len(content) // 4):
+        path.write_bytes(content[:part])
+        skipped: list[str] = []
+        assert collect(tmp_path, skipped=skipped) == whole[1:]
+        assert len(skipped) == 1
+        assert name in skipped[0]
+        with pytest.raises(ValueError, match=name):
+            collect(tmp_path)
+        with pytest.raises(ValueError, match="all of its finished runs are damaged"):
+            collect(tmp_path / "1", skipped=[])
+    if name == "config.yaml":
+        path.write_text("format: 1\nprecision: fp32\n")
+        with pytest.raises(ValueError, match="is not complete: it lacks method, options"):
+            collect(tmp_path)
+
+
 def test_no_runs_is_a_sentence(tmp_path):
     with pytest.raises(FileNotFoundError, match="no finished run"):
         collect(tmp_path)
