@@ -91,17 +91,18 @@ class Attention(nn.Module):
 
 
 class Block(nn.Module):
-    """x + Attn(LN1 x), then + MLP(LN2 ·), in the layout of OpenAI's checkpoints."""
+    """x + Attn(LN1 x), then + MLP(LN2 ·), in the layout of OpenAI's checkpoints; `mlp` is its inner width, or 4 d."""
 
-    def __init__(self, width: int, heads: int, activation: str) -> None:
+    def __init__(self, width: int, heads: int, activation: str, mlp: int | None = None) -> None:
         super().__init__()
+        inner = mlp or 4 * width
         self.attn = Attention(width, heads)
         self.ln_1 = nn.LayerNorm(width)
         self.mlp = nn.Sequential(
             OrderedDict(
-                c_fc=nn.Linear(width, 4 * width),
+                c_fc=nn.Linear(width, inner),
                 gelu=ACTIVATIONS[activation](),
-                c_proj=nn.Linear(4 * width, width),
+                c_proj=nn.Linear(inner, width),
             )
         )
         self.ln_2 = nn.LayerNorm(width)
@@ -118,9 +119,9 @@ class Block(nn.Module):
 class Transformer(nn.Module):
     """A stack of blocks; the towers walk it themselves, because each knows which rows it still needs."""
 
-    def __init__(self, width: int, layers: int, heads: int, activation: str) -> None:
+    def __init__(self, width: int, layers: int, heads: int, activation: str, mlp: int | None = None) -> None:
         super().__init__()
-        self.resblocks = nn.ModuleList([Block(width, heads, activation) for _ in range(layers)])
+        self.resblocks = nn.ModuleList([Block(width, heads, activation, mlp) for _ in range(layers)])
 
     @property
     def blocks(self) -> list[Block]:

@@ -30,6 +30,7 @@ class VisionTransformer(nn.Module):
         patch: side of a patch in pixels; R is a multiple of it.
         width: d. layers: L. heads: per block. embed: D.
         activation: "quick_gelu" or "gelu".
+        mlp: inner width of the MLPs; None for 4 d.
 
     `plain = True` computes every row of every block; the default skips rows that nobody reads (the CLS row alone in
     the last block; no prompt rows where the next block replaces them), which changes no output. `watch`, when set, is
@@ -37,7 +38,15 @@ class VisionTransformer(nn.Module):
     """
 
     def __init__(
-        self, resolution: int, patch: int, width: int, layers: int, heads: int, embed: int, activation: str
+        self,
+        resolution: int,
+        patch: int,
+        width: int,
+        layers: int,
+        heads: int,
+        embed: int,
+        activation: str,
+        mlp: int | None = None,
     ) -> None:
         super().__init__()
         self.resolution, self.patch, self.width, self.embed = resolution, patch, width, embed
@@ -47,7 +56,7 @@ class VisionTransformer(nn.Module):
         self.class_embedding = gaussian(width, std=scale)
         self.positional_embedding = gaussian(self.patches + 1, width, std=scale)
         self.ln_pre = nn.LayerNorm(width)
-        self.transformer = Transformer(width, layers, heads, activation)
+        self.transformer = Transformer(width, layers, heads, activation, mlp)
         self.ln_post = nn.LayerNorm(width)
         self.proj = gaussian(width, embed, std=scale)
         self.plain = False

@@ -24,7 +24,7 @@ from cliptune.clip.tokenizer import default_tokenizer
 
 _SUFFIXES = (".safetensors", ".pt", ".pth", ".bin")
 # Image towers whose heads are not 64 wide, for where no configuration says so: open_clip's ViT-H.
-_IMAGE_HEAD_WIDTHS = {1280: 80}
+_IMAGE_HEAD_WIDTHS = {1280: 80, 1408: 88, 1664: 104, 1792: 112}
 
 
 @dataclass(frozen=True)

@@ -37,6 +37,7 @@ class CLIPConfig:
         context, vocab, text_width, text_layers: of the text tower.
         activation: "quick_gelu" or "gelu".
         head_width: width of a head. image_head_width: the same for the image tower, where it differs.
+        image_mlp, text_mlp: inner width of the blocks' MLPs; None for four times that of the tower.
     """
 
     embed: int
@@ -51,6 +52,8 @@ class CLIPConfig:
     activation: str = "quick_gelu"
     head_width: int = HEAD_WIDTH
     image_head_width: int | None = None
+    image_mlp: int | None = None
+    text_mlp: int | None = None
 
     @property
     def text_heads(self) -> int:
@@ -99,6 +102,8 @@ class CLIPConfig:
             text_width=text_width,
             text_layers=_count(tensors, "transformer.resblocks."),
             activation=activation,
+            image_mlp=_mlp(tensors, "visual.transformer.resblocks.0.", image_width),
+            text_mlp=_mlp(tensors, "transformer.resblocks.0.", text_width),
         )
         return replace(config, **known)
 
@@ -123,13 +128,15 @@ class CLIP(nn.Module):
             if not isinstance(c.image_layers, int):
                 raise ValueError(f"CLIPConfig: a ViT has one number of image layers, got {c.image_layers}.")
             self.image = VisionTransformer(
-                c.resolution, c.patch, c.image_width, c.image_layers, c.image_heads, c.embed, c.activation
+                c.resolution, c.patch, c.image_width, c.image_layers, c.image_heads, c.embed, c.activation, c.image_mlp
             )
         else:
             if isinstance(c.image_layers, int):
                 raise ValueError("CLIPConfig: a ResNet has a tuple of image layers, one count per stage.")
             self.image = ModifiedResNet(c.resolution, c.image_width, c.image_layers, c.image_heads, c.embed)
-        self.text = TextTower(c.context, c.vocab, c.text_width, c.text_layers, c.text_heads, c.embed, c.activation)
+        self.text = TextTower(
+            c.context, c.vocab, c.text_width, c.text_layers, c.text_heads, c.embed, c.activation, c.text_mlp
+        )
         self.logit_scale = nn.Parameter(torch.tensor(math.log(100.0)))
         self.mean, self.std = MEAN, STD
         self.freeze()
@@ -247,6 +254,12 @@ def _need(tensors: Mapping[str, Tensor], key: str) -> Tensor:
 
 def _count(tensors: Mapping[str, Tensor], prefix: str) -> int:
     return len({key.removeprefix(prefix).split(".")[0] for key in tensors if key.startswith(prefix)})
+
+
+def _mlp(tensors: Mapping[str, Tensor], block: str, width: int) -> int | None:
+    """Inner width of the MLPs, where it is not 4 d; a ResNet has none."""
+    weight = tensors.get(f"{block}mlp.c_fc.weight")
+    return None if weight is None or len(weight) == 4 * width else len(weight)
 
 
 def _few(names: Sequence[str]) -> str:

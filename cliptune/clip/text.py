@@ -35,13 +35,21 @@ class TextTower(nn.Module):
     """
 
     def __init__(
-        self, context: int, vocab: int, width: int, layers: int, heads: int, embed: int, activation: str
+        self,
+        context: int,
+        vocab: int,
+        width: int,
+        layers: int,
+        heads: int,
+        embed: int,
+        activation: str,
+        mlp: int | None = None,
     ) -> None:
         super().__init__()
         self.context, self.width, self.embed = context, width, embed
         self.token_embedding = nn.Embedding.from_pretrained(gaussian(vocab, width, std=0.02), freeze=False)
         self.positional_embedding = gaussian(context, width, std=0.01)
-        self.transformer = Transformer(width, layers, heads, activation)
+        self.transformer = Transformer(width, layers, heads, activation, mlp)
         self.ln_final = nn.LayerNorm(width)
         self.text_projection = gaussian(width, embed, std=width**-0.5)
         self.plain = False

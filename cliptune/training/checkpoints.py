@@ -107,9 +107,12 @@ def load_adapter(folder: str | Path, adapter: Adapter) -> dict[str, Any]:
 
 def backbone(clip: CLIP) -> dict[str, Any]:
     """Name, sizes and origin of a CLIP, to know it again."""
+    sizes = dataclasses.asdict(clip.config)
+    # Runs that were made before these had a place were all of towers with the usual width.
+    sizes = {name: size for name, size in sizes.items() if size is not None or not name.endswith("_mlp")}
     return {
         "name": clip.name,
-        "sizes": dataclasses.asdict(clip.config),
+        "sizes": sizes,
         "origin": {key: value for key, value in clip.origin.items() if key != "path"},
     }
 
@@ -122,8 +125,8 @@ def check_backbone(saved: Mapping[str, Any], clip: CLIP, who: str) -> None:
     here = plain(backbone(clip))
     differing = [
         f"{name} {saved['sizes'].get(name)} instead of {size}"
-        for name, size in here["sizes"].items()
-        if saved["sizes"].get(name) != size
+        for name in dict.fromkeys((*here["sizes"], *saved["sizes"]))
+        if saved["sizes"].get(name) != (size := here["sizes"].get(name))
     ]
     if differing:
         raise ValueError(

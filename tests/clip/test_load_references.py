@@ -93,6 +93,27 @@ def test_open_clip(tmp_path, images, quick, resnet, custom):
     assert_close(features(clip, images), expected)
 
 
+@pytest.mark.parametrize("name", ["ViT-g-14", "ViT-bigG-14", "ViT-e-14"])
+@pytest.mark.parametrize("lone", [False, True], ids=["configuration", "lone"])
+def test_open_clips_wide_towers_have_their_own_mlps_and_heads(tmp_path, images, name, lone):
+    open_clip = pytest.importorskip("open_clip")
+    torch.manual_seed(0)
+    config = open_clip.get_model_config(name)
+    config["vision_cfg"] |= {"layers": 2, "image_size": 56}
+    config["text_cfg"]["layers"] = 1
+    model = shaken(open_clip.CLIP(**config))
+    torch.save(model.state_dict(), tmp_path / "open_clip_pytorch_model.bin")
+    if lone:
+        clip = load_clip(tmp_path / "open_clip_pytorch_model.bin", activation="gelu")
+    else:
+        (tmp_path / "open_clip_config.json").write_text(json.dumps({"model_cfg": config}))
+        clip = load_clip(tmp_path)
+    pictures = torch.nn.functional.interpolate(images, size=(56, 56))
+    with torch.no_grad():
+        expected = model.encode_image(pictures), model.encode_text(default_tokenizer()(TEXTS))
+    assert_close(features(clip, pictures), expected)
+
+
 def test_open_clip_sizes_and_tokenizer_agree():
     open_clip = pytest.importorskip("open_clip")
     from cliptune.clip.openai import CHECKSUMS, OPENAI_CONFIGS, archive_file
