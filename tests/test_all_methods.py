@@ -73,6 +73,13 @@ def test_common_checks_hold(check, subject):
     assert check(subject)
 
 
+def test_every_learnable_gets_a_gradient_in_the_last_step(recipe, batch):
+    # The common check asks for one in some step, because a stage of a stack may leave out learnables of another.
+    for name, parameter in trained(recipe, batch).trainable().items():
+        assert parameter.grad is not None, name
+        assert parameter.grad.abs().max() > 0, name
+
+
 def test_every_method_has_a_known_count():
     assert set(METHODS) == set(LEARNABLES), "a new method needs its paper's parameter formula in this test"
 

@@ -147,10 +147,14 @@ def new_classes(subject: Subject) -> str:
         raise CheckFailed("there are values per class, so new classes must be refused")
     with adapter.evaluating(), torch.no_grad():
         before = adapter(subject.batch).logits
-        shape = tuple(adapter.for_texts(OTHERS)(subject.batch).logits.shape)
+        shared = adapter.for_texts(OTHERS)
+        _demand(not shared.seen, "classes that were not trained on must not be taken for trained ones")
+        shape = tuple(shared(subject.batch).logits.shape)
         expected = (len(subject.batch), len(OTHERS))
         _demand(shape == expected, f"logits of new classes must have shape {expected}, got {shape}")
+        _demand(torch.equal(adapter(subject.batch).logits, before), "the adapter itself answers otherwise afterwards")
         back = adapter.set_classes(OTHERS).set_classes(subject.classes)
+        _demand(back.seen, "the trained classes must be taken for trained ones again")
         _demand(
             torch.equal(back(subject.batch).logits, before), "the trained classes are answered otherwise afterwards"
         )
