@@ -168,25 +168,19 @@ def collect(folder: str | Path, metric: str = "accuracy", skipped: list[str] | N
     if not folder.is_dir():
         raise FileNotFoundError(f"Runs folder {folder}: expected a folder with runs in it, found none. Check the path.")
     runs: list[Finished] = []
-    damaged = [] if skipped is None else skipped
     for path in sorted(folder.glob(f"**/{RESULT}")):
         try:
             runs += _finished(path.parent, metric)
         except (ValueError, FileNotFoundError) as error:
             if skipped is None:
                 raise
-            damaged.append(str(error))
-        except (KeyError, TypeError, AttributeError) as error:
-            sentence = f"{path} is damaged: it lacks {error}. Remove it and give the run's command once more."
-            if skipped is None:
-                raise ValueError(sentence) from error
-            damaged.append(sentence)
-    if not runs and not damaged:
+            skipped.append(str(error))
+    if not runs and skipped:
+        raise ValueError(f"Runs folder {folder}: all of its finished runs are damaged. {skipped[0]}")
+    if not runs:
         started = len(list(folder.glob(f"**/{CONFIG_FILE}")))
         hint = f" {started} runs in it are not finished or were never scored." if started else ""
         raise FileNotFoundError(f"Runs folder {folder}: there is no finished run with a score in it.{hint}")
-    if not runs:
-        raise ValueError(f"Runs folder {folder}: all of its finished runs are damaged. {damaged[0]}")
     return runs
 
 
@@ -243,6 +237,17 @@ def _kin(run: Finished) -> tuple[str, ...]:
 
 
 def _finished(folder: Path, metric: str) -> list[Finished]:
+    """The run in a folder, as `_entries` has it. Raises: ValueError if its files are damaged."""
+    try:
+        return _entries(folder, metric)
+    except (KeyError, TypeError, AttributeError) as error:
+        raise ValueError(
+            f"{folder / RESULT} and {CONFIG_FILE} beside it do not hold what a finished run writes there "
+            f"({type(error).__name__}: {error}). Put both files back, or make the run anew in another folder."
+        ) from error
+
+
+def _entries(folder: Path, metric: str) -> list[Finished]:
     """The run in a folder, once for its own data and once for each transfer; empty without scores or a data set, as
     for a converted checkpoint.
     """

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 import statistics
 from pathlib import Path
 
@@ -271,6 +272,13 @@ def test_a_damaged_run_is_named_and_costs_only_its_own_row(name, tiny_clip, data
         path.write_text("format: 1\nprecision: fp32\n")
         with pytest.raises(ValueError, match="is not complete: it lacks method, options"):
             collect(tmp_path)
+    else:
+        whole_result = json.loads(content)
+        for damaged in ({**whole_result, "data": {"name": "x"}}, {**whole_result, "evaluations": {"test": 3}}):
+            path.write_text(json.dumps(damaged))
+            with pytest.raises(ValueError, match=r"result.json and config.yaml beside it do not hold what"):
+                collect(tmp_path)
+            assert collect(tmp_path, skipped=[]) == whole[1:]
 
 
 def test_no_runs_is_a_sentence(tmp_path):
