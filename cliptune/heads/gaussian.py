@@ -127,10 +127,10 @@ def _best(answers: list[tuple[Tensor, Seen]]) -> float:
 
 def _place_in_class(labels: Tensor) -> Tensor:
     """0 for the first image of each class, 1 for the second, …; (N,)."""
-    place = torch.zeros_like(labels)
-    for label in labels.unique():
-        own = labels == label
-        place[own] = torch.arange(int(own.sum()))
+    order = labels.argsort(stable=True)
+    count = labels.bincount()
+    place = torch.empty_like(labels)
+    place[order] = torch.arange(len(labels)) - (count.cumsum(0) - count)[labels[order]]
     return place
 
 

@@ -119,25 +119,26 @@ def test_the_weight_is_cross_validated_on_training_images():
     assert len(set(right.values())) > 1
 
 
-def test_two_equal_images_among_others_are_as_good_as_any():
-    embedding, labels = torch.randn(7, 1, D, generator=G), torch.arange(7) % C
-    embedding[3] = embedding[0]
+def as_written_out(embedding: torch.Tensor, labels: torch.Tensor) -> tuple[GaussianHead, torch.Tensor]:
+    """A head of these images (N, 1, D), and a new image that it answers as the loops do."""
     head = GaussianHead(C, D, alpha=1.0)
     show(head, embedding, labels)
     head.refit()
     image = torch.randn(1, 1, D, generator=G)
     expected = written_out(embedding[:, 0].double().numpy(), labels.numpy(), image[0, 0].double().numpy())
     torch.testing.assert_close(spoken(head, image)[0], torch.tensor(expected).float(), rtol=1e-4, atol=1e-4)
+    return head, image
+
+
+def test_two_equal_images_among_others_are_as_good_as_any():
+    embedding, labels = torch.randn(7, 1, D, generator=G), torch.arange(7) % C
+    embedding[3] = embedding[0]
+    as_written_out(embedding, labels)
 
 
 def test_a_class_without_images_is_spoken_of_by_the_texts():
     embedding, labels = torch.randn(8, 1, D, generator=G), torch.arange(8) % 2
-    head = GaussianHead(C, D, alpha=1.0)
-    show(head, embedding, labels)
-    head.refit()
-    image = torch.randn(1, 1, D, generator=G)
-    expected = written_out(embedding[:, 0].double().numpy(), labels.numpy(), image[0, 0].double().numpy())
-    torch.testing.assert_close(spoken(head, image)[0], torch.tensor(expected).float(), rtol=1e-4, atol=1e-4)
+    head, image = as_written_out(embedding, labels)
     loud = head(torch.tensor([[[0.0, 0.0, 1e3]]]), None, image)
     assert loud.argmax() == 2
 
