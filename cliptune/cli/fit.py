@@ -59,10 +59,10 @@ def fit(
     split_seed
         Of the split made here, where the images are not split yet (1).
     """
-    settings = resolve(method, file=run.config, assignments=run.set or (), shortcuts=run.shortcuts)
-    source, data = _open(folder, root, val, test, split_seed)
     from cliptune.methods.plugins import label
 
+    settings = resolve(method, file=run.config, assignments=run.set or (), shortcuts=run.shortcuts)
+    source, data = _open(folder, root, val, test, split_seed)
     where = Path(out) if out is not None else Path("runs") / f"{data.name}-{label(method)}"
     run_few_shot(
         method,

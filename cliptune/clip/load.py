@@ -23,7 +23,7 @@ from cliptune.clip.openai import CHECKSUMS, OPENAI_CONFIGS, canonical_name, open
 from cliptune.clip.tokenizer import default_tokenizer
 
 _SUFFIXES = (".safetensors", ".pt", ".pth", ".bin")
-# Image towers whose heads are not 64 wide, for where no configuration says so: open_clip's ViT-H.
+# Image towers whose heads are not 64 wide, for where no configuration says so: open_clip's H, g, bigG and e.
 _IMAGE_HEAD_WIDTHS = {1280: 80, 1408: 88, 1664: 104, 1792: 112}
 
 

@@ -65,10 +65,10 @@ def build(recipe: Recipe, config: Config = Config()) -> Recipe:
     if ports.image.bias or ports.text.bias:
         raise ValueError("bias: this host has biases in its blocks already. Choose their places with its own options.")
     prompt = LayerBias(_places(adapter, config))
-    averaging = [stage for stage in recipe.stages if stage.observe_views > 1]
-    if averaging and config.bias_towers != "text":
+    several = [stage for stage in recipe.stages if stage.observe_views > 1]
+    if several and config.bias_towers != "text":
         raise ValueError(
-            f"bias: this host shows {averaging[0].observe_views} views of each image before it learns, which biases "
+            f"bias: this host shows {several[0].observe_views} views of each image before it learns, which biases "
             "in the image tower would change all the time. Use views=1, or bias_towers='text'."
         )
     if ports.image.tokens:

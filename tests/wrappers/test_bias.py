@@ -87,7 +87,7 @@ def test_folded_biases_stand_for_the_classes_they_were_folded_for(tiny_clip, ima
         same.set_classes(("lynx", "puma")).logits(images)
 
 
-def test_biases_in_the_image_tower_refuse_a_host_that_averages_views(tiny_clip):
+def test_biases_in_the_image_tower_refuse_a_host_that_observes_several_views(tiny_clip):
     with pytest.raises(ValueError, match="shows 10 views of each image"):
         methods.build("tip_adapter_f+bias", tiny_clip, CLASS_NAMES)
     methods.build("tip_adapter_f+bias", tiny_clip, CLASS_NAMES, bias_towers="text")
