@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+from graphlib import TopologicalSorter
 from pathlib import Path
 
 import cliptune
@@ -56,6 +57,51 @@ def test_imports_only_go_up():
         allowed = ALLOWED.get(room, set()) | {room} | BOTTOM
         wrong += [f"{path.relative_to(ROOT)} imports {r}" for r in imported_rooms(path) - allowed]
     assert not wrong, "\n".join(wrong)
+
+
+def test_there_is_no_circle_of_files():
+    """Also not among imports that are made late or for types alone."""
+    graph = import_graph()
+    TopologicalSorter(graph).prepare()  # raises CycleError, which names the files
+
+
+def import_graph() -> dict[str, set[str]]:
+    """Module → modules of the package that it takes names from; a room's entrance stands for where it has the name."""
+    trees = {module_of(path): ast.parse(path.read_text(encoding="utf-8")) for path in ROOT.rglob("*.py")}
+    entrances = {module_of(path): imports(trees[module_of(path)]) for path in ROOT.rglob("__init__.py")}
+
+    def home(module: str, name: str) -> str:
+        if f"{module}.{name}" in trees:
+            return f"{module}.{name}"
+        further = [(m, n) for m, n in entrances.get(module, ()) if n == name and m != module]
+        return home(*further[0]) if further else module
+
+    graph = {}
+    for module, tree in trees.items():
+        found = set() if module in entrances else {home(*imported) for imported in imports(tree)}
+        graph[module] = (found & trees.keys()) - {module}
+    return graph
+
+
+def imports(tree: ast.AST) -> list[tuple[str, str]]:
+    """(module, name) of everything that is imported from the package, wherever in the file."""
+    found = []
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("cliptune"):
+            found += [(str(node.module), alias.name) for alias in node.names]
+        elif isinstance(node, ast.Import):
+            found += [tuple(alias.name.rpartition(".")[::2]) for alias in node.names if "cliptune." in alias.name]
+    return found
+
+
+def module_of(path: Path) -> str:
+    return ".".join((ROOT.name, *path.relative_to(ROOT).with_suffix("").parts)).removesuffix(".__init__")
+
+
+def test_the_walk_sees_through_entrances():
+    graph = import_graph()
+    assert "cliptune.prompts.pixels" in graph["cliptune.methods.ar"]
+    assert "cliptune.clip.hub" in graph["cliptune.clip.load"]
 
 
 def test_there_is_no_import_of_training_from_below():

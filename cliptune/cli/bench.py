@@ -14,9 +14,9 @@ from cliptune.cli.show import count, remark, say
 from cliptune.cli.table import show_rows
 
 if TYPE_CHECKING:
-    from cliptune.protocols.bench import Outcome
     from cliptune.protocols.cells import Cell
     from cliptune.protocols.ray_engine import RayEngine
+    from cliptune.protocols.running import Outcome
     from cliptune.training.progress import Progress
 
 FAILED = 1
@@ -115,7 +115,7 @@ def bench(
     from cliptune.methods import published_options
     from cliptune.methods.plugins import absolute
     from cliptune.protocols.bench import grid_rows, run_grid
-    from cliptune.protocols.cells import grid
+    from cliptune.protocols.gridding import grid
 
     judging = {"--selector": selector, "--selector-epochs": selector_epochs}
     if protocol != "data_efficient":

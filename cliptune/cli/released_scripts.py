@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from cliptune.cli.released_commands import assigned, data_name, read_yaml
+from cliptune.cli.released_words import assigned, data_name, read_yaml
 from cliptune.methods.released_settings import released
 
 

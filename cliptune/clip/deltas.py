@@ -4,15 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
-
-if TYPE_CHECKING:
-    from cliptune.clip.model import CLIP
-    from cliptune.clip.ports import TowerPorts
+from torch import Tensor
 
 PROJECTIONS = ("q", "k", "v")
 DeltaKey = tuple[int, str]
@@ -57,37 +52,3 @@ def added(y: Tensor, x: Tensor, deltas: Mapping[str, Delta], projection: str) ->
     """y = W x with the delta of that projection, if there is one."""
     delta = deltas.get(projection)
     return y if delta is None else y + delta(x)
-
-
-class DeltaFold:
-    """Deltas written into the frozen weights, so that inference costs nothing more.
-
-    The weights of `clip` change, for all adapters that share it, until `undo` puts the old ones back, bit for bit.
-    Also a context manager.
-
-    Args:
-        clip: whose frozen weights take them up. image, text: only `delta` is read; dropout is left out.
-    """
-
-    def __init__(self, clip: CLIP, image: TowerPorts, text: TowerPorts) -> None:
-        self._kept: list[tuple[nn.Parameter, Tensor]] = []
-        for name, ports in (("image", image), ("text", text)):
-            for layer in sorted({layer for layer, _ in ports.delta}):
-                weight = getattr(clip, name).transformer.blocks[layer].attn.in_proj_weight
-                self._kept.append((weight, weight.detach().clone()))
-                rows = dict(zip(PROJECTIONS, weight.data.chunk(3), strict=True))
-                for projection, delta in ports.deltas(layer).items():
-                    rows[projection].add_(delta.product.detach().to(weight))
-
-    @torch.no_grad()
-    def undo(self) -> None:
-        """Restore the frozen weights exactly; a second call does nothing."""
-        while self._kept:
-            weight, before = self._kept.pop()
-            weight.copy_(before)
-
-    def __enter__(self) -> DeltaFold:
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        self.undo()

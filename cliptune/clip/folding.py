@@ -1,10 +1,11 @@
-"""Biases of the residual stream written into the frozen weights, and taken out again."""
+"""Biases and deltas written into the frozen weights, and taken out again."""
 
 from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
 
+from cliptune.clip.deltas import PROJECTIONS
 from cliptune.clip.model import CLIP
 from cliptune.clip.ports import TowerPorts
 
@@ -46,6 +47,40 @@ class BiasFold:
                 frozen.copy_(before)
 
     def __enter__(self) -> BiasFold:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.undo()
+
+
+class DeltaFold:
+    """Deltas written into the frozen weights, so that inference costs nothing more.
+
+    The weights of `clip` change, for all adapters that share it, until `undo` puts the old ones back, bit for bit.
+    Also a context manager.
+
+    Args:
+        clip: whose frozen weights take them up. image, text: only `delta` is read; dropout is left out.
+    """
+
+    def __init__(self, clip: CLIP, image: TowerPorts, text: TowerPorts) -> None:
+        self._kept: list[tuple[nn.Parameter, Tensor]] = []
+        for name, ports in (("image", image), ("text", text)):
+            for layer in sorted({layer for layer, _ in ports.delta}):
+                weight = getattr(clip, name).transformer.blocks[layer].attn.in_proj_weight
+                self._kept.append((weight, weight.detach().clone()))
+                rows = dict(zip(PROJECTIONS, weight.data.chunk(3), strict=True))
+                for projection, delta in ports.deltas(layer).items():
+                    rows[projection].add_(delta.product.detach().to(weight))
+
+    @torch.no_grad()
+    def undo(self) -> None:
+        """Restore the frozen weights exactly; a second call does nothing."""
+        while self._kept:
+            weight, before = self._kept.pop()
+            weight.copy_(before)
+
+    def __enter__(self) -> DeltaFold:
         return self
 
     def __exit__(self, *error: object) -> None:

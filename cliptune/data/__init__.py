@@ -6,10 +6,11 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from cliptune.data.cache import ImageCache
     from cliptune.data.catalog import from_images, list_data, load_data
     from cliptune.data.fewshot_files import few_shot_record, import_few_shot_pickle, read_few_shot
     from cliptune.data.folders import read_folder
-    from cliptune.data.images import ImageCache, ImageError, read_image
+    from cliptune.data.images import ImageError, read_image
     from cliptune.data.items import Dataset, Item, Split
     from cliptune.data.lists import read_list
     from cliptune.data.loader import batches, steps_per_epoch
@@ -23,7 +24,7 @@ _HOMES = {
     "import_few_shot_pickle": "fewshot_files",
     "read_few_shot": "fewshot_files",
     "read_folder": "folders",
-    "ImageCache": "images",
+    "ImageCache": "cache",
     "ImageError": "images",
     "read_image": "images",
     "Dataset": "items",

@@ -12,7 +12,7 @@ import torch
 from torch.utils.data import DataLoader
 
 from cliptune.batch import Batch
-from cliptune.data.images import ImageCache
+from cliptune.data.cache import ImageCache
 from cliptune.data.items import Split
 from cliptune.data.masks import Masks
 from cliptune.data.transforms import Transform, mixed, sample_randomness

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from cliptune.protocols.base_to_new import base2new
     from cliptune.protocols.bench import grid_rows, run_grid
-    from cliptune.protocols.cells import grid
     from cliptune.protocols.data_efficiency import data_efficient
     from cliptune.protocols.few_shot_learning import few_shot
+    from cliptune.protocols.gridding import grid
     from cliptune.protocols.listing import MethodListing, list_method, list_methods
     from cliptune.protocols.published import beside_published
     from cliptune.protocols.runs import load, open_backbone, score
@@ -27,7 +27,7 @@ _HOMES = {
     "data_efficient": "data_efficiency",
     "domain_generalization": "transfer",
     "few_shot": "few_shot_learning",
-    "grid": "cells",
+    "grid": "gridding",
     "grid_rows": "bench",
     "list_method": "listing",
     "list_methods": "listing",

@@ -15,8 +15,8 @@ from urllib.parse import urlsplit
 
 import torch
 
-from cliptune.protocols.bench import Outcome, run_cell
 from cliptune.protocols.cells import Cell
+from cliptune.protocols.running import Outcome, run_cell
 from cliptune.protocols.sharing import Waiting
 
 # A node that is taken away again and again, as cheap ones are, must not cost a run that resumes each time.

@@ -5,13 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from cliptune.methods import host_run, names
+from cliptune.protocols.cells import Cell
 from cliptune.training import read_result
-
-if TYPE_CHECKING:
-    from cliptune.protocols.cells import Cell
 
 Settings = Callable[[str, int | None, str, str], tuple[Mapping[str, Any], Mapping[str, Any]]]
 TEACHER, ZEROSHOT = "teacher", "zeroshot"

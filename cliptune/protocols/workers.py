@@ -14,8 +14,8 @@ from multiprocessing.process import BaseProcess
 
 import torch
 
-from cliptune.protocols.bench import Outcome, run_cell
 from cliptune.protocols.cells import Cell
+from cliptune.protocols.running import Outcome, run_cell
 from cliptune.protocols.sharing import Waiting
 
 _ATTEMPTS = 2

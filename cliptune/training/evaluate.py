@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from cliptune.data.images import ImageCache
+from cliptune.data.cache import ImageCache
 from cliptune.data.items import Split
 from cliptune.data.loader import batches
 from cliptune.data.metrics import evaluate_logits

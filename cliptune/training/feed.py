@@ -13,7 +13,7 @@ from torch import Tensor
 from torchvision.transforms import InterpolationMode
 
 from cliptune.batch import Batch
-from cliptune.data.images import ImageCache
+from cliptune.data.cache import ImageCache
 from cliptune.data.items import Dataset, Split
 from cliptune.data.loader import DropLast, Masking, batches, gather, order, steps_per_epoch
 from cliptune.data.masks import Masks, open_masks

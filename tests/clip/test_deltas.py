@@ -8,7 +8,8 @@ import pytest
 import torch
 
 from cliptune.clip import Ports, TokenBatch, TowerPorts, compose, mix
-from cliptune.clip.deltas import Delta, DeltaFold
+from cliptune.clip.deltas import Delta
+from cliptune.clip.folding import DeltaFold
 from tests.clip.test_text import both_paths, random_ports, texts_with_slots
 
 R = 2

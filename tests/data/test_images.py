@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 from PIL import Image, ImageFile
 
-from cliptune.data.images import ImageCache, ImageError, is_image_name, read_image, to_rgb
+from cliptune.data.cache import ImageCache
+from cliptune.data.images import ImageError, is_image_name, read_image, to_rgb
 from cliptune.data.items import Item, Split
 from tests.data.pictures import noise
 

@@ -5,7 +5,8 @@ import torch
 
 from cliptune.batch import Batch
 from cliptune.data import transforms
-from cliptune.data.images import ImageCache, ImageError
+from cliptune.data.cache import ImageCache
+from cliptune.data.images import ImageError
 from cliptune.data.items import Item, Split
 from cliptune.data.loader import batches, gather, order, steps_per_epoch
 from tests.data.pictures import noise

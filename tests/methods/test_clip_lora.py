@@ -9,7 +9,7 @@ import torch
 
 from cliptune import methods
 from cliptune.batch import Batch
-from cliptune.clip.deltas import DeltaFold
+from cliptune.clip.folding import DeltaFold
 from cliptune.clip.openai import OPENAI_CONFIGS
 from tests.conftest import CLASS_NAMES
 

@@ -10,8 +10,10 @@ import pytest
 
 from cliptune.cli.bench import _sources
 from cliptune.protocols import bench, workers
-from cliptune.protocols.bench import Outcome, run_grid
-from cliptune.protocols.cells import Cell, grid
+from cliptune.protocols.bench import run_grid
+from cliptune.protocols.cells import Cell
+from cliptune.protocols.gridding import grid
+from cliptune.protocols.running import Outcome
 
 
 def cell(method: str = "coop", folder: str = "a", **more) -> Cell:

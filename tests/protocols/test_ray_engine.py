@@ -19,7 +19,8 @@ import pytest
 import torch
 
 from cliptune.protocols.bench import grid_rows, run_grid
-from cliptune.protocols.cells import Cell, grid
+from cliptune.protocols.cells import Cell
+from cliptune.protocols.gridding import grid
 from cliptune.protocols.ray_engine import RayEngine
 from cliptune.training import read_result
 from cliptune.training.checkpoints import WEIGHTS

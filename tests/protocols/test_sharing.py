@@ -8,9 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from cliptune.protocols import bench
-from cliptune.protocols.bench import Outcome, run_grid
-from cliptune.protocols.cells import Cell, grid
+from cliptune.protocols import running
+from cliptune.protocols.bench import run_grid
+from cliptune.protocols.cells import Cell
+from cliptune.protocols.gridding import grid
+from cliptune.protocols.running import Outcome
 from cliptune.protocols.sharing import Waiting
 from cliptune.training import read_learnables, read_result
 from tests.conftest import random_clip
@@ -32,16 +34,16 @@ def cells(out: Path, *methods: str, seeds=(1,), choose=settings, **more) -> list
 def runs(monkeypatch: pytest.MonkeyPatch, dataset) -> list[str]:
     """Cells run on the small data set and the tiny CLIP; the methods that were trained, in order."""
     trained: list[str] = []
-    real = bench.few_shot
+    real = running.few_shot
 
     def few_shot(method, *given, **more):
         trained.append(method)
         return real(method, *given, **more)
 
-    monkeypatch.setattr(bench, "_clip", lambda name, _loading: random_clip())
+    monkeypatch.setattr(running, "_clip", lambda name, _loading: random_clip())
     monkeypatch.setattr("cliptune.protocols.runs.open_backbone", lambda saved, who: random_clip())
-    monkeypatch.setattr(bench, "_dataset", lambda source: dataset)
-    monkeypatch.setattr(bench, "few_shot", few_shot)
+    monkeypatch.setattr(running, "_dataset", lambda source: dataset)
+    monkeypatch.setattr(running, "few_shot", few_shot)
     return trained
 
 
@@ -100,7 +102,7 @@ def test_shared_first_stages_and_teachers_give_what_unshared_ones_give(tmp_path,
 def test_a_host_that_cannot_be_gone_on_from_is_trained_where_it_is_needed(tmp_path, runs, monkeypatch):
     """Its run failed, or is that of other images."""
     one = cells(tmp_path / "failed", "coop+dpc", "coop")
-    real = bench._protocol
+    real = running._protocol
 
     def failing(name):
         def protocol(method, *given, **more):
@@ -111,15 +113,15 @@ def test_a_host_that_cannot_be_gone_on_from_is_trained_where_it_is_needed(tmp_pa
         return protocol
 
     with monkeypatch.context() as patch:
-        patch.setattr(bench, "_protocol", failing)
+        patch.setattr(running, "_protocol", failing)
         assert sentences(run_grid(one)) == [None, "no memory"]
     assert read_result(one[0].folder)["continues"] is None
 
     other = cells(tmp_path / "changed", "coop")
     assert sentences(run_grid(other)) == [None]
-    data = bench._dataset("")
+    data = running._dataset("")
     moved = replace(data, train=data.train.subset(range(1, len(data.train))))
-    monkeypatch.setattr(bench, "_dataset", lambda source: moved)
+    monkeypatch.setattr(running, "_dataset", lambda source: moved)
     dpc, coop = sentences(run_grid(both := cells(tmp_path / "changed", "coop+dpc", "coop")))
     assert "holds another run" in str(coop)
     assert dpc is None

@@ -196,7 +196,7 @@ def test_each_seeds_own_teacher_is_one_row_and_two_teachers_of_a_seed_are_two():
 
 def test_what_decides_a_runs_folder_decides_its_row(tiny_clip, dataset, tmp_path):
     from cliptune.protocols import few_shot
-    from cliptune.protocols.cells import _DECISIVE
+    from cliptune.protocols.gridding import _DECISIVE
 
     few_shot("zeroshot", tiny_clip, dataset, shots=2, out=tmp_path, progress="silent")
     (found,) = collect(tmp_path)
