@@ -19,8 +19,8 @@ from torchvision.models import ResNet50_Weights
 from cliptune import methods
 from cliptune.adapter import Adapter
 from cliptune.clip import CLIP
-from cliptune.clip.openai import OPENAI_CONFIGS
 from cliptune.clip.tokenizer import default_tokenizer
+from cliptune.clip.weights.openai import OPENAI_CONFIGS
 
 # The plain path of more texts than this does not fit in memory with what its backward pass keeps.
 PLAIN_TEXTS = 100

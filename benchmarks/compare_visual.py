@@ -31,7 +31,7 @@ from cliptune.clip import CLIP
 from cliptune.data.items import Dataset
 from cliptune.data.loader import steps_per_epoch
 from cliptune.protocols import few_shot
-from cliptune.protocols.runs import class_set
+from cliptune.protocols.training import class_set
 
 SHOTS = 16
 METHODS = ("zeroshot", "vp", "ar", "attrvr", "dvp_cse", "dvp_cls", "dvplite", "rvp")

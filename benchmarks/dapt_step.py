@@ -18,8 +18,8 @@ from torchvision.models import ResNet50_Weights
 from cliptune import methods
 from cliptune.batch import Batch
 from cliptune.clip import CLIP
-from cliptune.clip.openai import OPENAI_CONFIGS
 from cliptune.clip.tokenizer import default_tokenizer
+from cliptune.clip.weights.openai import OPENAI_CONFIGS
 from cliptune.recipe import Recipe
 
 # Name → add-on, share of the epochs that is done: pull-push at first, foreground and background later.

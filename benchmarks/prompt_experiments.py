@@ -38,10 +38,10 @@ from cliptune.batch import Batch
 from cliptune.data import Item, Split
 from cliptune.data.masks import ExactMasks
 from cliptune.images import as_batch
+from cliptune.masking import ByGradCAM, make_masks
 from cliptune.prompts.dual import DualPrompt
 from cliptune.protocols import few_shot
-from cliptune.protocols.mask_making import ByGradCAM, make_masks
-from cliptune.protocols.runs import class_set
+from cliptune.protocols.training import class_set
 from cliptune.training import evaluate
 
 TRADE_OFF, OBJECTS = "tinyworld/aquarium", "tinyworld/garden"

@@ -22,8 +22,8 @@ from cliptune import methods
 from cliptune.adapter import Adapter
 from cliptune.batch import Batch
 from cliptune.clip import CLIP
-from cliptune.clip.openai import OPENAI_CONFIGS
 from cliptune.clip.tokenizer import default_tokenizer
+from cliptune.clip.weights.openai import OPENAI_CONFIGS
 
 # The plain path of a thousand classes does not fit in memory at once; the sum of the parts' gradients is the same.
 PLAIN_CLASSES_AT_ONCE = 100

@@ -26,8 +26,8 @@ from cliptune import methods
 from cliptune.adapter import Adapter
 from cliptune.batch import Batch
 from cliptune.clip import CLIP
-from cliptune.clip.openai import OPENAI_CONFIGS
 from cliptune.clip.tokenizer import default_tokenizer
+from cliptune.clip.weights.openai import OPENAI_CONFIGS
 from cliptune.prompts import PixelFrame
 from cliptune.texts import ClassSet
 

@@ -9,19 +9,19 @@ from cliptune.version import __version__
 
 if TYPE_CHECKING:
     from cliptune import interop, methods
-    from cliptune.clip.load import load_clip
+    from cliptune.clip.weights.load import load_clip
     from cliptune.data import load_data
-    from cliptune.methods import build
-    from cliptune.protocols import load
+    from cliptune.registry import build
+    from cliptune.runs import load
     from cliptune.training import evaluate, fit
 
 # Name → module that holds it; imported when first asked for, so that `import cliptune` stays fast.
 _HOMES = {
-    "build": "cliptune.methods",
+    "build": "cliptune.registry",
     "evaluate": "cliptune.training",
     "fit": "cliptune.training",
-    "load": "cliptune.protocols",
-    "load_clip": "cliptune.clip.load",
+    "load": "cliptune.runs",
+    "load_clip": "cliptune.clip.weights.load",
     "load_data": "cliptune.data",
 }
 _ROOMS = ("interop", "methods")

@@ -10,9 +10,9 @@ from cliptune import methods
 from cliptune.adapter import Adapter
 from cliptune.analysis import record
 from cliptune.batch import Batch
-from cliptune.clip.openai import OPENAI_CONFIGS
-from cliptune.methods import checks
+from cliptune.clip.weights.openai import OPENAI_CONFIGS
 from cliptune.recipe import Recipe
+from cliptune.registry import checks
 from tests.conftest import CLASS_NAMES
 
 # Values that learn at ViT-B/16 sizes with default options, by the papers' formulas.

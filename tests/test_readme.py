@@ -6,7 +6,7 @@ import re
 import warnings
 from pathlib import Path
 
-from cliptune.protocols.listing import MethodListing, list_methods
+from cliptune.registry.listing import MethodListing, list_methods
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")

@@ -23,7 +23,7 @@ from mini_world import World
 from safetensors.torch import save_file
 from torch import nn
 
-from cliptune.clip.mini import WEIGHTS, initial_rows, pack
+from cliptune.clip.weights.mini import WEIGHTS, initial_rows, pack
 
 _WARMUP = 150  # steps
 _LARGE_PICTURES = 20_000  # the first pictures show large objects

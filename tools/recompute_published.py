@@ -2,17 +2,17 @@
 
     python tools/recompute_published.py
 
-Every average in `cliptune/protocols/published_results.csv` whose data sets are all in the file is computed again by the
+Every average in `cliptune/results/published_results.csv` whose data sets are all in the file is computed again by the
 code that makes our own tables, and every harmonic mean from its base and new accuracy. The two tables in
 docs/published.md are what this prints.
 """
 
 from __future__ import annotations
 
-from cliptune.cli.table_formats import as_markdown
 from cliptune.data.metrics import harmonic_mean
-from cliptune.protocols.published import published_rows, recomputed_averages
-from cliptune.protocols.tables import AVERAGE
+from cliptune.results.formats import as_markdown
+from cliptune.results.published import published_rows, recomputed_averages
+from cliptune.results.tables import AVERAGE
 
 ROUNDING = 0.02
 """Numbers with two decimals, averaged and rounded again, differ by no more."""

@@ -14,10 +14,10 @@ from torch import Tensor, nn
 
 from cliptune.adapter import Adapter, Outputs
 from cliptune.batch import Batch
-from cliptune.clip.blocks import Block
-from cliptune.clip.image import VisionTransformer
-from cliptune.clip.layout import TokenLayout, image_layout
 from cliptune.clip.ports import Ports, TowerPorts
+from cliptune.clip.towers.blocks import Block
+from cliptune.clip.towers.image import VisionTransformer
+from cliptune.clip.towers.layout import TokenLayout, image_layout
 
 
 @dataclass(frozen=True)

@@ -10,9 +10,9 @@ from typing import Any
 from torch import Tensor
 
 from cliptune.adapter import Adapter
-from cliptune.clip.blocks import Block, Transformer
-from cliptune.clip.image import VisionTransformer
-from cliptune.clip.layout import TokenLayout, image_layout
+from cliptune.clip.towers.blocks import Block, Transformer
+from cliptune.clip.towers.image import VisionTransformer
+from cliptune.clip.towers.layout import TokenLayout, image_layout
 
 
 @dataclass(frozen=True)

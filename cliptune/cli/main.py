@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 
 from cyclopts import App, CycloptsError
 
-from cliptune.cli import (
+from cliptune.cli.commands import (
     bench,
     convert,
     data,
@@ -26,7 +26,7 @@ from cliptune.cli import (
     table,
     train,
 )
-from cliptune.cli.released_commands import in_our_words
+from cliptune.cli.released.commands import in_our_words
 from cliptune.version import __version__
 
 BAD_INPUT, INTERRUPTED = 2, 130

@@ -10,11 +10,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from cliptune.clip.image import VisionTransformer
 from cliptune.clip.ports import EMPTY, TowerPorts
-from cliptune.clip.resnet import ModifiedResNet
-from cliptune.clip.text import TextTower
 from cliptune.clip.tokens import TokenBatch
+from cliptune.clip.towers.image import VisionTransformer
+from cliptune.clip.towers.resnet import ModifiedResNet
+from cliptune.clip.towers.text import TextTower
 
 MEAN = (0.48145466, 0.4578275, 0.40821073)
 STD = (0.26862954, 0.26130258, 0.27577711)

@@ -8,7 +8,7 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
-from cliptune.clip.layout import TEXT_GROUPS, TokenLayout
+from cliptune.clip.towers.layout import TEXT_GROUPS, TokenLayout
 
 
 @dataclass(frozen=True)

@@ -9,12 +9,13 @@ if TYPE_CHECKING:
     from cliptune.data.cache import ImageCache
     from cliptune.data.catalog import from_images, list_data, load_data
     from cliptune.data.fewshot_files import few_shot_record, import_few_shot_pickle, read_few_shot
-    from cliptune.data.folders import read_folder
     from cliptune.data.images import ImageError, read_image
     from cliptune.data.items import Dataset, Item, Split
-    from cliptune.data.lists import read_list
     from cliptune.data.loader import batches, steps_per_epoch
-    from cliptune.data.split_files import make_split, read_split
+    from cliptune.data.own.folders import read_folder
+    from cliptune.data.own.lists import read_list
+    from cliptune.data.own.split_files import make_split, read_split
+    from cliptune.data.spec import DataSpec
 
 _HOMES = {
     "from_images": "catalog",
@@ -23,21 +24,23 @@ _HOMES = {
     "few_shot_record": "fewshot_files",
     "import_few_shot_pickle": "fewshot_files",
     "read_few_shot": "fewshot_files",
-    "read_folder": "folders",
+    "read_folder": "own.folders",
     "ImageCache": "cache",
     "ImageError": "images",
     "read_image": "images",
     "Dataset": "items",
     "Item": "items",
     "Split": "items",
-    "read_list": "lists",
+    "read_list": "own.lists",
     "batches": "loader",
     "steps_per_epoch": "loader",
-    "make_split": "split_files",
-    "read_split": "split_files",
+    "make_split": "own.split_files",
+    "DataSpec": "spec",
+    "read_split": "own.split_files",
 }
 
 __all__ = [
+    "DataSpec",
     "Dataset",
     "ImageCache",
     "ImageError",

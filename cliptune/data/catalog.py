@@ -13,13 +13,13 @@ from typing import Any
 
 from torch import Tensor
 
-from cliptune.data.folders import read_folder
 from cliptune.data.items import DEFAULT_TEMPLATE, Dataset, Split
-from cliptune.data.lists import LIST_SUFFIXES, read_list
+from cliptune.data.own.folders import read_folder
+from cliptune.data.own.lists import LIST_SUFFIXES, read_list
+from cliptune.data.own.split_files import read_split
 from cliptune.data.published.facts import groups_of_data, published
 from cliptune.data.published.places import lies_below, recognise
 from cliptune.data.published.torchvision_sets import read_torchvision
-from cliptune.data.split_files import read_split
 from cliptune.data.splits import CLASS_SUBSETS, stratified
 
 

@@ -12,12 +12,12 @@ from torch import Tensor, nn
 from cliptune.adapter import Adapter
 from cliptune.clip.model import CLIP
 from cliptune.clip.ports import TowerPorts
-from cliptune.methods.registry import add_ons
 from cliptune.params import FullRank, LowRank
 from cliptune.prompts import Prompt, Together
 from cliptune.prompts.bias import LayerBias
 from cliptune.prompts.dual import DualPrompt
 from cliptune.recipe import Recipe
+from cliptune.registry.building import add_ons
 from cliptune.wrappers.rlp import merge
 
 Part = Literal["mixed", "tuned", "parallel"]

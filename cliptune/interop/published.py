@@ -16,8 +16,8 @@ from cliptune.adapter import Adapter
 from cliptune.clip.model import CLIP
 from cliptune.interop.joined import FROZEN_BIAS, Part, parted, plain_host, put_into
 from cliptune.interop.visual import VISUAL, flattened, visual_from_published, visual_to_published
-from cliptune.methods.registry import build, describe, find
 from cliptune.recipe import Recipe
+from cliptune.registry.building import build, describe, find
 from cliptune.texts import ClassSet, ContextPhrasing
 
 # What a released checkpoint holds besides learnables: word embeddings of its class list, and the frozen CLIP.

@@ -16,9 +16,9 @@ from torch import Tensor
 from cliptune.adapter import Adapter
 from cliptune.clip.model import CLIP
 from cliptune.heads import PRMHead
-from cliptune.methods.registry import build
 from cliptune.prompts.pixels import PixelPattern
 from cliptune.recipe import Recipe
+from cliptune.registry.building import build
 from cliptune.texts import ClassSet
 
 VISUAL = ("vp", "ar", "attrvr", "dvp_cse", "dvp_cls")

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from cliptune.adapter import Adapter
 from cliptune.clip.model import CLIP
 from cliptune.heads import MeanHead
-from cliptune.methods.visual_recipes import stage
 from cliptune.prompts import PixelFrame
 from cliptune.recipe import Recipe
 from cliptune.texts import ClassSet, TemplatePhrasing
+from cliptune.visual import stage
 
 PAPER = "2007.08714"
 ENTERS = "pixels: a frame"

@@ -7,12 +7,12 @@ from dataclasses import dataclass
 from cliptune.adapter import Adapter
 from cliptune.clip.model import CLIP
 from cliptune.heads import NearestHead
-from cliptune.methods.visual_recipes import flags, stage
 from cliptune.prompts import PixelFrame
 from cliptune.recipe import Recipe
 from cliptune.texts import ClassSet, DescriptionPhrasing
 from cliptune.texts.described import Replacement, Stream
 from cliptune.texts.descriptions import DESCRIBING, DISTINGUISHING
+from cliptune.visual import flags, stage
 
 PAPER = "2501.13982"
 ENTERS = "pixels: a frame"

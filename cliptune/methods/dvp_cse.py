@@ -8,11 +8,11 @@ from typing import Literal
 from cliptune.adapter import Adapter
 from cliptune.clip.model import CLIP
 from cliptune.heads import Head, NearestHead, PRMHead
-from cliptune.methods.visual_recipes import causes_of, flags, stage, stages_with_prm
 from cliptune.prompts import PixelFrame
 from cliptune.recipe import Recipe
 from cliptune.texts import ClassSet, DescriptionPhrasing
 from cliptune.texts.described import Replacement, Stream
+from cliptune.visual import causes_of, flags, stage, stages_with_prm
 
 PAPER = "2506.01000"
 ENTERS = "pixels: a frame per cause"

@@ -12,11 +12,11 @@ from torch import Tensor
 from cliptune.adapter import Adapter
 from cliptune.clip.model import CLIP
 from cliptune.heads import MeanHead
-from cliptune.methods.released_names import deep_token_count, image_token_name, text_token_name
 from cliptune.objectives import WeightedLoss, cross_entropy
 from cliptune.prompts import DeepTokens, Together
 from cliptune.prompts.depth import check_tokens, resolve_depth
 from cliptune.recipe import OptimiserConfig, Recipe, Stage
+from cliptune.registry.released_names import deep_token_count, image_token_name, text_token_name
 from cliptune.texts import ClassSet, ContextPhrasing
 
 PAPER = "2210.03117"

@@ -15,12 +15,12 @@ from cliptune.adapter import Adapter, Outputs
 from cliptune.batch import Batch
 from cliptune.clip.model import CLIP
 from cliptune.heads import MeanHead
-from cliptune.methods.released_names import deep_token_count, image_token_name
 from cliptune.objectives import distillation
 from cliptune.prompts import DeepTokens, NoPrompt, Together
 from cliptune.prompts.depth import check_tokens, resolve_depth
 from cliptune.prompts.projector import Projector
 from cliptune.recipe import OptimiserConfig, Recipe, Stage
+from cliptune.registry.released_names import deep_token_count, image_token_name
 from cliptune.texts import ClassSet, TemplatePhrasing
 from cliptune.texts.known import KnownTexts
 

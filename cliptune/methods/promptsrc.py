@@ -12,12 +12,12 @@ from torch import Tensor
 from cliptune.adapter import Adapter
 from cliptune.clip.model import CLIP
 from cliptune.heads import MeanHead
-from cliptune.methods.released_names import deep_token_count, image_token_name, text_token_name
 from cliptune.objectives import WeightedLoss, self_regularised
 from cliptune.prompts import DeepTokens, Together
 from cliptune.prompts.averaging import GaussianAveraging
 from cliptune.prompts.depth import check_tokens, resolve_depth
 from cliptune.recipe import OptimiserConfig, Recipe, Stage
+from cliptune.registry.released_names import deep_token_count, image_token_name, text_token_name
 from cliptune.texts import ClassSet, ContextPhrasing, TemplatePhrasing, ensemble
 
 PAPER = "2307.06948"

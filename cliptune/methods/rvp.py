@@ -11,12 +11,12 @@ from dataclasses import dataclass
 from cliptune.adapter import Adapter
 from cliptune.clip.model import CLIP
 from cliptune.heads import RVPHead
-from cliptune.methods.visual_recipes import flags, stage
 from cliptune.prompts import PixelFrame
 from cliptune.recipe import Recipe
 from cliptune.texts import ClassSet, DescriptionPhrasing
 from cliptune.texts.described import Replacement, Stream
 from cliptune.texts.descriptions import DESCRIBING
+from cliptune.visual import flags, stage
 
 PAPER = ""
 ENTERS = "pixels: a frame; weights over descriptions and classes"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import reduce
+from typing import Protocol, runtime_checkable
 
 from torch import nn
 
@@ -24,6 +25,20 @@ class Prompt(nn.Module):
     def forward(self, seen: bool = True) -> Ports:
         """The ports of this step. `seen`: is the class set the one trained on?"""
         raise NotImplementedError
+
+
+@runtime_checkable
+class MixedPrompt(Protocol):
+    """A prompt that is two, mixed in evaluation with a weight that can be chosen.
+
+    `weight`: ω in [0, 1] to use whatever the classes; None lets them decide.
+    """
+
+    weight: float | None
+
+    def evaluation_weight(self, seen: bool) -> float:
+        """The ω that is used for trained classes, or for others. Raises: ValueError if `weight` is out of range."""
+        ...
 
 
 class Together(Prompt):

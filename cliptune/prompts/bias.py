@@ -9,8 +9,8 @@ from typing import Literal
 import torch
 from torch import nn
 
-from cliptune.clip.layout import IMAGE_GROUPS, TEXT_GROUPS
 from cliptune.clip.ports import SITES, BiasKey, Ports, TowerPorts
+from cliptune.clip.towers.layout import IMAGE_GROUPS, TEXT_GROUPS
 from cliptune.params import FullRank, Parameterisation
 from cliptune.prompts.base import Prompt
 

@@ -1,4 +1,4 @@
-"""How the field measures: few-shot, base-to-new, transfer, less data; opening, tabulating and grids of runs."""
+"""What is measured, as the field does: few-shot, base-to-new, transfer, less data."""
 
 from __future__ import annotations
 
@@ -7,60 +7,49 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from cliptune.protocols.base_to_new import base2new
-    from cliptune.protocols.bench import grid_rows, run_grid
     from cliptune.protocols.data_efficiency import data_efficient
     from cliptune.protocols.few_shot_learning import few_shot
-    from cliptune.protocols.gridding import grid
-    from cliptune.protocols.listing import MethodListing, list_method, list_methods
-    from cliptune.protocols.published import beside_published
-    from cliptune.protocols.runs import load, open_backbone, score
-    from cliptune.protocols.tables import Row, collect, rows
+    from cliptune.protocols.running import run
+    from cliptune.protocols.training import score
     from cliptune.protocols.transfer import cross_dataset, domain_generalization
 
 _HOMES = {
-    "MethodListing": "listing",
-    "Row": "tables",
-    "base2new": "base_to_new",
-    "beside_published": "published",
-    "collect": "tables",
-    "cross_dataset": "transfer",
-    "data_efficient": "data_efficiency",
-    "domain_generalization": "transfer",
-    "few_shot": "few_shot_learning",
-    "grid": "gridding",
-    "grid_rows": "bench",
-    "list_method": "listing",
-    "list_methods": "listing",
-    "load": "runs",
-    "open_backbone": "runs",
-    "rows": "tables",
-    "run_grid": "bench",
-    "score": "runs",
+    "base2new": "cliptune.protocols.base_to_new",
+    "cross_dataset": "cliptune.protocols.transfer",
+    "data_efficient": "cliptune.protocols.data_efficiency",
+    "domain_generalization": "cliptune.protocols.transfer",
+    "few_shot": "cliptune.protocols.few_shot_learning",
+    "run": "cliptune.protocols.running",
+    "score": "cliptune.protocols.training",
+}
+# Where names were found up to version 0.1.
+_MOVED = {
+    "MethodListing": "cliptune.registry.listing",
+    "Row": "cliptune.results.tables",
+    "beside_published": "cliptune.results.published",
+    "collect": "cliptune.results.tables",
+    "grid_rows": "cliptune.sweep.bench",
+    "list_method": "cliptune.registry.listing",
+    "list_methods": "cliptune.registry.listing",
+    "load": "cliptune.runs.loading",
+    "open_backbone": "cliptune.runs.loading",
+    "rows": "cliptune.results.tables",
+    "run_grid": "cliptune.sweep.bench",
 }
 
 __all__ = [
-    "MethodListing",
-    "Row",
     "base2new",
-    "beside_published",
-    "collect",
     "cross_dataset",
     "data_efficient",
     "domain_generalization",
     "few_shot",
-    "grid",
-    "grid_rows",
-    "list_method",
-    "list_methods",
-    "load",
-    "open_backbone",
-    "rows",
-    "run_grid",
+    "run",
     "score",
 ]
 
 
 def __getattr__(name: str) -> Any:
-    if name not in _HOMES:
+    home = _HOMES.get(name) or _MOVED.get(name)
+    if home is None:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(importlib.import_module(f"{__name__}.{_HOMES[name]}"), name)
+    return getattr(importlib.import_module(home), name)

@@ -9,7 +9,7 @@ from typing import Any
 from cliptune.clip.model import CLIP
 from cliptune.data.items import Dataset
 from cliptune.data.metrics import harmonic_mean
-from cliptune.protocols.runs import class_set, evaluation_options, score, train
+from cliptune.protocols.training import class_set, evaluation_options, score, train
 
 
 def base2new(

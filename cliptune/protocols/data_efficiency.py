@@ -14,10 +14,10 @@ from cliptune.data.items import Dataset, Split
 from cliptune.data.loader import batches
 from cliptune.data.selection import SELECTIONS, Pool, budget, select
 from cliptune.data.transforms import test_transform
-from cliptune.methods import build
-from cliptune.protocols.runs import class_set, evaluation_options, score, train
+from cliptune.protocols.training import class_set, evaluation_options, score, train
+from cliptune.registry import build
+from cliptune.runs.folder import read_images
 from cliptune.training import fit
-from cliptune.training.run_folder import read_images
 
 FRACTIONS = (0.05, 0.1, 0.2, 0.3, 0.5, 1.0)
 """Shares of the training set in the paper's comparison."""

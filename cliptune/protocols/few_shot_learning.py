@@ -8,7 +8,7 @@ from typing import Any
 
 from cliptune.clip.model import CLIP
 from cliptune.data.items import Dataset
-from cliptune.protocols.runs import evaluation_options, score, train
+from cliptune.protocols.training import evaluation_options, score, train
 from cliptune.training import Run
 
 

@@ -1,89 +1,57 @@
-"""Running one cell of a grid in its folder: made, taken up again, or found finished."""
+"""A run by its specification: backbone and data are opened, and its protocol makes it."""
 
 from __future__ import annotations
 
-import json
-import time
-import warnings
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from cliptune.clip.load import load_clip
 from cliptune.clip.model import CLIP
-from cliptune.data.catalog import load_data
+from cliptune.clip.weights.load import load_clip
 from cliptune.data.items import Dataset
+from cliptune.data.spec import DataSpec
 from cliptune.protocols.base_to_new import base2new
-from cliptune.protocols.cells import Cell
 from cliptune.protocols.data_efficiency import data_efficient
 from cliptune.protocols.few_shot_learning import few_shot
 from cliptune.protocols.transfer import cross_dataset, domain_generalization
-from cliptune.training import read_result
-from cliptune.training.continued import NotItsBeginning
-from cliptune.training.progress import Progress
+from cliptune.runs.spec import RunSpec
 
 
-@dataclass(frozen=True)
-class Outcome:
-    """What became of a cell.
+def run(
+    spec: RunSpec,
+    out: str | Path | None = None,
+    *,
+    clip: CLIP | None = None,
+    dataset: Dataset | None = None,
+    **how: Any,
+) -> dict[str, Any]:
+    """Make a run, go on with it, or find it finished.
 
     Args:
-        cell: the run.
-        seconds: that it took, now or when it was made; None if it failed.
-        before: it was finished before.
-        error: a sentence; None if all is well.
+        spec: what it is.
+        out: its folder; None writes nothing.
+        clip: the backbone; None opens the one that `spec` names.
+        dataset: whole, before any sampling or cut; None opens the one that `spec` names.
+        how: arguments of `fit` that change no numbers, such as `progress`, `overwrite` and `continues`.
+    Returns: its result. What was opened last stays open for the next run.
+    Raises: what the protocol raises.
     """
-
-    cell: Cell
-    seconds: float | None = None
-    before: bool = False
-    error: str | None = None
-
-
-def run_cell(cell: Cell, progress: str | Progress | None = "silent") -> Outcome:
-    """Run a cell, go on with it, or find it finished. Whatever fails becomes the outcome's sentence."""
-    started = time.monotonic()
-    try:
-        before = read_result(cell.folder)
-        with warnings.catch_warnings():
-            # A reader's remarks would be repeated for each of the data set's runs; `data list` and `train` show them.
-            warnings.filterwarnings("ignore", message="Dataset ", category=UserWarning)
-            try:
-                result = _run(cell, cell.continues, progress)
-            except NotItsBeginning:  # the host failed, or its images have changed since: its stages are trained here
-                result = _run(cell, None, progress)
-    except Exception as error:
-        # One cell's defect must not cost the others their night; it is told at the end, with its kind if unforeseen.
-        foreseen = isinstance(error, (ValueError, OSError)) and str(error)
-        return Outcome(cell, error=str(error) if foreseen else f"{type(error).__name__}: {error}")
-    if not result["evaluations"]:
-        return Outcome(cell, error=f"{cell.source['name']} has no test or validation images, so nothing was scored.")
-    if before is not None and before.get("evaluations") == result["evaluations"]:
-        shared = (result.get("continues") or {"seconds": 0.0})["seconds"]
-        return Outcome(cell, result["seconds"] - shared, before=True)
-    return Outcome(cell, time.monotonic() - started)
-
-
-def _run(cell: Cell, continues: Path | None, progress: str | Progress | None) -> dict[str, Any]:
-    return _protocol(cell.protocol)(
-        cell.method,
-        _clip(cell.backbone, tuple(sorted(cell.loading.items()))),
-        _dataset(json.dumps(dict(cell.source), sort_keys=True)),
-        **_arguments(cell),
-        seed=cell.seed,
-        out=cell.folder,
-        options=cell.options,
-        source=cell.source,
-        progress=progress,
-        **cell.training,
-        **({} if continues is None else {"continues": continues}),
+    return _protocol(spec.protocol)(
+        spec.method,
+        _clip(spec.backbone, tuple(sorted(spec.loading.items()))) if clip is None else clip,
+        _dataset(spec.data.whole) if dataset is None else dataset,
+        **_arguments(spec),
+        seed=spec.seed,
+        out=out,
+        options=spec.options,
+        source=spec.data.arguments,
+        **{**spec.training, **how},
     )
 
 
 def _protocol(name: str) -> Callable[..., dict[str, Any]]:
-    known: dict[str, Callable[..., dict[str, Any]]] = {
+    known: Mapping[str, Callable[..., dict[str, Any]]] = {
         "base2new": base2new,
         "few_shot": few_shot,
         "cross": cross_dataset,
@@ -93,25 +61,26 @@ def _protocol(name: str) -> Callable[..., dict[str, Any]]:
     return known[name]
 
 
-def _arguments(cell: Cell) -> dict[str, Any]:
-    """What the cell's protocol takes besides what all take."""
-    more = dict(cell.asked)
-    if "targets" in more:
-        more["targets"] = [_target(json.dumps(dict(source), sort_keys=True)) for source in more["targets"]]
-    return more if cell.protocol == "data_efficient" else {"shots": cell.shots, **more}
+def _arguments(spec: RunSpec) -> dict[str, Any]:
+    """What the run's protocol takes besides what all take."""
+    more = dict(spec.asked)
+    if spec.targets:
+        more["targets"] = [_target(target) for target in spec.targets]
+    if spec.protocol == "data_efficient":
+        return more
+    return {"shots": spec.shots, **more, **({"classes": spec.data.classes} if spec.protocol == "few_shot" else {})}
 
 
 @lru_cache(maxsize=1)
-def _clip(backbone: str, loading: tuple[tuple[str, str], ...]) -> CLIP:
-    said: dict[str, Any] = dict(loading)
-    return load_clip(backbone, **said)
+def _clip(backbone: str, loading: tuple[tuple[str, Any], ...]) -> CLIP:
+    return load_clip(backbone, **dict(loading))
 
 
 @lru_cache(maxsize=1)
-def _dataset(source: str) -> Dataset:
-    return load_data(**json.loads(source))
+def _dataset(data: DataSpec) -> Dataset:
+    return data.open()
 
 
 @lru_cache(maxsize=32)
-def _target(source: str) -> Dataset:
-    return load_data(**json.loads(source))
+def _target(data: DataSpec) -> Dataset:
+    return data.open()

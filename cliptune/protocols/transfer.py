@@ -16,7 +16,7 @@ from cliptune.data.items import Dataset
 from cliptune.data.published.facts import published
 from cliptune.data.tinyworld import DOMAINS
 from cliptune.protocols.few_shot_learning import few_shot_run
-from cliptune.protocols.runs import class_set, evaluation_options, score
+from cliptune.protocols.training import class_set, evaluation_options, score
 from cliptune.texts import ClassSet
 from cliptune.training import Run
 

@@ -1,10 +1,10 @@
 """Training, evaluation, checkpoints and run folders."""
 
-from cliptune.training.checkpoints import load_adapter, read_adapter_config, read_learnables, save_adapter
+from cliptune.runs.checkpoints import load_adapter, read_adapter_config, read_learnables, save_adapter
+from cliptune.runs.folder import RunFolder, read_config, read_metrics, read_result
 from cliptune.training.evaluate import Evaluation, evaluate
 from cliptune.training.fit import Run, fit
 from cliptune.training.loop import TrainingDiverged
-from cliptune.training.run_folder import RunFolder, read_config, read_metrics, read_result
 from cliptune.training.schedules import learning_rate
 
 __all__ = [

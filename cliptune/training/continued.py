@@ -12,8 +12,8 @@ from typing import Any
 from torch import Tensor
 
 from cliptune.recipe import Beginning, Recipe
-from cliptune.training.checkpoints import WEIGHTS, read_learnables
-from cliptune.training.run_folder import differences, read_config, read_metrics, read_result
+from cliptune.runs.checkpoints import WEIGHTS, read_learnables
+from cliptune.runs.folder import differences, read_config, read_metrics, read_result
 from cliptune.training.state import Position
 
 

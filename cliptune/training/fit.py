@@ -16,16 +16,16 @@ import torch
 
 from cliptune.data.items import Dataset, Split
 from cliptune.recipe import Recipe
-from cliptune.training.checkpoints import backbone, load_adapter, save_adapter
+from cliptune.runs.checkpoints import backbone, load_adapter, save_adapter
+from cliptune.runs.folder import RunFolder
+from cliptune.runs.plain import plain
 from cliptune.training.continued import end_of
 from cliptune.training.distributed import Processes, processes
 from cliptune.training.evaluate import Evaluation
 from cliptune.training.feed import Feed
 from cliptune.training.loop import Options, Training
-from cliptune.training.plain import plain
 from cliptune.training.precision import check_precision, towers_in
 from cliptune.training.progress import Progress, duration, open_progress
-from cliptune.training.run_folder import RunFolder
 from cliptune.training.screen import Screen
 from cliptune.training.trackers import Tracker, open_trackers
 

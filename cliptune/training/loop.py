@@ -13,6 +13,7 @@ from torch import Tensor
 
 from cliptune.data.transforms import mixed
 from cliptune.recipe import Recipe, Stage
+from cliptune.runs.folder import RunFolder
 from cliptune.training.continued import End
 from cliptune.training.distributed import Processes
 from cliptune.training.evaluate import evaluate
@@ -20,7 +21,6 @@ from cliptune.training.feed import Feed
 from cliptune.training.gradients import LossOf, add_gradients
 from cliptune.training.optim import build_optimiser, set_rate
 from cliptune.training.precision import build_scaler
-from cliptune.training.run_folder import RunFolder
 from cliptune.training.schedules import learning_rate
 from cliptune.training.screen import Screen
 from cliptune.training.state import Best, Position, capture, restore_adapter, restore_stage

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from cliptune.runs.folder import RunFolder
 from cliptune.training.progress import Progress
-from cliptune.training.run_folder import RunFolder
 from cliptune.training.trackers import Tracker
 
 

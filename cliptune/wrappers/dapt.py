@@ -15,9 +15,9 @@ from torch import Tensor, nn
 
 from cliptune.adapter import Adapter, Outputs
 from cliptune.batch import Batch
-from cliptune.clip.image import VisionTransformer
 from cliptune.clip.ports import Ports
 from cliptune.clip.tokens import TokenBatch
+from cliptune.clip.towers.image import VisionTransformer
 from cliptune.objectives.decoupled import DecoupledLoss
 from cliptune.recipe import Recipe
 from cliptune.texts import ClassSet

@@ -5,46 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from cliptune.batch import Batch
+from cliptune.saliency import grad_cam, saliency
 
 MaskSource = Callable[[Batch, Tensor, "Tensor | None"], Tensor]
 """`(batch, score of each image's own class (B,), what the last block attends to or None) → (B, 1, R, R) in {0, 1}`."""
-
-
-def grad_cam(rows: Tensor, score: Tensor, patches: int) -> Tensor:
-    """Grad-CAM on the patches of a ViT's last block: relu(X · mean over patches of ∂score/∂X), (B, G, G).
-
-    Args:
-        rows: X (B, T, d), output of that block's first LayerNorm: CLS, patches, prompts.
-        score: scalar or (B,), summed.
-        patches: G².
-    Since CLS is read after this block, nothing before it is differentiated; the graph is kept for the loss.
-    Source: DAPT (arXiv:2508.00395), DAPT-G.
-    """
-    return class_activation(rows, score, patches).relu()
-
-
-def class_activation(rows: Tensor, score: Tensor, patches: int) -> Tensor:
-    """Grad-CAM before the ReLU, (B, G, G): negative where a patch speaks against the class; as in `grad_cam`."""
-    (gradient,) = torch.autograd.grad(score.sum(), rows, retain_graph=True)
-    here = slice(1, 1 + patches)
-    weight = gradient[:, here].mean(dim=1)
-    side = round(patches**0.5)
-    return torch.einsum("bpd,bd->bp", rows[:, here].detach(), weight).unflatten(1, (side, side))
-
-
-def saliency(cam: Tensor, resolution: int, per_batch: bool = False) -> Tensor:
-    """(B, G, G) → (B, 1, R, R) in [0, 1]: bilinear with aligned corners, divided by the maximum of each image.
-
-    Args:
-        per_batch: divide by the maximum of the batch instead, as released; an image's mask then depends on the others.
-    """
-    large = F.interpolate(cam[:, None].float(), (resolution, resolution), mode="bilinear", align_corners=True)
-    return large / ((large.amax() if per_batch else large.amax(dim=(1, 2, 3), keepdim=True)) + 1e-6)
 
 
 class GradCAMMasks:

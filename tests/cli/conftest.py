@@ -13,7 +13,7 @@ import pytest
 from PIL import Image
 from safetensors.torch import save_file
 
-import cliptune.protocols.runs  # noqa: F401  before any test puts another load_clip in its place
+import cliptune.runs.loading  # noqa: F401  before any test puts another load_clip in its place
 from cliptune.cli.main import main
 from cliptune.clip.model import openai_key
 from cliptune.protocols import running

@@ -10,8 +10,9 @@ from pathlib import Path
 import pytest
 import yaml
 
-from cliptune.methods import published_options
-from cliptune.protocols import bench as grids
+from cliptune.cli.commands.bench import GridOptions, ProtocolOptions, _sweep
+from cliptune.protocols import running as grids
+from cliptune.registry import published_options
 from tests.cli.conftest import write_photos
 from tests.data.published.miniatures import MINIATURES
 
@@ -186,6 +187,13 @@ def test_transfer_trains_the_source_once_for_all_its_targets(bench, elsewhere):
     wrong = bench("--targets", cars, protocol="domains")
     assert wrong.code == 1
     assert "cars has 2 classes that photos has not" in wrong.out
+
+
+def test_the_published_recipe_is_that_of_the_shots_the_data_and_the_backbone():
+    grid = GridOptions(methods="coop", data="dtd,ImageNet", shots="1,16", seeds="1", recipe=True, set=["n_ctx=3"])
+    runs = _sweep("few_shot", grid, ProtocolOptions(), {}, {}).runs()
+    assert [spec.options["epochs"] for spec in runs] == [50, 200, 50, 50]
+    assert {(spec.options["n_ctx"], spec.options["words"]) for spec in runs} == {(3, "")}
 
 
 def test_a_share_of_the_training_set_is_a_side_of_the_grid(bench, backbone, photos):

@@ -5,21 +5,21 @@ from pathlib import Path
 
 import pytest
 
-from cliptune.cli import demo
+from cliptune.cli.commands import demo
 from tests.conftest import random_clip
 
 
 @pytest.fixture(autouse=True)
 def _small(monkeypatch: pytest.MonkeyPatch) -> None:
     """A random CLIP in the place of mini, few pictures, one picture size."""
-    import cliptune.clip.load
+    import cliptune.clip.weights.load
     import cliptune.data.tinyworld.suites as suites
 
     clip = random_clip()
     clip.origin = {"source": "mini", "activation": "quick_gelu"}
     whole = suites.load_suite
-    monkeypatch.setattr(cliptune.clip.load, "load_clip", lambda name, **_: clip)
-    monkeypatch.setattr("cliptune.protocols.runs.load_clip", lambda name, **_: clip)
+    monkeypatch.setattr(cliptune.clip.weights.load, "load_clip", lambda name, **_: clip)
+    monkeypatch.setattr("cliptune.runs.loading.load_clip", lambda name, **_: clip)
     monkeypatch.setattr(suites, "load_suite", lambda name, root=None: whole(name, train=4, val=1, test=2))
     monkeypatch.setattr(demo, "SHOTS", 2)
 

@@ -162,10 +162,10 @@ def test_a_moved_backbone_is_asked_for_and_can_be_given(cli, photos, backbone):
 
 
 def test_without_a_choice_the_backbone_is_the_toy_and_that_is_said(cli, photos, monkeypatch, tiny_clip):
-    import cliptune.clip.load
+    import cliptune.clip.weights.load
 
     asked = []
-    monkeypatch.setattr(cliptune.clip.load, "load_clip", lambda name: asked.append(name) or tiny_clip)
+    monkeypatch.setattr(cliptune.clip.weights.load, "load_clip", lambda name: asked.append(name) or tiny_clip)
     answer = cli("fit", photos, "--method", "zeroshot", "--out", "out")
     assert answer.code == 0, answer.err
     assert asked == ["mini"]

@@ -92,7 +92,7 @@ def test_errors_are_sentences_with_an_exit_code(cli, photos, monkeypatch, error,
     def fail(*_: object, **__: object) -> None:
         raise error
 
-    monkeypatch.setattr("cliptune.cli.fit.resolve", fail)
+    monkeypatch.setattr("cliptune.cli.commands.fit.resolve", fail)
     answer = cli("fit", photos)
     assert answer.code == code
     assert answer.err.startswith(sentence)
@@ -103,7 +103,7 @@ def test_a_defect_of_ours_is_not_hidden(cli, photos, monkeypatch):
     def fail(*_: object, **__: object) -> None:
         raise RuntimeError("a defect")
 
-    monkeypatch.setattr("cliptune.cli.fit.resolve", fail)
+    monkeypatch.setattr("cliptune.cli.commands.fit.resolve", fail)
     with pytest.raises(RuntimeError, match="a defect"):
         cli_main.main(["fit", str(photos)])
 
@@ -115,7 +115,7 @@ def test_warnings_are_plain_lines(cli, photos, monkeypatch):
         warnings.warn("Something is unusual.", stacklevel=1)
         raise ValueError("Then it ended.")
 
-    monkeypatch.setattr("cliptune.cli.fit.resolve", warn)
+    monkeypatch.setattr("cliptune.cli.commands.fit.resolve", warn)
     assert cli("fit", photos).err == "Something is unusual.\nThen it ended.\n"
 
 

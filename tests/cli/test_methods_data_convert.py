@@ -7,7 +7,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from cliptune.methods import add_ons, compatibility
+from cliptune.registry import add_ons, compatibility
 
 NAMES = ("lynx", "puma", "red fox")
 

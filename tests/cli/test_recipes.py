@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from cliptune.cli.recipes import spelled
+from cliptune.cli.commands.recipes import spelled
 
 DOCS = Path(__file__).parents[2] / "docs/recipes.md"
 

@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from cliptune.cli.released_commands import in_our_words
-from cliptune.methods import names
-from cliptune.methods.published_recipes import PROTOCOLS
-from cliptune.methods.registry import find
-from cliptune.methods.released_settings import released, released_trainers
+from cliptune.cli.released.commands import in_our_words
+from cliptune.registry import names
+from cliptune.registry.building import find
+from cliptune.registry.recipes import PROTOCOLS
+from cliptune.registry.released_settings import released, released_trainers
 
 MAPLE = "configs/trainers/MaPLe/vit_b16_c2_ep5_batch4_2ctx.yaml"
 FILES = {

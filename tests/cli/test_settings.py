@@ -5,7 +5,7 @@ from typing import Literal
 
 import pytest
 
-from cliptune.cli.settings import resolve, typed
+from cliptune.cli.shared.settings import resolve, typed
 
 
 @pytest.mark.parametrize(

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from cliptune.clip.blocks import Block
+from cliptune.clip.towers.blocks import Block
 
 ROWS, PROMPTS, WIDTH = 6, 3, 16
 

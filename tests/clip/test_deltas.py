@@ -10,7 +10,7 @@ import torch
 from cliptune.clip import Ports, TokenBatch, TowerPorts, compose, mix
 from cliptune.clip.deltas import Delta
 from cliptune.clip.folding import DeltaFold
-from tests.clip.test_text import both_paths, random_ports, texts_with_slots
+from tests.clip.towers.test_text import both_paths, random_ports, texts_with_slots
 
 R = 2
 

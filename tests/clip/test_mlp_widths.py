@@ -10,7 +10,7 @@ import torch.nn.functional as F
 
 from cliptune.clip import CLIP
 from cliptune.clip.model import openai_key
-from cliptune.training.checkpoints import backbone, check_backbone
+from cliptune.runs.checkpoints import backbone, check_backbone
 from tests.conftest import TINY, random_clip
 
 NARROW = replace(TINY, image_mlp=100, text_mlp=50)

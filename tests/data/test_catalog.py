@@ -11,7 +11,7 @@ import cliptune.data
 from cliptune.data import catalog
 from cliptune.data.catalog import Entry, from_images, list_data, load_data
 from cliptune.data.items import SPLITS
-from cliptune.data.split_files import make_split
+from cliptune.data.own.split_files import make_split
 from tests.data.pictures import noise, write_classes
 
 

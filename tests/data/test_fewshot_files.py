@@ -9,7 +9,7 @@ import types
 import pytest
 
 from cliptune.data.fewshot_files import few_shot_record, import_few_shot_pickle, read_few_shot
-from cliptune.data.folders import read_folder
+from cliptune.data.own.folders import read_folder
 from tests.data.pictures import write_classes
 
 FOREIGN_ROOT = "/home/somebody/images/oxford_pets/images/"

@@ -7,7 +7,7 @@ import torch
 
 from cliptune.batch import Batch
 from cliptune.interop import from_published, to_published
-from cliptune.methods import build
+from cliptune.registry import build
 from tests.conftest import CLASS_NAMES
 
 

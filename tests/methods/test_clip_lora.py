@@ -10,7 +10,7 @@ import torch
 from cliptune import methods
 from cliptune.batch import Batch
 from cliptune.clip.folding import DeltaFold
-from cliptune.clip.openai import OPENAI_CONFIGS
+from cliptune.clip.weights.openai import OPENAI_CONFIGS
 from tests.conftest import CLASS_NAMES
 
 

@@ -7,8 +7,8 @@ import torch
 
 from cliptune import interop, methods
 from cliptune.clip import TokenBatch
-from cliptune.methods.registry import find
 from cliptune.recipe import Recipe
+from cliptune.registry.building import find
 from tests.golden.reference import assert_equals, golden, published_start, reference_batch, reference_clip
 
 METHODS = ("coop", "cocoop", "kgcoop", "vpt", "ivlp", "maple", "promptsrc")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from cliptune.methods import build
+from cliptune.registry import build
 from cliptune.training import fit
 from tests.training.support import NAMES, squares
 from tests.training.test_fit import StopAfter, same

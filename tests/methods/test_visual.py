@@ -10,7 +10,7 @@ import torch
 
 from cliptune import fit, load, methods
 from cliptune.batch import Batch
-from cliptune.protocols.runs import train
+from cliptune.protocols.training import train
 from cliptune.recipe import OptimiserConfig
 from cliptune.texts import ClassSet
 from cliptune.training.loop import TrainingDiverged

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import torch
 
-from cliptune.clip.openai import OPENAI_CONFIGS
-from cliptune.methods import build, count_learnables
+from cliptune.clip.weights.openai import OPENAI_CONFIGS
 from cliptune.prompts import DeepTokens, Together
+from cliptune.registry import build, count_learnables
 from tests.conftest import CLASS_NAMES
 
 

@@ -12,7 +12,7 @@ from cliptune import methods
 from cliptune.adapter import Adapter
 from cliptune.batch import Batch
 from cliptune.clip import CLIP
-from cliptune.clip.openai import OPENAI_CONFIGS
+from cliptune.clip.weights.openai import OPENAI_CONFIGS
 from cliptune.heads import MeanHead
 from cliptune.prompts import DeepTokens, PixelFrame, PixelOverlay, Together
 from cliptune.prompts.pixels import STRIPS, around, usual_inner

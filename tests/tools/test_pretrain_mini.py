@@ -16,9 +16,9 @@ from mini_captions import CaptionBatches, contrast  # noqa: E402
 from mini_towers import ImageTower, Sizes, TextTower  # noqa: E402
 from mini_training import Muon, kept_patches  # noqa: E402
 
-from cliptune.clip.mini import initial_rows, mini_state_dict  # noqa: E402
 from cliptune.clip.model import CLIP  # noqa: E402
 from cliptune.clip.tokenizer import Tokenizer  # noqa: E402
+from cliptune.clip.weights.mini import initial_rows, mini_state_dict  # noqa: E402
 from cliptune.data.tinyworld.scene import ATTRIBUTES  # noqa: E402
 
 

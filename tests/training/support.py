@@ -6,8 +6,8 @@ import torch
 
 from cliptune.clip import CLIP
 from cliptune.data.items import Dataset, Split
-from cliptune.methods import build
 from cliptune.recipe import Recipe
+from cliptune.registry import build
 
 NAMES = ("red", "green", "blue")
 

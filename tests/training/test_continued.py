@@ -7,7 +7,8 @@ import shutil
 
 import pytest
 
-from cliptune.training import fit, read_metrics
+from cliptune.runs import read_metrics
+from cliptune.training import fit
 from tests.training.support import recipe, squares
 from tests.training.test_fit import same, timeless
 

@@ -3,7 +3,8 @@ import socket
 import pytest
 import torch
 
-from cliptune.training import fit, read_learnables, read_metrics
+from cliptune.runs import read_learnables, read_metrics
+from cliptune.training import fit
 from cliptune.training.distributed import Processes
 from tests.training.shared_run import start
 from tests.training.support import recipe, squares

@@ -5,9 +5,9 @@ import torch
 
 from cliptune.data.items import Dataset
 from cliptune.heads import MeanHead
-from cliptune.methods import build
 from cliptune.objectives import WeightedLoss
 from cliptune.recipe import OptimiserConfig, Stage
+from cliptune.registry import build
 from cliptune.training import TrainingDiverged, evaluate, fit
 from tests.training.support import NAMES, recipe, squares
 
@@ -299,7 +299,7 @@ def test_a_loss_that_is_no_number_stops_with_a_sentence_and_keeps_the_last_state
 
 
 def test_a_learnable_that_overflows_is_never_saved(tiny_clip, tmp_path):
-    from cliptune.training.run_folder import RunFolder
+    from cliptune.runs.folder import RunFolder
 
     with pytest.raises(TrainingDiverged):
         fit(recipe(tiny_clip, lr=1e38), squares(), tmp_path, progress="silent", save_every=0)

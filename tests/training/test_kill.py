@@ -1,7 +1,8 @@
 import time
 from pathlib import Path
 
-from cliptune.training import fit, read_metrics
+from cliptune.runs import read_metrics
+from cliptune.training import fit
 from tests.training.shared_run import start
 from tests.training.support import recipe, squares
 from tests.training.test_fit import same, timeless
@@ -51,7 +52,7 @@ def test_a_run_killed_at_several_moments_ends_with_the_same_bytes(tmp_path):
 def test_a_process_of_its_own_gives_the_numbers_of_this_one(tmp_path, tiny_clip):
     finish(start(tmp_path / "other"))
     here = fit(recipe(tiny_clip, batch_size=5), squares(), select="val", progress="silent").adapter.learnables()
-    from cliptune.training import read_learnables
+    from cliptune.runs import read_learnables
 
     other = read_learnables(tmp_path / "other")
     same({name: value.round(decimals=4) for name, value in other.items()},

@@ -8,8 +8,8 @@ from PIL import Image
 
 from cliptune.data.transforms import test_transform as evaluation_transform
 from cliptune.data.transforms import train_transform
-from cliptune.methods import build
 from cliptune.recipe import OptimiserConfig
+from cliptune.registry import build
 from cliptune.training.distributed import processes
 from cliptune.training.feed import Feed
 from cliptune.training.schedules import learning_rate

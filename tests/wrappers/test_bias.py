@@ -3,7 +3,7 @@ import torch
 
 from cliptune import methods
 from cliptune.batch import Batch
-from cliptune.clip.openai import OPENAI_CONFIGS
+from cliptune.clip.weights.openai import OPENAI_CONFIGS
 from cliptune.training.optim import build_optimiser, set_rate
 from cliptune.wrappers.bias import folded
 from tests.conftest import CLASS_NAMES

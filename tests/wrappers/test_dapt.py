@@ -6,9 +6,9 @@ import torch
 from cliptune import methods
 from cliptune.batch import Batch
 from cliptune.objectives.decoupled import background_alignment, pull_push
+from cliptune.saliency import grad_cam, saliency
 from cliptune.training import fit
 from cliptune.wrappers.dapt import BACKGROUND, use_masks
-from cliptune.wrappers.masks import grad_cam, saliency
 from tests.conftest import CLASS_NAMES
 from tests.training.support import NAMES, squares
 

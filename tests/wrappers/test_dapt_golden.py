@@ -13,9 +13,9 @@ from cliptune import methods
 from cliptune.batch import Batch
 from cliptune.methods.maple import published_name
 from cliptune.objectives.decoupled import background_alignment, pull_push
+from cliptune.saliency import grad_cam, saliency
 from cliptune.training.optim import build_optimiser
 from cliptune.wrappers.dapt import use_masks
-from cliptune.wrappers.masks import grad_cam, saliency
 from tests.golden import weights
 from tests.golden.reference import CLIP_MEAN, CLIP_STD, TOLERANCE, assert_equals, golden, reference_clip
 

@@ -15,7 +15,7 @@ from cliptune.batch import Batch
 from cliptune.data.items import Dataset, Item, Split
 from cliptune.data.masks import ExactMasks
 from cliptune.data.tinyworld.suites import load_suite, masks_of
-from cliptune.methods import build
+from cliptune.registry import build
 from cliptune.training import fit
 from tests.training.support import NAMES, squares
 from tests.training.test_fit import StopAfter, same

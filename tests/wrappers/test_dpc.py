@@ -5,7 +5,7 @@ import torch
 
 from cliptune import methods
 from cliptune.batch import Batch
-from cliptune.clip.openai import OPENAI_CONFIGS
+from cliptune.clip.weights.openai import OPENAI_CONFIGS
 from cliptune.params import LowRank
 from cliptune.prompts import Prompt
 from cliptune.prompts.dual import mix_normalised

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from cliptune.data.items import SPLITS, Item
-from cliptune.data.naming import relative_path
+from cliptune.data.own.naming import relative_path
 from cliptune.data.published.annotations import text_lines
 
 Found = tuple[tuple[str, ...], dict[str, list[Item]], tuple[str, ...]]

@@ -13,7 +13,7 @@ from PIL import Image
 
 from cliptune.data.images import ImageError, read_image
 from cliptune.data.items import SPLITS, Dataset
-from cliptune.data.naming import class_name
+from cliptune.data.own.naming import class_name
 from cliptune.data.published.facts import Facts, facts
 from cliptune.data.published.places import locate
 from cliptune.data.published.reading import checksum_note, read_published, split_path

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from cliptune.data.items import Item
-from cliptune.data.naming import class_name
+from cliptune.data.own.naming import class_name
 from cliptune.data.published.annotations import text_lines
 from cliptune.data.published.facts import Facts
 from cliptune.data.published.places import class_folders

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from pathlib import Path, PurePosixPath
 
 from cliptune.data.items import Dataset, Item, Split
-from cliptune.data.naming import class_name, relative_path, require_files
+from cliptune.data.own.naming import class_name, relative_path, require_files
 from cliptune.data.published.annotations import json_object, mat_fields, mat_variable, text_lines
 from cliptune.data.published.facts import Facts
 from cliptune.data.published.places import class_folders

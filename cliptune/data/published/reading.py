@@ -8,13 +8,13 @@ from dataclasses import replace
 from pathlib import Path
 
 from cliptune.data.items import SPLITS, Dataset, Item, Split
-from cliptune.data.naming import class_name, require_files
+from cliptune.data.own.naming import class_name, require_files
+from cliptune.data.own.split_files import read_split
 from cliptune.data.published.aircraft import aircraft_items
 from cliptune.data.published.facts import Facts, Place, facts
 from cliptune.data.published.imagenet import imagenet_items, shifted_items
 from cliptune.data.published.own_split import own_split
 from cliptune.data.published.places import locate
-from cliptune.data.split_files import read_split
 
 
 def read_published(

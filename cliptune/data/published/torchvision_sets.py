@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from cliptune.data.items import SPLITS, Dataset, Item, Split
-from cliptune.data.naming import class_name, relative_path, require_files
+from cliptune.data.own.naming import class_name, relative_path, require_files
 from cliptune.data.published.facts import Facts, published
 from cliptune.data.published.own_split import year_first
 from cliptune.data.published.reading import class_count_noted

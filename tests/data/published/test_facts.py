@@ -6,7 +6,7 @@ from collections import Counter
 import pytest
 
 from cliptune.data.catalog import ENTRIES, data_group, list_data
-from cliptune.data.naming import class_name
+from cliptune.data.own.naming import class_name
 from cliptune.data.published.facts import facts, published
 from cliptune.data.published.own_split import underscored, year_first
 from cliptune.data.splits import base_or_new

@@ -1,0 +1,169 @@
+"""`cliptune convert`: checkpoints of the field's released code to runs, and back."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from cyclopts import Parameter
+
+from cliptune.cli.shared.opening import listed_names, open_clip, open_run
+from cliptune.cli.shared.options import Assignments, Flag, WeightsOptions
+from cliptune.cli.shared.settings import resolve
+from cliptune.cli.shared.show import count, say
+
+Part = Literal["base", "new", "tuned", "parallel"]
+
+
+def convert(
+    checkpoint: str,
+    /,
+    *,
+    out: str,
+    from_: Annotated[str | None, Parameter(name="--from")] = None,
+    to: str | None = None,
+    classes: str | None = None,
+    tuned: str | None = None,
+    part: Part | None = None,
+    backbone: str | None = None,
+    set: Assignments = None,
+    overwrite: Flag = False,
+    weights: WeightsOptions = WeightsOptions(),
+) -> None:
+    """Turn a released checkpoint into a run folder (--from), or a run into such a checkpoint (--to).
+
+    Parameters
+    ----------
+    checkpoint
+        File such as model.pth.tar-5 or .safetensors with --from; run folder with --to.
+    out
+        Run folder with --from; file (.safetensors, else as of torch.save) with --to.
+    from_
+        Method whose released code wrote the checkpoint; with add-ons, such as coop+rlp, to train on from it.
+    to
+        Method of the run; with add-ons, the released code of its host shall read the file.
+    classes
+        With --from: class names in label order, "a,b,c" or a text file with one in each line.
+    tuned
+        With --from …+dpc: checkpoint of the host, whose prompt dpc kept; the other file holds the parallel one.
+    part
+        With --to …+dpc: the prompt mixed for base classes (if left out) or for new ones, or tuned or parallel alone.
+    backbone
+        The CLIP it was trained with.
+    set
+        An option that the shapes do not tell, name=value; may be repeated.
+    overwrite
+        Replace what is in --out.
+    """
+    if (from_ is None) == (to is None):
+        raise ValueError(
+            "convert: say one of --from METHOD (a released checkpoint becomes a run) and --to METHOD (a run becomes "
+            "a released checkpoint)."
+        )
+    if (tuned and from_ is None) or (part and to is None):
+        raise ValueError("convert: --tuned belongs to --from, and --part to --to. Leave the other out.")
+    if from_ is not None:
+        _to_run(checkpoint, from_, Path(out).expanduser(), classes, tuned, backbone, weights, set, overwrite)
+    elif to is not None:
+        _to_released(checkpoint, to, Path(out).expanduser(), part, backbone, weights, overwrite)
+
+
+def _to_run(
+    checkpoint: str,
+    method: str,
+    out: Path,
+    classes: str | None,
+    tuned: str | None,
+    backbone: str | None,
+    weights: WeightsOptions,
+    assignments: list[str] | None,
+    overwrite: bool,
+) -> None:
+    from cliptune.interop import from_published, read_published
+    from cliptune.registry.listing import count_learnables
+    from cliptune.runs import RunFolder, save_adapter
+    from cliptune.runs.checkpoints import backbone as described
+    from cliptune.texts import ClassSet
+
+    options = resolve(method, assignments=assignments or ()).options
+    if classes is None:
+        raise ValueError(
+            "convert: a released checkpoint does not hold its class names. Give them in label order: "
+            '--classes "a,b,c", or a text file with one name in each line.'
+        )
+    names = listed_names(classes)
+    tensors, beside = read_published(checkpoint), None if tuned is None else read_published(tuned)
+    clip = open_clip(backbone, weights)
+    classes_of = ClassSet(tuple(names)).with_template(options.pop("template", None))
+    recipe = from_published(method, tensors, clip, classes_of, tuned=beside, **options)
+    adapter = recipe.adapter
+    config: dict[str, Any] = {
+        "method": recipe.method,
+        "options": recipe.config,
+        "backbone": described(clip),
+        "converted_from": Path(checkpoint).name,
+        "class_names": names,
+    }
+    folder = RunFolder(out, config, overwrite=overwrite)
+    save_adapter(
+        folder.path,
+        adapter,
+        method=recipe.method,
+        config=recipe.config,
+        classes=vars(adapter.trained_classes),
+    )
+    folder.write_result(
+        {
+            "method": recipe.method,
+            "protocol": "converted",
+            "backbone": clip.name,
+            "learnables": count_learnables(adapter),
+            "converted_from": Path(checkpoint).name,
+            "evaluations": {},
+        }
+    )
+    say(
+        f"{out} holds the {method} checkpoint: {count(count_learnables(adapter), 'learned value')}, "
+        f"{count(len(names), 'class', 'classes')}, options {recipe.config}.",
+        f"  cliptune predict {out} IMAGE",
+        f"  cliptune eval {out} --data NAME",
+    )
+
+
+def _to_released(
+    run: str,
+    method: str,
+    out: Path,
+    part: Part | None,
+    backbone: str | None,
+    weights: WeightsOptions,
+    overwrite: bool,
+) -> None:
+    import io
+
+    import torch
+    from safetensors.torch import save
+
+    from cliptune.files import atomic_write_bytes
+    from cliptune.interop import to_published
+    from cliptune.runs import read_adapter_config
+
+    adapter = open_run(run, backbone, "cpu", weights)
+    trained = read_adapter_config(run)["method"]
+    if sorted(trained.split("+")) != sorted(part.strip() for part in method.split("+")):
+        raise ValueError(f"convert: the run in {run} is of method {trained!r}, so it cannot become one of {method!r}.")
+    if part in ("tuned", "parallel"):
+        tensors = to_published(method, adapter, part=part)
+    else:
+        tensors = to_published(method, adapter, seen=None if part is None else part == "base")
+    if out.is_dir() or (out.exists() and not overwrite):
+        raise ValueError(f"convert: {out} exists already. Give another file, or --overwrite.")
+    if out.suffix == ".safetensors":
+        content = save(tensors, metadata={"format": "pt"})
+    else:
+        buffer = io.BytesIO()
+        torch.save({"state_dict": tensors, "epoch": 0}, buffer)
+        content = buffer.getvalue()
+    atomic_write_bytes(out, content)
+    say(f"{out} holds {count(len(tensors), 'tensor')} as the released code of {method} names them:")
+    say(*(f"  {name} {tuple(value.shape)}" for name, value in tensors.items()))

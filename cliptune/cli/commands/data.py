@@ -1,0 +1,205 @@
+"""`cliptune data`: what data sets there are, whether they are complete, and how a folder would be split."""
+
+from __future__ import annotations
+
+import json
+import shlex
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+from cyclopts import App
+
+from cliptune.cli.shared.opening import describe_data, notes_said_once, open_data
+from cliptune.cli.shared.show import count, say, show_json, table
+
+if TYPE_CHECKING:
+    from cliptune.data.published.check import Check
+
+app = App(
+    name="data",
+    help="What data sets there are, whether yours are complete, and splits of your own.",
+    help_format="plaintext",
+    sort_key=99,
+)
+
+
+def list_() -> None:
+    """List the data sets that can be asked for by name."""
+    from cliptune.data import list_data
+    from cliptune.data.published.facts import groups_of_data
+
+    table(["name", "what it is"], [[row["name"], row["summary"]] for row in list_data()], left=2)
+    say("Besides names: a folder of class folders, or a .csv, .jsonl or .json list.")
+    for group in groups_of_data().values():
+        say(f"{group.name}: {group.summary} ({', '.join(group.members)}).")
+
+
+def check(name: str, /, *, root: str, decode: bool = True, threads: int = 2, json: bool = False) -> None:
+    """Say what of a published data set is there, missing or corrupt, and compare its counts with the known ones.
+
+    Ends with exit code 2 if something is missing or corrupt. Nothing is written.
+
+    Parameters
+    ----------
+    name
+        A name of `cliptune data list`, or a group such as all11.
+    root
+        The folder that holds the data sets.
+    decode
+        Decode every picture once, which takes minutes for large sets; --no-decode only looks that it is there.
+    threads
+        Pictures decoded at a time.
+    json
+        Print the outcome as JSON.
+    """
+    from cliptune.data.catalog import data_group
+    from cliptune.data.published.check import check_published
+
+    checks: list[Check] = []
+    for member in data_group(name):
+        with _progress(f"{member}: pictures", shown=decode and not json) as progress:
+            checks.append(check_published(member, root, decode=decode, threads=threads, progress=progress))
+        if not json:
+            _show_check(checks[-1])
+    if json:
+        show_json([{**asdict(each), "usable": each.usable, "as_published": each.as_published} for each in checks])
+    faulty = [each.name for each in checks if not each.usable]
+    if faulty:
+        hint = "" if len(faulty) > 1 else f" {faulty[0]}"
+        raise ValueError(
+            f"Not complete: {', '.join(faulty)}. `cliptune data plan{hint or ' NAME'} --root {root}` says where to get "
+            "what and where it goes."
+        )
+
+
+def _show_check(check: Check) -> None:
+    say(check.name)
+    say(*(f"  {finding.state}: {finding.text}" for finding in check.findings))
+    if check.modes:
+        say("  decoded: " + ", ".join(f"{n:,} {mode}" for mode, n in check.modes.items()))
+    if check.counts:
+        numbers = [
+            [each.what, _number(each.found), _number(each.known), "" if each.agrees else "differs"]
+            for each in check.counts
+        ]
+        table(["", "found", "known", ""], numbers)
+    if check.as_published:
+        say("  All that is known of the published data set agrees.")
+
+
+def _number(value: int | str | None) -> str:
+    return "–" if value is None else f"{value:,}" if isinstance(value, int) else value
+
+
+@contextmanager
+def _progress(what: str, *, shown: bool) -> Iterator[Callable[[int, int], None] | None]:
+    """A bar on standard error, if somebody watches."""
+    if not shown or not sys.stderr.isatty():
+        yield None
+        return
+    from rich.console import Console
+    from rich.progress import Progress
+
+    with Progress(console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task(what, total=None)
+        yield lambda done, total: bar.update(task, completed=done, total=total)
+
+
+def plan(name: str, /, *, root: str | None = None, json: bool = False) -> None:
+    """Say where to get a published data set and what goes where. Nothing is downloaded.
+
+    Parameters
+    ----------
+    name
+        A name of `cliptune data list`, or a group such as all11.
+    root
+        The folder that holds, or will hold, the data sets: what is there already is marked.
+    json
+        Print the steps as JSON.
+    """
+    from cliptune.data.catalog import data_group
+    from cliptune.data.published.plan import plan_published
+
+    plans = {member: plan_published(member, root) for member in data_group(name)}
+    if json:
+        show_json({member: [asdict(step) for step in steps] for member, steps in plans.items()})
+        return
+    for member, steps in plans.items():
+        missing = sum(step.present is False and step.optional is None for step in steps)
+        state = "" if root is None else " (complete)" if not missing else f" ({count(missing, 'part')} to fetch)"
+        say(f"{member}{state}")
+        for i, step in enumerate(steps, start=1):
+            mark = "" if step.present is None else " [there]" if step.present else " [to fetch]"
+            wanted = f" ({step.optional})" if step.optional else ""
+            say(f"  {i}. {step.what}{wanted}{mark}", f"     from {step.origin}", f"     to   {step.target}")
+    say("The addresses are as published and are not tried from here.")
+    if root is not None:
+        say(f"Then: cliptune data check {shlex.quote(name)} --root {shlex.quote(root)}")
+
+
+def split(
+    folder: str,
+    /,
+    *,
+    root: str | None = None,
+    source: Literal["coop", "torchvision"] = "coop",
+    shots: int | None = None,
+    seed: int = 1,
+    split_seed: int | None = None,
+    make_split: bool = False,
+    out: str | None = None,
+) -> None:
+    """Write the split of your own images to a file, in the field's JSON format, to keep or to share.
+
+    Parameters
+    ----------
+    folder
+        As in `cliptune fit`, or the name of a published data set.
+    root
+        Where named data lie.
+    source
+        Of named data, as in `cliptune train`: coop or torchvision.
+    shots
+        Keep only so many training images per class, and at most 4 for validation: the field's picks for the seed.
+    seed
+        Of these picks.
+    split_seed
+        Of the split itself, where the images are not split yet (1).
+    make_split
+        Split a published data set whose split file is missing; numbers on it are not comparable with published ones.
+    out
+        The file; FOLDER/split_NAME.json if left out, for named data ./split_NAME.json.
+    """
+    from cliptune.data import DataSpec
+    from cliptune.data import make_split as split_content
+    from cliptune.files import atomic_write_text
+
+    dataset = open_data(DataSpec.found(folder, root, source, split_seed=split_seed, make_split=make_split or None))
+    if dataset.root is None:
+        raise ValueError(f"{dataset.name} is made by the library and has no files that a split file could list.")
+    with notes_said_once():
+        chosen = dataset if shots is None else dataset.few_shot(shots, seed)
+    describe_data(chosen)
+    content = json.dumps(split_content(chosen), ensure_ascii=False, indent=1) + "\n"
+    images = dataset.root
+    picked = "" if shots is None else f"_{shots}shots_seed{seed}"
+    beside = images if root is None else Path()
+    target = Path(out).expanduser() if out is not None else beside / f"split_{dataset.name}{picked}.json"
+    if target.exists() and target.read_text(encoding="utf-8", errors="replace") != content:
+        raise ValueError(f"{target} holds something else already. Give another file: --out FILE.")
+    atomic_write_text(target, content)
+    file = shlex.quote(str(target))
+    if root is None or source != "coop":
+        where = "" if target.parent.resolve() == images.resolve() else f" --root {shlex.quote(str(images))}"
+        command = f"cliptune fit {file}{where} --method coop --out out/"
+    else:
+        command = f"cliptune train --method coop --data {folder} --root {shlex.quote(root)} --split {file}"
+    say(
+        f"Written to {target}; its paths are relative to {images}.",
+        "Train on it:",
+        f"  {command}",
+    )

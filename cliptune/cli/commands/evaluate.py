@@ -1,0 +1,104 @@
+"""`cliptune eval`: score a finished run on any split, other classes, other data."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from cliptune.cli.shared.opening import notes_said_once, open_run
+from cliptune.cli.shared.options import Flag, WeightsOptions
+from cliptune.cli.shared.show import count, percent, remark, say, show_json, table
+
+
+def evaluate(
+    run: str,
+    /,
+    *,
+    classes: Literal["all", "base", "new"] | None = None,
+    data: str | None = None,
+    root: str | None = None,
+    source: Literal["coop", "torchvision"] = "coop",
+    split: Literal["train", "val", "test"] = "test",
+    backbone: str | None = None,
+    device: str | None = None,
+    precision: str | None = None,
+    weight: float | None = None,
+    workers: int = 0,
+    per_class: Flag = False,
+    json: Flag = False,
+    weights: WeightsOptions = WeightsOptions(),
+) -> None:
+    """Score a finished run: its own test images, other classes, or another data set.
+
+    What is measured on test images is entered into the run's result.json, where `cliptune table` finds it; in another
+    precision or weight than the run's own under a name that says so, such as "test (bf16)".
+
+    Parameters
+    ----------
+    run
+        Folder of the run.
+    classes
+        Classes to tell apart; if left out, those it was trained on (all, for another data set).
+    data
+        Another data set, a name or path as in `cliptune train`; if left out, that of the run.
+    root
+        Folder that holds the data sets.
+    source
+        Of --data, as in `cliptune train`: coop or torchvision.
+    split
+        Images to score; train means the ones it was trained on.
+    backbone
+        Where the run's backbone is now, if it was moved.
+    device
+        cpu, cuda, cuda:1, mps; a card if there is one.
+    precision
+        Of the frozen towers: fp32, bf16, fp16; that of the run if left out.
+    weight
+        For runs with dpc: ω of the parallel prompt, in [0, 1]; if left out, that of trained classes where all are
+        trained ones, else that of new classes.
+    workers
+        Processes that read images.
+    per_class
+        Show the accuracy of every class.
+    json
+        Print all numbers as JSON.
+    """
+    from cliptune.data import DataSpec
+    from cliptune.protocols.scoring import score_run
+    from cliptune.runs import read_result
+
+    if data is None and source != "coop":
+        raise ValueError(
+            f"--source {source} is for another data set, --data NAME. Without it the run's own data are opened as they "
+            "were for training, since other splits of them share pictures with its training images."
+        )
+    adapter = open_run(run, backbone, device, weights)
+    with notes_said_once():
+        scored = score_run(
+            run,
+            adapter,
+            data=None if data is None else DataSpec.found(data, root, source),
+            root=root,
+            classes=classes,
+            split=split,
+            precision=precision,
+            weight=weight,
+            workers=workers,
+        )
+    if not scored.own_images:
+        remark(
+            f"The images of {scored.data.name} or their split are not those of the run any more: some of these "
+            f"{split} images may have been trained on."
+        )
+    evaluation = scored.evaluation
+    about = {"run": run, "data": scored.data.name, "classes": scored.classes, "split": split}
+    numbers = {**about, **evaluation.summary()}
+    if json:
+        show_json(numbers)
+        return
+    what = f"{scored.data.name}, {scored.classes} classes ({len(scored.data.class_names)}), {split}"
+    what += "" if scored.weight is None else f", ω {scored.weight:g}"
+    say(f"{(read_result(run) or {}).get('method', 'run')} on {what}: {count(evaluation.n, 'image')}")
+    shown = ("accuracy", "macro_f1", "mean_per_class", "ece")
+    table([key.replace("_", " ") + " (%)" for key in shown], [[percent(numbers[key]) for key in shown]], left=0)
+    if per_class:
+        table(["class", "accuracy (%)"], [[key, percent(value)] for key, value in evaluation.per_class.items()])

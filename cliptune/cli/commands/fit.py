@@ -1,0 +1,115 @@
+"""`cliptune fit`: adapt CLIP to one's own images."""
+
+from __future__ import annotations
+
+import shlex
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from cliptune.cli.shared.opening import check_weights, chosen_backbone, open_data
+from cliptune.cli.shared.options import RunOptions, WeightsOptions
+from cliptune.cli.shared.settings import resolve
+from cliptune.cli.shared.show import remark, say
+from cliptune.cli.shared.training import run_few_shot
+
+if TYPE_CHECKING:
+    from cliptune.data import Dataset, DataSpec
+
+
+def fit(
+    folder: str,
+    /,
+    *,
+    method: str = "coop",
+    out: str | None = None,
+    root: str | None = None,
+    shots: int | None = None,
+    backbone: str | None = None,
+    val: float | None = None,
+    test: float | None = None,
+    seed: int = 1,
+    split_seed: int | None = None,
+    weights: WeightsOptions = WeightsOptions(),
+    run: RunOptions = RunOptions(),
+) -> None:
+    """Adapt CLIP to your own images: class folders, train/val/test, or a CSV or JSONL list.
+
+    Parameters
+    ----------
+    folder
+        Folder with one folder of images per class (alone, or below train, val, test), or a list with the columns
+        image, class and, if wanted, split.
+    method
+        What is learned: see `cliptune methods`; add-ons are joined by "+".
+    out
+        Folder of the run; runs/NAME-METHOD if left out. The same command goes on with an unfinished run.
+    root
+        Folder that the paths of a list or split file are relative to; its own folder if left out.
+    shots
+        Training images per class; all if left out.
+    backbone
+        mini, ViT-B/16 (and OpenAI's others), a path, or hf-hub:organisation/name. If left out: ViT-B/16 if it is on
+        this machine, else mini, a toy.
+    val
+        Share of images kept for validation, where the images are not split yet (0.2).
+    test
+        Share of images kept for testing, where the images are not split yet (0.3).
+    seed
+        Of sampling, start, order and augmentation.
+    split_seed
+        Of the split made here, where the images are not split yet (1).
+    """
+    from cliptune.registry.plugins import label
+    from cliptune.runs import RunSpec
+
+    settings = resolve(method, file=run.config, assignments=run.set or (), shortcuts=run.shortcuts)
+    opened, data = _open(folder, root, val, test, split_seed)
+    where = Path(out) if out is not None else Path("runs") / f"{data.name}-{label(method)}"
+    check_weights(backbone, weights)
+    spec = RunSpec(
+        method,
+        replace(opened, shots=shots, seed=seed),
+        backbone=chosen_backbone(backbone),
+        loading=weights.given,
+        options=settings.options,
+        training=settings.training,
+    )
+    run_few_shot(spec, data, where, device=run.device, overwrite=run.overwrite)
+    split = next((s for s in (data.test, data.val, data.train) if len(s)), data.train)
+    example = str(data.root / split.items[0].path) if data.root is not None else "IMAGE"
+    say(
+        "",
+        f"The run lies in {where}: result.json, metrics.jsonl, and the adapter (adapter_model.safetensors).",
+        "Next:",
+        f"  cliptune predict {shlex.quote(str(where))} {shlex.quote(example)}",
+        f"  cliptune eval {shlex.quote(str(where))}",
+    )
+
+
+def _open(
+    folder: str, root: str | None, val: float | None, test: float | None, split_seed: int | None
+) -> tuple[DataSpec, Dataset]:
+    """The data, cut as asked; where the user's own split leaves nothing to cut, that is said."""
+    from cliptune.data import DataSpec
+
+    fractions = None
+    if val is not None or test is not None:
+        kept = (0.2 if val is None else val, 0.3 if test is None else test)
+        if min(kept) < 0 or sum(kept) >= 1:
+            raise ValueError(
+                f"--val and --test are shares from 0 to 1 that leave something to train on, got {kept[0]} and "
+                f"{kept[1]}. For example --val 0.1 --test 0.2."
+            )
+        fractions = [round(1 - sum(kept), 6), *kept]
+    # Folders and lists of one's own are turned as their EXIF tag says; split files are not, unless asked.
+    exif = True if Path(folder).suffix.lower() == ".json" else None
+    whole = DataSpec.found(folder, root, exif=exif)
+    cut = DataSpec.found(folder, root, exif=exif, fractions=fractions, split_seed=split_seed)
+    data = open_data(cut)
+    if cut != whole and data.split_sha256 == open_data(whole).split_sha256:
+        remark(
+            "The images are split already, or the shares are the usual ones: --val, --test and --split-seed change "
+            "nothing."
+        )
+    return cut, data

@@ -1,0 +1,145 @@
+"""`cliptune methods`: what there is, where it enters, how much it learns, which paper."""
+
+from __future__ import annotations
+
+import json as json_format
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
+
+from cyclopts import App
+
+from cliptune.cli.shared.options import Assignments, Flag
+from cliptune.cli.shared.show import say, show_json
+from cliptune.cli.shared.show import table as show_table
+
+if TYPE_CHECKING:
+    from cliptune.registry import MethodListing
+
+
+FAILED = 1
+
+app = App(
+    name="methods",
+    help="What methods there are and what options they have; and whether yours keeps to what all do.",
+    help_format="plaintext",
+    sort_key=8,
+)
+
+
+def check(method: str, /, *, set: Assignments = None, backbone: str = "mini") -> int:
+    """Run the common checks on a method; the exit code is 1 if one of them fails.
+
+    They are: the frozen CLIP stays as it is, every learnable gets a gradient, saving and loading lose nothing, new
+    classes are answered or refused, bfloat16 works, and the number of learnables is the declared one.
+
+    Parameters
+    ----------
+    method
+        The path of a file, a name, or several joined by "+"; an add-on alone is checked on coop.
+    set
+        An option of the method, name=value; may be repeated.
+    backbone
+        To check with.
+    """
+    from cliptune.cli.shared.settings import resolve
+    from cliptune.clip.weights.load import load_clip
+    from cliptune.registry.checks import on_a_host, run_checks
+    from cliptune.registry.plugins import label
+
+    whole = on_a_host(method)
+    options = resolve(whole, assignments=set or ()).options
+    clip = load_clip(backbone)
+    say(f"{label(whole)} on {clip.name}:")
+    failed = 0
+    for finding in run_checks(whole, clip, options):
+        say(f"{'✓' if finding.holds else '✗'} {finding.name}: {finding.sentence}")
+        failed += not finding.holds
+    return FAILED if failed else 0
+
+
+def methods(name: str | None = None, /, *, table: Flag = False, json: Flag = False) -> None:
+    """List the methods; with a name, its options.
+
+    Parameters
+    ----------
+    name
+        A method or add-on, or the path of a file that holds one.
+    table
+        Which add-ons work on which methods, as their constructors say: ✓ works, (✓) works with the restriction of its
+        note, ✗ does not. With a name, its row or column alone.
+    json
+        Print JSON.
+    """
+    if table:
+        _compatibility(name, json)
+        return
+    from cliptune.registry import list_method, list_methods
+    from cliptune.registry.listing import COUNTED_AT
+
+    listed = list_methods() if name is None else [list_method(name)]
+    if json:
+        shown: list[dict[str, Any]] = [asdict(one) for one in listed]
+        show_json(shown if name is None else shown[0])
+        return
+    if name is not None:
+        _one(listed[0], COUNTED_AT)
+        return
+    rows = [[m.name, _paper(m), m.enters, _learnables(m), ", ".join(m.recipes) or "–"] for m in listed]
+    show_table(["method", "paper", "where it enters", f"learnables at {COUNTED_AT}", "published recipes"], rows, left=3)
+    say('`cliptune methods NAME` shows a method\'s options; add-ons are joined to a method by "+", as --table allows.')
+
+
+def _compatibility(name: str | None, json: bool) -> None:
+    """Hosts by add-ons, with what restricts or forbids a cell below."""
+    from cliptune.registry import add_ons, compatibility
+    from cliptune.registry.building import find
+
+    if name is not None:
+        find(name)
+    cells = [cell for cell in compatibility() if cell.add_ons and name in (None, cell.host, *cell.add_ons)]
+    if json:
+        show_json([{"method": cell.method, **asdict(cell), "mark": cell.mark} for cell in cells])
+        return
+    columns = [name] if name in add_ons() else list(add_ons())
+    notes: dict[str, int] = {}
+    rows: dict[str, list[str]] = {}
+    for cell in cells:
+        number = f" {notes.setdefault(cell.note, len(notes) + 1)}" if cell.note else ""
+        rows.setdefault(cell.host, []).append(cell.mark + number)
+    show_table(
+        ["method", *(f"+{column}" for column in columns)], [[host, *marks] for host, marks in rows.items()], left=9
+    )
+    say(
+        "✓ works   (✓) works, with a restriction   ✗ does not",
+        *(f"{number:>2}  {note}" for note, number in notes.items()),
+    )
+
+
+def _paper(method: MethodListing) -> str:
+    return f"arXiv:{method.paper}" if method.paper else "without arXiv id"
+
+
+def _one(method: MethodListing, counted_at: str) -> None:
+    say(
+        method.summary,
+        "",
+        f"Paper      {_paper(method)}",
+        f"Enters     {method.enters}",
+        f"Learnables {_learnables(method)} at the sizes of {counted_at}, with the defaults below",
+    )
+    if method.recipes:
+        say(f"Recipes    {', '.join(method.recipes)}: `cliptune recipes {method.name}` shows them")
+    rows = [
+        [option["name"], option["type"], json_format.dumps(option["default"]), option["meaning"]]
+        for option in method.options
+    ]
+    show_table(["option (--set)", "type", "default", "meaning"], rows, left=4)
+
+
+def _learnables(method: MethodListing) -> str:
+    if method.learnables is None:
+        return "depends on the host"
+    if not method.per_class:
+        return f"{method.learnables:,}"
+    fixed = f"{method.learnables:,} + " if method.learnables else ""
+    return f"{fixed}{method.per_class:,} per class"

@@ -1,0 +1,119 @@
+"""`cliptune table`: finished runs as a table, seeds averaged."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Literal
+
+from cliptune.cli.shared.show import percent, remark, say
+from cliptune.cli.shared.show import table as show_table
+from cliptune.results.formats import TEXT_COLUMNS, as_csv, as_html, as_latex, as_markdown
+
+if TYPE_CHECKING:
+    from cliptune.results import Row
+
+_FIRST = ("test", "val", "base", "new")
+
+
+def table(
+    runs: str,
+    /,
+    *,
+    format: Literal["text", "md", "csv", "latex", "html"] = "text",
+    metric: Literal["accuracy", "macro_f1", "mean_per_class", "ece"] = "accuracy",
+    compare: Literal["published"] | None = None,
+) -> None:
+    """Tabulate finished runs: mean ± standard deviation over seeds, one row per method and data set.
+
+    Runs that differ in options, selection or split are never averaged; they get rows of their own that say what
+    differs. HM is the harmonic mean of the averaged base and new accuracies, as the papers have it; "mean of HMs" is
+    the average of the harmonic means of what a row averages, which is lower: of its seeds, or in the row "average" of
+    its data sets. The standard deviation is the population's. What was trained on another data set stands apart, as
+    SOURCE → TARGET, with the average over the targets alone.
+
+    Parameters
+    ----------
+    runs
+        Folder that holds run folders, at any depth.
+    format
+        text for the terminal, md, csv (full precision), latex, html (a page of its own).
+    metric
+        accuracy (over images), macro_f1, mean_per_class (mean recall of the classes), ece (expected calibration error,
+        15 bins); all in %. `cliptune eval RUN --per-class` shows each class.
+    compare
+        published: below each row the numbers from the literature for the same method, protocol, data set, shots and
+        backbone, with their source, whether they were read there or recalled, and how they were obtained.
+    """
+    from cliptune.results import collect, rows
+
+    if compare is not None and metric != "accuracy":
+        raise ValueError(f"--metric {metric}: published numbers are accuracies. Leave out --compare or --metric.")
+    skipped: list[str] = []
+    made = rows(collect(runs, metric, skipped))
+    for sentence in skipped:
+        remark(f"Left out: {sentence}")
+    if compare == "published":
+        from cliptune.results.published import beside_published
+
+        own = len(made)
+        made = beside_published(made)
+        if len(made) == own:
+            remark(
+                "No published number is known for these methods, data sets, shots and backbones. Most are for ViT-B/16 "
+                "on the eleven data sets of `cliptune data plan all11`."
+            )
+    show_rows(made, format)
+
+
+def show_rows(made: Sequence[Row], format: str = "text") -> None:
+    """A table of rows on standard output."""
+    names = _columns(made)
+    if format == "csv":
+        sys.stdout.write(as_csv(made, names))
+        return
+    headers, lines = _cells(made, names)
+    if format == "text":
+        show_table(headers, lines, left=TEXT_COLUMNS)
+    else:
+        say({"md": as_markdown, "latex": as_latex, "html": as_html}[format](headers, lines))
+
+
+def _columns(made: Sequence[Row]) -> list[str]:
+    """Evaluations that occur, the usual ones first."""
+    found = dict.fromkeys(name for row in made for name in row.scores)
+    return [name for name in _FIRST if name in found] + [name for name in found if name not in _FIRST]
+
+
+def _cells(made: Sequence[Row], names: Sequence[str]) -> tuple[list[str], list[list[str]]]:
+    shows_hm = any(row.harmonic_mean is not None for row in made)
+    averages_hm = any(row.mean_of_harmonic_means is not None for row in made if row.member_hms or len(row.seeds) > 1)
+    of = "" if not made or made[0].metric == "accuracy" else f" {made[0].metric.replace('_', ' ')}"
+    headers = ["method", "data", "shots", "seeds", *(f"{name}{of}" for name in names)]
+    headers += [*(["HM"] if shows_hm else []), *(["mean of HMs"] if averages_hm else []), "learnables"]
+    compares, warns = any(row.source for row in made), any(row.caveats for row in made)
+    headers += [*(["source", "known by"] if compares else []), *(["note"] if warns else [])]
+    lines = []
+    for row in made:
+        lines.append(
+            [
+                row.method,
+                row.place,
+                row.images,
+                ",".join(map(str, row.seeds)) or "–",
+                *(_number(row, name) for name in names),
+                *([percent(row.harmonic_mean)] if shows_hm else []),
+                *([percent(row.mean_of_harmonic_means)] if averages_hm else []),
+                "–" if row.learnables is None else f"{row.learnables:,}",
+                *([row.source or "these runs", row.tag or "–"] if compares else []),
+                *(["; ".join(row.caveats)] if warns else []),
+            ]
+        )
+    return headers, lines
+
+
+def _number(row: Row, name: str) -> str:
+    mean, std = row.mean(name), row.std(name)
+    if mean is None:
+        return "–"
+    return f"{mean:.2f}" if std is None or len(row.seeds) < 2 else f"{mean:.2f} ± {std:.2f}"

@@ -1,0 +1,1 @@
+"""Command lines of the field's released code, in words of this one."""

@@ -1,0 +1,121 @@
+"""The ViT image tower, open at `tokens` and `bias`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Protocol
+
+import torch
+from torch import Tensor, nn
+
+from cliptune.clip.ports import EMPTY, TowerPorts
+from cliptune.clip.towers.blocks import Transformer, gaussian
+from cliptune.clip.towers.layout import bias_rows, image_layout
+
+
+class ImageTower(Protocol):
+    """What CLIP asks of an image tower, ViT or ResNet."""
+
+    width: int
+    resolution: int
+
+    def __call__(self, views: Tensor, ports: TowerPorts = EMPTY) -> Tensor: ...
+
+
+class VisionTransformer(nn.Module):
+    """ViT of CLIP (arXiv:2103.00020), in the layout of OpenAI's checkpoints.
+
+    Args:
+        resolution: R, side of the square input in pixels.
+        patch: side of a patch in pixels; R is a multiple of it.
+        width: d. layers: L. heads: per block. embed: D.
+        activation: "quick_gelu" or "gelu".
+        mlp: inner width of the MLPs; None for 4 d.
+
+    `plain = True` computes every row of every block; the default skips rows that nobody reads (the CLS row alone in
+    the last block; no prompt rows where the next block replaces them), which changes no output. `watch`, when set, is
+    shown what the last attention looks at, (B V, T, d), and gives it back, so that a score can be differentiated there.
+    """
+
+    def __init__(
+        self,
+        resolution: int,
+        patch: int,
+        width: int,
+        layers: int,
+        heads: int,
+        embed: int,
+        activation: str,
+        mlp: int | None = None,
+    ) -> None:
+        super().__init__()
+        self.resolution, self.patch, self.width, self.embed = resolution, patch, width, embed
+        self.patches = (resolution // patch) ** 2
+        self.conv1 = nn.Conv2d(3, width, patch, stride=patch, bias=False)
+        scale = width**-0.5
+        self.class_embedding = gaussian(width, std=scale)
+        self.positional_embedding = gaussian(self.patches + 1, width, std=scale)
+        self.ln_pre = nn.LayerNorm(width)
+        self.transformer = Transformer(width, layers, heads, activation, mlp)
+        self.ln_post = nn.LayerNorm(width)
+        self.proj = gaussian(width, embed, std=scale)
+        self.plain = False
+        self.watch: Callable[[Tensor], Tensor] | None = None
+
+    @property
+    def layers(self) -> int:
+        return len(self.transformer)
+
+    def forward(self, views: Tensor, ports: TowerPorts = EMPTY) -> Tensor:
+        """Encode views (B, V, 3, R, R), normalised → (B, V, D), not unit-norm.
+
+        Image tokens follow the patches: layer 0 before the first LayerNorm, without position; deeper layers replace
+        the rows that the block before left.
+        """
+        lead = views.shape[:2]
+        check_views("VisionTransformer", views, self.resolution)
+        ports.check("VisionTransformer", self.layers, self.width)
+        x = self.embed_patches(views.flatten(0, 1))
+        real = x.shape[1]
+        if 0 in ports.tokens:
+            x = torch.cat([x, self._rows(ports.tokens[0], lead)], dim=1)
+        x = self.ln_pre(x)
+        recording = any(block.attn.tap is not None for block in self.transformer.blocks)
+        for i, block in enumerate(self.transformer.blocks):
+            if i > 0 and i in ports.tokens:
+                x = torch.cat([x[:, :real], self._rows(ports.tokens[i], lead)], dim=1)
+            keep = x.shape[1]
+            if not (self.plain or recording):
+                keep = 1 if i == self.layers - 1 else real if i + 1 in ports.tokens else keep
+            layout = image_layout(self.patches, x.shape[1] - real, x.device)[:keep]
+            biases = [
+                None if b is None else self._rows(b, lead)
+                for b in (bias_rows(ports, i, site, layout) for site in ("attn_out", "mlp_out"))
+            ]
+            h, deltas = block.ln_1(x), ports.deltas(i)
+            if self.watch is not None and i == self.layers - 1:
+                h = self.watch(h)
+            if keep < x.shape[1]:
+                q, (k, v) = block.attn.query(h[:, :keep], deltas), block.attn.key_value(h, deltas)
+            else:
+                q, k, v = block.attn.qkv(h, deltas)
+            x = block.finish(x[:, :keep], block.attn.attend(q, k, v), *biases)
+        return (self.ln_post(x[:, 0]) @ self.proj).unflatten(0, lead)
+
+    def embed_patches(self, images: Tensor) -> Tensor:
+        """(N, 3, R, R) → (N, 1 + G², d): class token and patches with their positions."""
+        x = self.conv1(images.to(self.conv1.weight.dtype)).flatten(2).mT
+        x = torch.cat([self.class_embedding.expand(len(x), 1, -1), x], dim=1)
+        return x + self.positional_embedding
+
+    def _rows(self, value: Tensor, lead: torch.Size) -> Tensor:
+        """(*lead, n, d), any leading sizes that broadcast to (B, V) → (B V, n, d) in the tower's dtype."""
+        return value.to(self.proj.dtype).expand(*lead, *value.shape[-2:]).flatten(0, 1)
+
+
+def check_views(who: str, views: Tensor, resolution: int) -> None:
+    if views.ndim != 5 or views.shape[2:] != (3, resolution, resolution):
+        raise ValueError(
+            f"{who}: views must have shape (B, V, 3, {resolution}, {resolution}), got {tuple(views.shape)}. "
+            f"Resize the images to {resolution} pixels, the resolution of this CLIP."
+        )

@@ -1,0 +1,277 @@
+"""`load_clip`: a frozen CLIP from a name, a file, a folder or the hub."""
+
+from __future__ import annotations
+
+import difflib
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from cliptune.clip.model import CLIP
+from cliptune.clip.tokenizer import default_tokenizer
+from cliptune.clip.towers.blocks import ACTIVATIONS
+from cliptune.clip.weights.architectures import Architecture, architecture
+from cliptune.clip.weights.archive import is_torchscript, stated_activation
+from cliptune.clip.weights.checkpoint import read_tensors, sha256
+from cliptune.clip.weights.declared import HUGGING_FACE_CONFIG, OPEN_CLIP_CONFIG, Declared, read_declared
+from cliptune.clip.weights.hub import PREFIX, WEIGHT_FILES, hub_file
+from cliptune.clip.weights.installed import installed_backbone
+from cliptune.clip.weights.key_layouts import to_openai_layout
+from cliptune.clip.weights.openai import CHECKSUMS, OPENAI_CONFIGS, canonical_name, openai_archive
+
+_SUFFIXES = (".safetensors", ".pt", ".pth", ".bin")
+# Image towers whose heads are not 64 wide, for where no configuration says so: open_clip's H, g, bigG and e.
+_IMAGE_HEAD_WIDTHS = {1280: 80, 1408: 88, 1664: 104, 1792: 112}
+
+
+@dataclass(frozen=True)
+class _Weights:
+    """A file to load, what to call its CLIP, and where it came from."""
+
+    path: Path
+    name: str
+    source: str
+
+
+def load_clip(
+    name: str | Path,
+    pretrained: str | Path | None = None,
+    *,
+    device: str | torch.device = "cpu",
+    dtype: torch.dtype = torch.float32,
+    activation: str | None = None,
+    arch: str | None = None,
+    head_width: int | None = None,
+    revision: str | None = None,
+) -> CLIP:
+    """Load a frozen CLIP in evaluation mode; no code of the weights is ever run.
+
+    Args:
+        name: "mini" (shipped); one of OpenAI's nine ("ViT-B/16", "RN50", …, in any spelling); the path of a
+            file or folder; "hf-hub:organisation/name"; or the name of an installed entry point in the group
+            `cliptune.backbones`, which goes after all others. Files may be OpenAI's archives, state dicts of
+            `torch.save`, or safetensors, with the tensor names of OpenAI, open_clip or Hugging Face.
+        pretrained: "openai", a path or "hf-hub:…" when `name` is one of OpenAI's architectures; None means
+            "openai" there, and nothing elsewhere.
+        device, dtype: where and in which floating type the weights are kept.
+        activation: "quick_gelu" or "gelu", which no tensor tells; None takes it from the configuration beside the
+            weights, from `arch`, from the program of an archive, or from a known SHA-256, and refuses where none of
+            them says it.
+        arch: open_clip's name of the architecture, "ViT-B-16" (GELU) or "ViT-B-16-quickgelu"; the sizes must be its.
+        head_width: width of an attention head in both towers; None stands for what the configuration beside
+            the weights says, else 64.
+        revision: branch, tag or commit on the hub.
+    Returns: a CLIP whose `origin` holds source, file, sha256, layout, activation and activation_from.
+    Raises: ValueError for an unknown name or a file that is not such a CLIP; FileNotFoundError for a path
+        that does not exist or a download in offline mode; OSError if a download fails. Each says what to do.
+    """
+    if activation is not None and activation not in ACTIVATIONS:
+        raise ValueError(f"load_clip: activation must be one of {', '.join(ACTIVATIONS)}, got {activation!r}.")
+    known = None if arch is None else architecture(arch)
+    if known is not None and activation not in (None, known.activation):
+        raise ValueError(
+            f"load_clip: {known.name} has the activation {known.activation}, but activation={activation!r} was given "
+            "too. Leave one of them out."
+        )
+    if name == "mini":
+        if known is not None:
+            raise ValueError('load_clip: "mini" has one architecture, its own. Leave arch out.')
+        return _mini(pretrained, dtype, activation).to(device)
+    if isinstance(name, str) and pretrained is None and _is_other(name):
+        brought = installed_backbone(name, device, dtype)
+        if brought is not None:
+            return brought
+    # A Path is never a name, even if it is spelled like one.
+    where = name if isinstance(name, str) else str(name.absolute())
+    weights = _locate(where, None if pretrained is None else str(pretrained), revision)
+    clip = _from_file(weights, dtype, activation, known, head_width)
+    canonical = canonical_name(weights.name)
+    if pretrained is not None and canonical is not None:
+        _check_architecture(clip, canonical, weights.path)
+    return clip.to(device)
+
+
+def _is_other(name: str) -> bool:
+    """Whether a name is none of ours and no path."""
+    return canonical_name(name) is None and not name.startswith(PREFIX) and not Path(name).expanduser().exists()
+
+
+def _mini(pretrained: str | Path | None, dtype: torch.dtype, activation: str | None) -> CLIP:
+    from cliptune.clip.weights.mini import WEIGHTS, mini_state_dict
+
+    if pretrained is not None:
+        raise ValueError(f'load_clip: "mini" has one set of weights, which is shipped; got pretrained={pretrained!r}.')
+    clip = CLIP.from_state_dict(
+        mini_state_dict(WEIGHTS), activation or "quick_gelu", "mini", default_tokenizer(), dtype
+    )
+    clip.origin = {
+        "source": "mini",
+        "file": WEIGHTS.name,
+        "sha256": sha256(WEIGHTS),
+        "layout": "openai",
+        "activation": clip.config.activation,
+        "activation_from": "argument" if activation else "mini",
+    }
+    return clip
+
+
+def _locate(name: str, pretrained: str | None, revision: str | None) -> _Weights:
+    canonical = canonical_name(name)
+    if pretrained is None or (pretrained == "openai" and canonical is not None):
+        if canonical is not None:
+            return _Weights(openai_archive(canonical), canonical, "openai")
+        where = name
+    else:
+        if canonical is None:
+            raise ValueError(
+                f"load_clip: pretrained={pretrained!r} goes with an architecture of OpenAI, not {name!r}. "
+                f"{_nearest(name)}Or give the path or {PREFIX} name alone."
+            )
+        where = pretrained
+    if where.startswith(PREFIX):
+        path = hub_file(where, revision)
+        return _Weights(path, name, f"{where.partition('@')[0]}@{path.parent.name}")
+    path = Path(where).expanduser()
+    if path.is_dir():
+        path = _in_folder(path)
+    elif not path.exists():
+        raise _unknown(name, pretrained)
+    return _Weights(path, name if pretrained else Path(where).stem, str(path))
+
+
+def _unknown(name: str, pretrained: str | None) -> Exception:
+    where = pretrained or name
+    if Path(where).suffix in _SUFFIXES or len(Path(where).parts) > 2:
+        return FileNotFoundError(f"load_clip: there is no file or folder {where}. Check the path.")
+    if pretrained:
+        return ValueError(
+            f'load_clip: pretrained must be "openai", a path or {PREFIX}…, and {pretrained!r} is none. '
+            f"Weights of open_clip are on the hub, for example {PREFIX}laion/CLIP-ViT-B-16-laion2B-s34B-b88K."
+        )
+    return ValueError(
+        f"load_clip: {name!r} is neither a known CLIP nor a file or folder. {_nearest(name)}"
+        f"Known are mini, {', '.join(OPENAI_CONFIGS)}, paths, and {PREFIX}organisation/name."
+    )
+
+
+def _nearest(name: str) -> str:
+    near = difflib.get_close_matches(name, ["mini", *OPENAI_CONFIGS], n=2, cutoff=0.4)
+    return f"Did you mean {' or '.join(near)}? " if near else ""
+
+
+def _in_folder(folder: Path) -> Path:
+    """The weights in a folder: the names that open_clip and Hugging Face use, else the only file there is."""
+    for name in WEIGHT_FILES:
+        if (folder / name).exists():
+            return folder / name
+    if any(folder.glob("*.index.json")):
+        raise ValueError(
+            f"load_clip: the weights in {folder} are split over several files. Save them as one model.safetensors."
+        )
+    files = sorted(path for path in folder.iterdir() if path.suffix in _SUFFIXES)
+    if len(files) == 1:
+        return files[0]
+    found = ", ".join(path.name for path in files) or "none"
+    raise FileNotFoundError(
+        f"load_clip: {folder} should hold {', '.join(WEIGHT_FILES)}, or a single *.pt, *.pth, *.bin or "
+        f"*.safetensors; found {found}. Give the path of the file."
+    )
+
+
+def _from_file(
+    weights: _Weights,
+    dtype: torch.dtype,
+    activation: str | None,
+    arch: Architecture | None,
+    head_width: int | None,
+) -> CLIP:
+    path = weights.path
+    try:
+        tensors, layout = to_openai_layout(read_tensors(path))
+        declared = Declared() if weights.source == "openai" else read_declared(path.parent, layout)
+        decided, reason = _activation(weights, activation, arch, declared, layout)
+        heads = _head_widths(tensors, declared) if head_width is None else {"head_width": head_width}
+        clip = CLIP.from_state_dict(tensors, decided, weights.name, default_tokenizer(), dtype, **heads)
+        if arch is not None:
+            arch.check(clip.config)
+    except ValueError as error:
+        raise ValueError(f"load_clip: {path} cannot be loaded as a CLIP: {error}") from error
+    clip.mean, clip.std = declared.mean or clip.mean, declared.std or clip.std
+    clip.origin = {
+        "source": weights.source,
+        "file": path.name,
+        "sha256": sha256(path),
+        "layout": layout,
+        "activation": decided,
+        "activation_from": reason,
+    }
+    return clip
+
+
+def _activation(
+    weights: _Weights, asked: str | None, arch: Architecture | None, declared: Declared, layout: str
+) -> tuple[str, str]:
+    """The activation that the weights were trained with, and the evidence for it.
+
+    Names of files and folders are no evidence: the same name holds either activation in practice.
+
+    Raises: ValueError with both readings where nothing says it.
+    """
+    if asked is not None:
+        return asked, "argument"
+    if arch is not None:
+        return arch.activation, f"architecture {arch.name}"
+    # An archive of OpenAI that was found by name has been checked against its SHA-256.
+    if weights.source == "openai":
+        return "quick_gelu", "OpenAI's archive"
+    if declared.activation is not None:
+        return declared.activation, "configuration file"
+    if is_torchscript(weights.path):
+        stated = stated_activation(weights.path)
+        if stated is not None:
+            return stated, "program of the archive"
+        if sha256(weights.path) in CHECKSUMS.values():
+            return "quick_gelu", "OpenAI's archive"
+    beside = HUGGING_FACE_CONFIG if layout == "hugging_face" else OPEN_CLIP_CONFIG
+    raise ValueError(
+        "its tensors do not tell the activation, and the wrong one gives wrong features without any error. Say "
+        "quick_gelu if the training began from OpenAI's weights, or with a model that open_clip calls …-quickgelu; say "
+        "gelu if it began from LAION's, DataComp's or other weights of open_clip without that ending. On the command "
+        "line: --activation quick_gelu or gelu, or --arch with open_clip's name of the architecture, such as "
+        f"ViT-B-16 or ViT-B-16-quickgelu; in Python: load_clip(…, activation=…) or arch=…; or put its "
+        f"{beside} beside it."
+    )
+
+
+def _head_widths(tensors: dict[str, Tensor], declared: Declared) -> dict[str, Any]:
+    """Sizes that no tensor tells, for `CLIPConfig`."""
+    known: dict[str, Any] = {}
+    text, image = tensors.get("ln_final.weight"), tensors.get("visual.ln_post.weight")
+    if text is not None and declared.text_heads:
+        known["head_width"] = len(text) // declared.text_heads
+    if declared.image_head_width:
+        known["image_head_width"] = declared.image_head_width
+    elif image is not None:
+        width = _IMAGE_HEAD_WIDTHS.get(len(image), 64)
+        known["image_head_width"] = len(image) // declared.image_heads if declared.image_heads else width
+    return known
+
+
+def _check_architecture(clip: CLIP, name: str, path: Path) -> None:
+    expected = OPENAI_CONFIGS[name]
+    found = replace(
+        clip.config,
+        activation=expected.activation,
+        head_width=expected.head_width,
+        image_head_width=expected.image_head_width,
+    )
+    if found != expected:
+        differing = [key for key, value in vars(expected).items() if getattr(found, key) != value]
+        raise ValueError(
+            f"load_clip: {path} is not a {name}: "
+            + ", ".join(f"{key} should be {getattr(expected, key)}, is {getattr(found, key)}" for key in differing)
+            + ". Give the path alone to load it as what it is."
+        )

@@ -1,0 +1,181 @@
+"""Users' own folders of pictures: class folders, alone or below train / val / test."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+from cliptune.data.images import is_image_name
+from cliptune.data.items import DEFAULT_TEMPLATE, Dataset, Item, Split
+from cliptune.data.own.naming import SPLIT_NAMES, class_labels, class_name
+from cliptune.data.splits import FRACTIONS, stratified
+
+IGNORED_FOLDERS = frozenset({"__MACOSX", "__pycache__"})
+
+
+def read_folder(
+    root: str | Path,
+    *,
+    name: str | None = None,
+    template: str = DEFAULT_TEMPLATE,
+    split_seed: int = 1,
+    fractions: Sequence[float] = FRACTIONS,
+    exif: bool = True,
+) -> Dataset:
+    """A data set out of a folder in one of two layouts.
+
+        photos/red_fox/*.jpg …                     class folders; split here, see `stratified`
+        photos/train/red_fox/*.jpg … test/ … val/  split by the user (also training, valid, validation,
+        testing)
+
+    A class is a folder; its name is the class name with underscores as spaces, labels count in sorted order
+    of the folder names. Pictures are all files with a picture's suffix below it, sub-folders included, sorted
+    by path, links followed; hidden and side-car files (`._*`, `.DS_Store`) are passed over and other files
+    are counted in a note. If there is train and val but no test, val is the test split (and none is left to
+    select a model on); with train alone, train is split.
+
+    Args:
+        root: the folder.
+        name: what tables call it; by default the folder's name.
+        template: text with one "{}".
+        split_seed: of the split that is made here.
+        fractions: train, val and test share of that split; 0.5, 0.2, 0.3 by default.
+        exif: turn pictures as their EXIF tag says (True for one's own photographs).
+    Raises: FileNotFoundError / NotADirectoryError for the folder; ValueError if there is no class, an empty
+        class, a class without training pictures, pictures beside the class folders, or two names that read
+        alike.
+    """
+    root = Path(root).expanduser()
+    if not root.exists():
+        raise FileNotFoundError(
+            f"Data folder {root}: expected a folder of class folders, found nothing. Check the path."
+        )
+    if not root.is_dir():
+        raise NotADirectoryError(f"Data folder {root}: expected a folder of class folders, found a file.")
+    name = name or root.resolve().name
+    parts, notes = _parts(root)
+    listed: dict[str, dict[str, list[str]]] = {}
+    n_other = 0
+    for split, folder in parts.items():
+        listed[split], others = _class_folders(root, folder)
+        n_other += others
+    if n_other:
+        notes.append(f"{root}: {n_other} files without a picture's suffix were passed over.")
+    _check_classes(root, listed)
+    labels = class_labels((raw for classes in listed.values() for raw in classes), f"Data folder {root}")
+    items = {
+        split: [Item(path, labels[raw], class_name(raw)) for raw in sorted(classes) for path in classes[raw]]
+        for split, classes in listed.items()
+    }
+    if "test" not in items:
+        cut = stratified([item.label for item in items["train"]], split_seed, fractions)
+        notes.append(
+            f"{root}: there is no test folder, so the {len(items['train'])} pictures were split with seed "
+            f"{split_seed} into {len(cut[0])} train, {len(cut[1])} val, {len(cut[2])} test."
+        )
+        everything = Split.of_files(root, items["train"], exif=exif)
+        train, val, test = (everything.subset(indices) for indices in cut)
+    else:
+        train, val, test = (Split.of_files(root, items.get(s, []), exif=exif) for s in ("train", "val", "test"))
+    names = tuple(class_name(raw) for raw in labels)
+    return Dataset(name, names, train, val, test, template, root, notes=tuple(notes))
+
+
+def _parts(root: Path) -> tuple[dict[str, Path], list[str]]:
+    """Split → folder of class folders; a folder of class folders alone counts as train."""
+    folders = {path.name: path for path in _subfolders(root)}
+    named: dict[str, Path] = {}
+    for folder_name, path in folders.items():
+        split = SPLIT_NAMES.get(folder_name.lower())
+        if split is None or not _subfolders(path):
+            continue  # a folder "train" that holds pictures and no folders is a class: photographs of trains
+        if split in named:
+            raise ValueError(
+                f"Data folder {root}: {named[split].name} and {folder_name} both name the {split} split. Keep one."
+            )
+        named[split] = path
+    if "train" not in named:
+        if named:
+            raise ValueError(
+                f"Data folder {root}: found {', '.join(path.name for path in named.values())} with class "
+                "folders, but no train folder. Add train/, or give a folder of class folders."
+            )
+        return {"train": root}, []
+    notes = []
+    others = [folder_name for folder_name, path in folders.items() if path not in named.values()]
+    if others:
+        notes.append(f"{root}: beside the splits, these folders were passed over: {', '.join(others)}.")
+    if "test" not in named and "val" in named:
+        named["test"] = named.pop("val")
+        notes.append(
+            f"{root}: there is no test folder, so {named['test'].name} serves as the test split; no images "
+            "are left to select a model on."
+        )
+    return {split: named[split] for split in ("train", "val", "test") if split in named}, notes
+
+
+def _class_folders(root: Path, folder: Path) -> tuple[dict[str, list[str]], int]:
+    """Class folder name → sorted paths relative to root; and how many files are no pictures."""
+    loose = sorted(entry.name for entry in folder.iterdir() if entry.is_file() and is_image_name(entry.name))
+    if loose:
+        raise ValueError(
+            f"Data folder {folder}: expected one folder per class, found {len(loose)} pictures beside them "
+            f"({loose[0]} …). Move each into the folder of its class, or list them in a CSV file."
+        )
+    classes = {}
+    n_other = 0
+    for class_folder in _subfolders(folder):
+        pictures, others = _pictures(class_folder)
+        classes[class_folder.name] = [str((class_folder / path).relative_to(root).as_posix()) for path in pictures]
+        n_other += others
+    return classes, n_other
+
+
+def _check_classes(root: Path, listed: dict[str, dict[str, list[str]]]) -> None:
+    train = listed["train"]
+    if not train:
+        raise ValueError(
+            f"Data folder {root}: found no class folder. Expected one folder per class with pictures in it."
+        )
+    empty = sorted(raw for raw, paths in train.items() if not paths)
+    if empty:
+        raise ValueError(
+            f"Data folder {root}: {len(empty)} class folders hold no picture: {', '.join(empty[:5])}. "
+            "Add pictures (.jpg, .png, …) or remove the folders."
+        )
+    unknown = sorted({raw for classes in listed.values() for raw, paths in classes.items() if paths} - set(train))
+    if unknown:
+        raise ValueError(
+            f"Data folder {root}: {len(unknown)} classes have no training picture: {', '.join(unknown[:5])}. "
+            "Add them to train, or remove them from the other splits."
+        )
+    for split in listed:
+        listed[split] = {raw: paths for raw, paths in listed[split].items() if paths}
+
+
+def _subfolders(folder: Path) -> list[Path]:
+    found = [entry for entry in folder.iterdir() if entry.is_dir() and not entry.name.startswith(".")]
+    return sorted((entry for entry in found if entry.name not in IGNORED_FOLDERS), key=lambda entry: entry.name)
+
+
+def _pictures(folder: Path) -> tuple[list[str], int]:
+    """Sorted POSIX paths of the pictures below `folder`, relative to it; and how many other visible files
+    there are.
+    """
+    found: list[str] = []
+    n_other = 0
+    entered: set[str] = set()
+    for here, folders, files in os.walk(folder, followlinks=True):
+        real = os.path.realpath(here)
+        if real in entered:  # a link that leads back up
+            folders.clear()
+            continue
+        entered.add(real)
+        folders[:] = sorted(f for f in folders if not f.startswith(".") and f not in IGNORED_FOLDERS)
+        for file in files:
+            if is_image_name(file):
+                found.append((Path(here) / file).relative_to(folder).as_posix())
+            elif not file.startswith("."):
+                n_other += 1
+    return sorted(found), n_other

@@ -1,0 +1,151 @@
+"""Scoring a finished run: its own images, other classes, another data set; entered into its result."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from cliptune.adapter import Adapter
+from cliptune.data.items import Dataset, Split
+from cliptune.data.metrics import harmonic_mean
+from cliptune.data.spec import DataSpec
+from cliptune.protocols.training import class_set
+from cliptune.protocols.transfer import note_target
+from cliptune.runs.folder import read_config, read_images, read_result, rewrite_result
+from cliptune.runs.loading import choose_weight
+from cliptune.training import Evaluation, evaluate
+
+
+@dataclass(frozen=True)
+class Scored:
+    """What was measured.
+
+    Args:
+        name: under which the result has it, such as "test", "new" or "tinyworld/garden/test".
+        evaluation: the numbers.
+        data: that was scored, cut to `classes`.
+        classes: "all", "base" or "new".
+        weight: ω that mixed the two prompts; None for an adapter of one.
+        own_images: false if these are no longer the images, or the split, that the run was made with.
+    """
+
+    name: str
+    evaluation: Evaluation
+    data: Dataset
+    classes: str
+    weight: float | None
+    own_images: bool
+
+
+def score_run(
+    folder: str | Path,
+    adapter: Adapter,
+    *,
+    data: DataSpec | None = None,
+    root: str | None = None,
+    classes: str | None = None,
+    split: str = "test",
+    precision: str | None = None,
+    weight: float | None = None,
+    workers: int = 0,
+) -> Scored:
+    """Score a run's adapter. What is measured on test images is entered into its `result.json`: in another precision or
+    weight than the run's own under a name that says so, such as "test (bf16)".
+
+    Args:
+        folder: of the finished run.
+        adapter: of it; it speaks of the scored classes afterwards.
+        data: another data set; None for the run's own.
+        root: where the run's own data lies now, if it was moved.
+        classes: to tell apart; None for those it was trained on, or all of another data set.
+        split: "train" means the images that it was trained on.
+        precision: of the frozen towers; None for the run's.
+        weight: ω in [0, 1], see `choose_weight`.
+        workers: processes that read images.
+    Raises: ValueError if the data cannot be opened again or has no such images.
+    """
+    result = read_result(folder) or {}
+    own_precision = read_config(folder).get("precision", "fp32")  # a converted checkpoint has none
+    trained = result.get("data") or {}
+    wanted = classes or ("all" if data is not None else trained.get("classes", "all"))
+    opened = _own_data(folder, result, root) if data is None else data
+    picked = (trained.get("sampling") or {}) if data is None and split == "train" else {}
+    dataset = _as_trained(opened, picked, wanted).open()
+    same = dataset.split_sha256 == trained.get("split_sha256")
+    if data is not None and same and _names_the_same(opened, result):
+        data = None
+    known = adapter.trained_classes
+    if data is None:
+        adapter.set_classes(class_set(dataset, known).with_template(known.template))
+    else:
+        adapter.set_classes(class_set(dataset))
+    images = dataset[split]
+    chosen_otherwise = "shots" not in picked and trained.get("sampling")
+    if split == "train" and data is None and wanted == trained.get("classes", "all") and chosen_otherwise:
+        images = _learned_from(folder, images)
+    if not len(images):
+        raise ValueError(f"{dataset.name} has no {split} images to score. Choose another --split.")
+    mixed = choose_weight(adapter, weight)
+    precision = precision or own_precision
+    evaluation = evaluate(adapter, images, precision=precision, workers=workers)
+    name = _name(None if data is None else dataset.name, wanted, split)
+    # Never in the place of the number that the run itself measured, or will.
+    if data is None and not same:
+        name = f"{name} (split {dataset.split_sha256[:8]})"
+    if weight is not None:
+        name = f"{name} (ω={weight:g})"
+    if precision != own_precision:
+        name = f"{name} ({precision})"
+    if split == "test":
+        if data is not None:
+            note_target(result, name, None, dataset, adapter)
+        enter(folder, result, name, evaluation)
+    return Scored(name, evaluation, dataset, wanted, mixed, data is not None or same)
+
+
+def enter(folder: str | Path, result: dict[str, Any], name: str, evaluation: Evaluation) -> None:
+    """Into the result of a finished run, and from there into its file."""
+    evaluations = result.setdefault("evaluations", {})
+    evaluations[name] = evaluation.summary()
+    if result.get("protocol") == "base2new" and {"base", "new"} <= set(evaluations):
+        base, new = (evaluations[half]["accuracy"] for half in ("base", "new"))
+        result |= {"base": base, "new": new, "harmonic_mean": harmonic_mean(base, new)}
+    rewrite_result(folder, result)
+
+
+def _own_data(folder: str | Path, result: Mapping[str, Any], root: str | None) -> DataSpec:
+    source = result.get("source")
+    if source is None:
+        raise ValueError(
+            f"Run folder {folder} does not say where its data lies. Name a data set or folder: --data NAME."
+        )
+    return DataSpec.of({**source, **({"root": root} if root is not None else {})})
+
+
+def _as_trained(data: DataSpec, picked: Mapping[str, Any], classes: str) -> DataSpec:
+    """With the few shots that a run picked."""
+    part = {key: picked[key] for key in ("shots", "seed") if key in picked}
+    again = {"repeat": True} if picked.get("repeat") else {}
+    return replace(data, **part, classes=classes, options={**data.options, **again})
+
+
+def _names_the_same(data: DataSpec, result: Mapping[str, Any]) -> bool:
+    own = result.get("source")
+    if own is None:
+        return False
+    there = DataSpec.of(own)
+    return (data.name, data.root, data.source) == (there.name, there.root, there.source)
+
+
+def _learned_from(folder: str | Path, train: Split) -> Split:
+    """The training images that the run's `split.json` lists."""
+    names = {name for name, _, _ in (read_images(folder) or {"train": []})["train"]}
+    return train.subset([i for i, name in enumerate(train.ids) if name in names])
+
+
+def _name(other: str | None, classes: str, split: str) -> str:
+    """Called "test" for all classes of the run's own data, else the half; another data set's name goes before it."""
+    own = classes if classes != "all" else split
+    return own if other is None else f"{other}/{own}"
