@@ -156,7 +156,7 @@ class Stage:
 
 
 @dataclass(frozen=True)
-class Beginning:
+class HostStages:
     """The first stages of a recipe, where they are by themselves the whole training of another one: an add-on's host.
 
     Args:
@@ -182,7 +182,7 @@ class Recipe:
         flags: honest flags for `result.json` (extra images, unlabelled test classes seen, external models).
         remarks: restrictions that a combination of method and add-ons works under, a phrase each.
         plugins: name → path, sha256 and kind of each part that comes from outside the package.
-        beginning: of a recipe that goes on after its host's, what a finished run of the host may stand for.
+        host_stages: of a recipe that goes on after its host's, what a finished run of the host may stand for.
     """
 
     adapter: Adapter
@@ -192,4 +192,4 @@ class Recipe:
     flags: Mapping[str, Any] = field(default_factory=dict)
     remarks: tuple[str, ...] = ()
     plugins: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
-    beginning: Beginning | None = None
+    host_stages: HostStages | None = None

@@ -1,15 +1,79 @@
-"""What the recipes of visual reprogramming share: stages, causes, and an honest word about missing descriptions."""
+"""What the methods of visual reprogramming share: options, stages, causes, and a word about missing descriptions."""
 
 from __future__ import annotations
 
 import warnings
 from collections.abc import Mapping
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, Literal
 
 from cliptune.objectives import WeightedLoss, cross_entropy
 from cliptune.recipe import OptimiserConfig, Stage
-from cliptune.texts import ClassSet
+from cliptune.texts import ClassSet, DescriptionPhrasing
+from cliptune.texts.described import Replacement, Stream
 from cliptune.texts.descriptions import DESCRIBING, DISTINGUISHING
+
+
+@dataclass(frozen=True)
+class VisualConfig:
+    """Options of every learned pattern.
+
+    Args:
+        lr, batch_size, epochs: of SGD with a cosine per step.
+        chunk: views per pass of the image tower, to bound memory; None for all at once.
+    """
+
+    lr: float = 10.0
+    batch_size: int = 32
+    epochs: int = 50
+    chunk: int | None = None
+
+
+@dataclass(frozen=True)
+class DescribedConfig(VisualConfig):
+    """Options of a frame whose classes are told apart by descriptions.
+
+    Args:
+        inner: side of the image inside the frame in pixels; None for 192 of 224, in whole patches on fine grids.
+        m: descriptions per class and set; None for 20, or as many as the poorest class has.
+        min_length: characters of a usable description.
+        description_seed: of the draw.
+        replacement: "needed", "never", or the published rule "reference".
+        rng: stream of the draw, "own" or "reference".
+    """
+
+    inner: int | None = None
+    m: int | None = None
+    min_length: int = 8
+    description_seed: int = 1
+    replacement: Replacement = "needed"
+    rng: Stream = "own"
+
+    def phrasing(self, sets: tuple[str, ...], views: tuple[int, ...] | None = None) -> DescriptionPhrasing:
+        """The class texts, drawn from sets of descriptions; `views` gives each set the pattern that it judges."""
+        return DescriptionPhrasing(
+            sets,
+            self.m,
+            self.description_seed,
+            views=views,
+            replacement=self.replacement,
+            rng=self.rng,
+            min_length=self.min_length,
+        )
+
+
+@dataclass(frozen=True)
+class PRMConfig(DescribedConfig):
+    """Options of a frame whose descriptions are weighted by votes of training images.  (arXiv:2506.01000)
+
+    Args:
+        votes: k, descriptions of its class that each training image votes for.
+        smoothing: strength of PRM's uniform prior in votes; "auto" for none from 16 shots on, else the likeliest.
+        lr, batch_size, epochs: of SGD with a cosine per step; with PRM the first epoch only counts votes.
+    """
+
+    votes: int = 3
+    smoothing: float | Literal["auto"] = "auto"
 
 
 def stage(

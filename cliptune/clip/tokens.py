@@ -56,15 +56,15 @@ class TokenBatch:
         first = int(differs[0]) if len(differs) else content.shape[1]
         return min(first, int(self.eot.min()))
 
-    def plan(self, prefix: int, max_rows: int) -> Plan:
+    def plan(self, prefix: int, max_rows: int) -> PrefixPlan:
         """How to run the texts after a shared prefix of that many rows; remembered."""
         key = (prefix, max_rows)
         if key not in self._plans:
-            self._plans[key] = Plan.of(self, prefix, max_rows)
+            self._plans[key] = PrefixPlan.of(self, prefix, max_rows)
         return self._plans[key]
 
     @cached_property
-    def _plans(self) -> dict[tuple[int, int], Plan]:
+    def _plans(self) -> dict[tuple[int, int], PrefixPlan]:
         return {}
 
 
@@ -91,7 +91,7 @@ class Chunk:
 
 
 @dataclass(frozen=True)
-class Plan:
+class PrefixPlan:
     """Shared prefix once, then the chunks of suffixes.
 
     Args:
@@ -108,7 +108,7 @@ class Plan:
     order: Tensor
 
     @classmethod
-    def of(cls, texts: TokenBatch, prefix: int, max_rows: int) -> Plan:
+    def of(cls, texts: TokenBatch, prefix: int, max_rows: int) -> PrefixPlan:
         device = texts.ids.device
         length = (texts.eot + 1 - prefix).tolist()
         by_length = sorted(range(len(texts)), key=length.__getitem__)

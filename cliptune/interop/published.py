@@ -14,7 +14,7 @@ from torch import Tensor
 
 from cliptune.adapter import Adapter
 from cliptune.clip.model import CLIP
-from cliptune.interop.joined import FROZEN_BIAS, Part, parted, plain_host, put_into
+from cliptune.interop.add_ons import FROZEN_BIAS, Part, parted, plain_host, put_into
 from cliptune.interop.visual import VISUAL, flattened, visual_from_published, visual_to_published
 from cliptune.recipe import Recipe
 from cliptune.registry.building import build, describe, find

@@ -3,64 +3,33 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
 
 from cliptune.adapter import Adapter
 from cliptune.clip.model import CLIP
 from cliptune.heads import PRMHead
 from cliptune.prompts import PixelFrame
 from cliptune.recipe import Recipe
-from cliptune.texts import ClassSet, DescriptionPhrasing
-from cliptune.texts.described import Replacement, Stream
+from cliptune.texts import ClassSet
 from cliptune.texts.descriptions import DESCRIBING
-from cliptune.visual import flags, stages_with_prm
+from cliptune.visual import PRMConfig, flags, stages_with_prm
 
 PAPER = "2506.01000"
 ENTERS = "pixels: a frame per cluster"
 
 
 @dataclass(frozen=True)
-class Config:
+class Config(PRMConfig):
     """Options.
 
     Args:
         clusters: v, patterns, and clusters that k-means divides the descriptions of all classes into.
-        votes: k, descriptions of its class that each training image votes for.
-        smoothing: strength of PRM's uniform prior in votes; "auto" for none from 16 shots on, else the likeliest.
-        inner: side of the image inside the frame in pixels; None for 192 of 224, in whole patches on fine grids.
-        m: descriptions per class; None for 20, or as many as the poorest class has.
-        min_length: characters of a usable description.
-        description_seed: of the draw.
-        replacement: "needed", "never", or the published rule "reference".
-        rng: stream of the draw, "own" or "reference".
-        lr, batch_size, epochs: of SGD with a cosine per step; the first epoch only counts votes.
-        chunk: views per pass of the image tower, to bound memory; None for all at once.
     """
 
     clusters: int = 3
-    votes: int = 3
-    smoothing: float | Literal["auto"] = "auto"
-    inner: int | None = None
-    m: int | None = None
-    min_length: int = 8
-    description_seed: int = 1
-    replacement: Replacement = "needed"
-    rng: Stream = "own"
-    lr: float = 10.0
-    batch_size: int = 32
-    epochs: int = 50
-    chunk: int | None = None
 
 
 def build(clip: CLIP, classes: ClassSet, config: Config = Config()) -> Recipe:
-    phrasing = DescriptionPhrasing(
-        (DESCRIBING,),
-        config.m,
-        config.description_seed,
-        replacement=config.replacement,
-        rng=config.rng,
-        min_length=config.min_length,
-    )
+    phrasing = config.phrasing((DESCRIBING,))
     head = PRMHead(len(classes), sum(phrasing.sizes(classes)), config.votes, config.smoothing, groups=config.clusters)
     prompt = PixelFrame(clip, config.inner, patterns=config.clusters)
     adapter = Adapter(clip, classes, phrasing, prompt, head, chunk=config.chunk)

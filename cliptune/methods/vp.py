@@ -10,29 +10,23 @@ from cliptune.heads import MeanHead
 from cliptune.prompts import PixelOverlay
 from cliptune.recipe import Recipe
 from cliptune.texts import ClassSet, TemplatePhrasing
-from cliptune.visual import stage
+from cliptune.visual import VisualConfig, stage
 
 PAPER = "2203.17274"
 ENTERS = "pixels: an overlay"
 
 
 @dataclass(frozen=True)
-class Config:
+class Config(VisualConfig):
     """Options.
 
     Args:
         border: width of the learned border in pixels, up to half the side; None for 30 of 224.
         sentence: template of the class texts; "" for the data set's own.
-        lr, batch_size, epochs: of SGD with a cosine per step.
-        chunk: views per pass of the image tower, to bound memory; None for all at once.
     """
 
     border: int | None = None
     sentence: str = "This is a photo of {}."
-    lr: float = 10.0
-    batch_size: int = 32
-    epochs: int = 50
-    chunk: int | None = None
 
 
 def build(clip: CLIP, classes: ClassSet, config: Config = Config()) -> Recipe:

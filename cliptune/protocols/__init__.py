@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from cliptune.protocols.base_to_new import base2new
+    from cliptune.protocols.by_spec import run
     from cliptune.protocols.data_efficiency import data_efficient
     from cliptune.protocols.few_shot_learning import few_shot
-    from cliptune.protocols.running import run
     from cliptune.protocols.training import score
     from cliptune.protocols.transfer import cross_dataset, domain_generalization
 
@@ -19,7 +19,7 @@ _HOMES = {
     "data_efficient": "cliptune.protocols.data_efficiency",
     "domain_generalization": "cliptune.protocols.transfer",
     "few_shot": "cliptune.protocols.few_shot_learning",
-    "run": "cliptune.protocols.running",
+    "run": "cliptune.protocols.by_spec",
     "score": "cliptune.protocols.training",
 }
 # Where names were found up to version 0.1.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 import pkgutil
 from collections.abc import Mapping, Sequence
-from dataclasses import MISSING, asdict, dataclass, fields, is_dataclass
+from dataclasses import MISSING, Field, asdict, dataclass, fields, is_dataclass
 from difflib import get_close_matches
 from functools import cache
 from types import ModuleType
@@ -80,9 +80,18 @@ def installed_names() -> tuple[str, ...]:
 def describe(name: str) -> MethodInfo:
     """What there is to say of one method or add-on, given by its name or its file's path."""
     module = find(name)
-    options = {f.name: (str(f.type), f.default if f.default is not MISSING else None) for f in fields(module.Config)}
+    options = {
+        f.name: (str(f.type), f.default if f.default is not MISSING else None) for f in _own_first(module.Config)
+    }
     summary = next(iter((module.__doc__ or "").strip().splitlines()), "without a docstring")
     return MethodInfo(label(name), summary, module.PAPER, module.ENTERS, options, is_add_on(module))
+
+
+def _own_first(config: type) -> list[Field[Any]]:
+    """Fields of a dataclass, its own before those that it shares with others."""
+    known = {f.name: f for f in fields(config)}
+    order = dict.fromkeys(name for cls in config.__mro__ for name in vars(cls).get("__annotations__", {}))
+    return [known[name] for name in order if name in known]
 
 
 def build(method: str, clip: CLIP, classes: Sequence[str] | ClassSet, *, seed: int = 1, **options: Any) -> Recipe:

@@ -14,7 +14,7 @@ from safetensors.torch import save as to_safetensors
 from torch import Tensor
 
 from cliptune.files import atomic_write_bytes, atomic_write_json
-from cliptune.runs.plain import plain
+from cliptune.runs.jsonable import jsonable
 from cliptune.version import __version__
 
 if TYPE_CHECKING:
@@ -46,7 +46,7 @@ def save_adapter(folder: str | Path, adapter: Adapter, *, method: str, config: M
     }
     # The weights go first: a configuration that is there always has its weights beside it.
     atomic_write_bytes(Path(folder) / WEIGHTS, to_bytes(learnables))
-    atomic_write_json(Path(folder) / CONFIG, plain(description))
+    atomic_write_json(Path(folder) / CONFIG, jsonable(description))
 
 
 def to_bytes(tensors: Mapping[str, Tensor]) -> bytes:
@@ -122,7 +122,7 @@ def check_backbone(saved: Mapping[str, Any], clip: CLIP, who: str) -> None:
 
     Raises: ValueError saying what differs.
     """
-    here = plain(backbone(clip))
+    here = jsonable(backbone(clip))
     differing = [
         f"{name} {saved['sizes'].get(name)} instead of {size}"
         for name in dict.fromkeys((*here["sizes"], *saved["sizes"]))

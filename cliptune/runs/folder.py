@@ -19,7 +19,7 @@ from torch import Tensor
 from cliptune.files import atomic_write_bytes, atomic_write_json, atomic_write_text, explained
 from cliptune.runs.checkpoints import CONFIG, WEIGHTS
 from cliptune.runs.environment import environment
-from cliptune.runs.plain import plain
+from cliptune.runs.jsonable import jsonable
 
 try:
     import fcntl
@@ -47,7 +47,7 @@ class RunFolder:
 
     Args:
         path: the folder; made if it is not there.
-        config: the resolved configuration; plain values, see `plain`.
+        config: the resolved configuration; plain values, see `jsonable`.
         resume: go on with (or return) the run that the folder holds, if its configuration is this one.
         overwrite: remove the run that the folder holds and start anew. Other files in the folder stay.
     Raises: ValueError if the folder holds another run, or this one and neither `resume` nor `overwrite` is set;
@@ -161,11 +161,11 @@ class RunFolder:
         ]
 
     def write_split(self, description: Mapping[str, Any]) -> None:
-        atomic_write_json(self.path / SPLIT, plain(description))
+        atomic_write_json(self.path / SPLIT, jsonable(description))
 
     def append_metrics(self, values: Mapping[str, Any]) -> int:
         """Add a line to `metrics.jsonl`; the file's size in bytes afterwards, for `truncate_metrics`."""
-        return self._append(METRICS, json.dumps(plain(values)) + "\n", durable=True)
+        return self._append(METRICS, json.dumps(jsonable(values)) + "\n", durable=True)
 
     def truncate_metrics(self, size: int) -> None:
         """Drop lines (or a torn half of one) that were written after the state that is resumed from."""
@@ -183,7 +183,7 @@ class RunFolder:
         """Replace the saved state. Tensors and plain values share one file, so that they can never disagree."""
         # safetensors wants contiguous tensors that share no storage.
         copies = {name: t.detach().cpu().clone(memory_format=torch.contiguous_format) for name, t in tensors.items()}
-        content = to_safetensors(copies, metadata={"values": json.dumps(plain(values))})
+        content = to_safetensors(copies, metadata={"values": json.dumps(jsonable(values))})
         atomic_write_bytes(self.path / STATE, content)
 
     def load_state(self) -> tuple[dict[str, Tensor], dict[str, Any]] | None:
@@ -269,7 +269,7 @@ def read_result(folder: str | Path) -> dict[str, Any] | None:
 
 def rewrite_result(folder: str | Path, result: Mapping[str, Any]) -> None:
     """Replace a run folder's `result.json`."""
-    atomic_write_json(Path(folder).expanduser() / RESULT, plain(result))
+    atomic_write_json(Path(folder).expanduser() / RESULT, jsonable(result))
 
 
 def read_images(folder: str | Path) -> dict[str, Any] | None:
@@ -299,7 +299,7 @@ def read_metrics(folder: str | Path) -> list[dict[str, Any]]:
 
 
 def _with_format(config: Mapping[str, Any]) -> dict[str, Any]:
-    return {"format": FORMAT, **plain(config)}
+    return {"format": FORMAT, **jsonable(config)}
 
 
 def differences(here: Any, asked: Any, limit: int = 4) -> str:

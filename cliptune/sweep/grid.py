@@ -12,7 +12,7 @@ from cliptune.data.spec import DataSpec
 from cliptune.protocols.data_efficiency import check_request
 from cliptune.runs.spec import RunSpec
 from cliptune.sweep.cells import Cell
-from cliptune.sweep.sharing import joined
+from cliptune.sweep.sharing import place_cells
 
 
 def _as_it_is(spec: RunSpec) -> RunSpec:
@@ -71,8 +71,8 @@ class Sweep:
         return made
 
     def cells(self, out: str | Path) -> list[Cell]:
-        """The runs below a folder; those that stand on another are told where it lies, see `joined`."""
-        return joined(self.runs(), Path(out).expanduser().absolute(), self.settled)
+        """The runs below a folder; those that stand on another are told where it lies, see `place_cells`."""
+        return place_cells(self.runs(), Path(out).expanduser().absolute(), self.settled)
 
     def _check(self, more: Mapping[str, Any]) -> None:
         if not more.get("targets", True):

@@ -6,10 +6,10 @@ import time
 import warnings
 from dataclasses import dataclass
 
-from cliptune.protocols.running import run
+from cliptune.protocols.by_spec import run
 from cliptune.runs import read_result
 from cliptune.sweep.cells import Cell
-from cliptune.training.continued import NotItsBeginning
+from cliptune.training.continued import HostRunMismatch
 from cliptune.training.progress import Progress
 
 
@@ -40,7 +40,7 @@ def run_cell(cell: Cell, progress: str | Progress | None = "silent") -> Outcome:
             warnings.filterwarnings("ignore", message="Dataset ", category=UserWarning)
             try:
                 result = run(cell.spec, cell.folder, progress=progress, continues=cell.continues)
-            except NotItsBeginning:  # the host failed, or its images have changed since: its stages are trained here
+            except HostRunMismatch:  # the host failed, or its images have changed since: its stages are trained here
                 result = run(cell.spec, cell.folder, progress=progress)
     except Exception as error:
         # One cell's defect must not cost the others their night; it is told at the end, with its kind if unforeseen.

@@ -16,7 +16,7 @@ from cliptune.sweep.cells import Cell
 TEACHER = "teacher"
 
 
-def joined(runs: Sequence[RunSpec], out: Path, settled: Callable[[RunSpec], RunSpec]) -> list[Cell]:
+def place_cells(runs: Sequence[RunSpec], out: Path, settled: Callable[[RunSpec], RunSpec]) -> list[Cell]:
     """The runs in their folders, in the same order; those that stand on another run are told where it lies.
 
     A run whose host's own run (same options, data, seed, backbone) is among them, or lies finished in its folder,

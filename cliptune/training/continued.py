@@ -11,13 +11,13 @@ from typing import Any
 
 from torch import Tensor
 
-from cliptune.recipe import Beginning, Recipe
+from cliptune.recipe import HostStages, Recipe
 from cliptune.runs.checkpoints import WEIGHTS, read_learnables
 from cliptune.runs.folder import differences, read_config, read_metrics, read_result
 from cliptune.training.state import Position
 
 
-class NotItsBeginning(ValueError):
+class HostRunMismatch(ValueError):
     """The run to go on from is not finished, or is not what the recipe begins with."""
 
 
@@ -47,11 +47,11 @@ def end_of(folder: str | Path, recipe: Recipe, config: Mapping[str, Any], here: 
         recipe: built, not yet trained.
         config: the resolved configuration of the run that goes on.
         here: its folder.
-    Raises: ValueError if the recipe begins with no other method's training; NotItsBeginning if that run is not
+    Raises: ValueError if the recipe begins with no other method's training; HostRunMismatch if that run is not
         finished, or differs from the beginning in anything that changes numbers.
     """
-    beginning = recipe.beginning
-    if beginning is None:
+    host_stages = recipe.host_stages
+    if host_stages is None:
         raise ValueError(
             f"continues: {recipe.method or 'this recipe'} does not begin with another method's training, so there is "
             "no run to go on from. Only a host with an add-on such as dpc does."
@@ -60,60 +60,60 @@ def end_of(folder: str | Path, recipe: Recipe, config: Mapping[str, Any], here: 
     try:
         result = read_result(folder)
     except ValueError as error:
-        raise NotItsBeginning(f"continues: {error}") from error
+        raise HostRunMismatch(f"continues: {error}") from error
     if result is None:
-        raise NotItsBeginning(
-            f"continues: the run of {beginning.method} in {folder} is not finished, so {recipe.method} cannot go on "
+        raise HostRunMismatch(
+            f"continues: the run of {host_stages.method} in {folder} is not finished, so {recipe.method} cannot go on "
             "from its end. Finish it first, or let the first stage be trained here."
         )
     there = read_config(folder)
-    expected = _beginning_of(config, beginning, there)
+    expected = _host_config(config, host_stages, there)
     if there != expected:
-        raise NotItsBeginning(
+        raise HostRunMismatch(
             f"continues: the run in {folder} is not the beginning of this one; it differs in "
-            f"{differences(there, expected)}. Give a run of {beginning.method} with the same options, data and seed."
+            f"{differences(there, expected)}. Give a run of {host_stages.method} with the same options, data and seed."
         )
     learned = read_learnables(folder)
     own = recipe.adapter.learnables()
     added = {
         name: value
         for name, value in own.items()
-        if name.startswith("prompt.") and not name.startswith(beginning.prompt)
+        if name.startswith("prompt.") and not name.startswith(host_stages.prompt)
     }
     metrics = read_metrics(folder)
     position = Position(
-        stage=beginning.stages,
+        stage=host_stages.stages,
         whole_seconds=result["seconds"],
         epochs_done=len(metrics),
         selected=result["selected"],
         continues={
             "run": os.path.relpath(folder.resolve(), here.resolve()) if here is not None else str(folder),
-            "method": beginning.method,
-            "stages": beginning.stages,
+            "method": host_stages.method,
+            "stages": host_stages.stages,
             "seconds": result["seconds"],
             "adapter_sha256": hashlib.sha256((folder / WEIGHTS).read_bytes()).hexdigest(),
         },
     )
-    return End({**added, **{_inside(name, beginning): value for name, value in learned.items()}}, position, metrics)
+    return End({**added, **{_inside(name, host_stages): value for name, value in learned.items()}}, position, metrics)
 
 
-def _inside(name: str, beginning: Beginning) -> str:
-    return beginning.prompt + name.removeprefix("prompt.") if name.startswith("prompt.") else name
+def _inside(name: str, host_stages: HostStages) -> str:
+    return host_stages.prompt + name.removeprefix("prompt.") if name.startswith("prompt.") else name
 
 
-def _beginning_of(config: Mapping[str, Any], beginning: Beginning, there: Mapping[str, Any]) -> dict[str, Any]:
+def _host_config(config: Mapping[str, Any], host_stages: HostStages, there: Mapping[str, Any]) -> dict[str, Any]:
     """The configuration that a run of the host must have, in the words of its own folder."""
     stages = []
-    for stage in config["stages"][: beginning.stages]:
+    for stage in config["stages"][: host_stages.stages]:
         optimiser = stage["optimiser"]
         if optimiser is not None:
-            factors = {name.replace(beginning.prompt, "prompt.", 1): f for name, f in optimiser["factors"].items()}
+            factors = {name.replace(host_stages.prompt, "prompt.", 1): f for name, f in optimiser["factors"].items()}
             optimiser = {**optimiser, "factors": factors}
         stages.append({**stage, "optimiser": optimiser})
     options = {name: value for name, value in config["options"].items() if name in there["options"]}
-    same = {**config, "method": beginning.method, "options": options, "stages": stages}
+    same = {**config, "method": host_stages.method, "options": options, "stages": stages}
     if "plugins" in config:
-        hosts = beginning.method.split("+")
+        hosts = host_stages.method.split("+")
         own = {name: sha256 for name, sha256 in config["plugins"].items() if name in hosts}
         same = {**same, "plugins": own} if own else {key: same[key] for key in same if key != "plugins"}
     return {"format": there["format"], **same}

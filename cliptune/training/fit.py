@@ -18,7 +18,7 @@ from cliptune.data.items import Dataset, Split
 from cliptune.recipe import Recipe
 from cliptune.runs.checkpoints import backbone, load_adapter, save_adapter
 from cliptune.runs.folder import RunFolder
-from cliptune.runs.plain import plain
+from cliptune.runs.jsonable import jsonable
 from cliptune.training.continued import end_of
 from cliptune.training.distributed import Processes, processes
 from cliptune.training.evaluate import Evaluation
@@ -26,7 +26,7 @@ from cliptune.training.feed import Feed
 from cliptune.training.loop import Options, Training
 from cliptune.training.precision import check_precision, towers_in
 from cliptune.training.progress import Progress, duration, open_progress
-from cliptune.training.screen import Screen
+from cliptune.training.reporting import Reporter
 from cliptune.training.trackers import Tracker, open_trackers
 
 if TYPE_CHECKING:
@@ -128,7 +128,7 @@ def fit(
             if folder is not None and result is not None:
                 load_adapter(folder.path, adapter)
             else:
-                with _screen(group, folder, progress, log, trackers, config) as screen:
+                with _reporter(group, folder, progress, log, trackers, config) as reporter:
                     feed = Feed(
                         adapter,
                         data,
@@ -142,7 +142,7 @@ def fit(
                     options = Options(seed, precision, accumulate, select, save_every)
                     here = None if folder is None else folder.path
                     begin = partial(end_of, continues, recipe, config, here) if continues is not None else None
-                    result = _train(Training(recipe, feed, group, screen, folder, options, begin), config, split)
+                    result = _train(Training(recipe, feed, group, reporter, folder, options, begin), config, split)
             metrics = folder.metrics() if folder is not None else []
         finally:
             if folder is not None:
@@ -152,16 +152,16 @@ def fit(
 
 def _train(training: Training, config: dict[str, Any], split: dict[str, Any]) -> dict[str, Any]:
     """Run all stages and write what came out."""
-    recipe, group, screen, folder = training.recipe, training.processes, training.screen, training.folder
+    recipe, group, reporter, folder = training.recipe, training.processes, training.reporter, training.folder
     for sentence in group.from_main(lambda: _describe(folder, split, group.device)):
-        screen.say(sentence)
+        reporter.say(sentence)
     with towers_in(recipe.adapter.clip, training.options.precision):
         training.run()
     recipe.adapter.eval()
     result = _result(training, config)
     if folder is not None:
         group.from_main(lambda: _finish(folder, recipe, result))
-    screen.say(f"Finished after {duration(result['seconds'])}")
+    reporter.say(f"Finished after {duration(result['seconds'])}")
     return result
 
 
@@ -245,7 +245,7 @@ def _resolved(
         # The content decides the numbers; where the files lie is noted in the result.
         **({"plugins": {name: p["sha256"] for name, p in recipe.plugins.items()}} if recipe.plugins else {}),
     }
-    return plain(config), split
+    return jsonable(config), split
 
 
 def _describe(folder: RunFolder | None, split: dict[str, Any], device: torch.device) -> list[str]:
@@ -265,7 +265,7 @@ def _result(training: Training, config: dict[str, Any]) -> dict[str, Any]:
         "external_models": [],
         **recipe.flags,
     }
-    return plain(
+    return jsonable(
         {
             "method": recipe.method,
             "data": config["data"],
@@ -291,37 +291,37 @@ def _finish(folder: RunFolder, recipe: Recipe, result: dict[str, Any]) -> None:
         adapter,
         method=recipe.method,
         config=recipe.config,
-        classes=plain(adapter.trained_classes),
-        **({"plugins": plain(recipe.plugins)} if recipe.plugins else {}),
+        classes=jsonable(adapter.trained_classes),
+        **({"plugins": jsonable(recipe.plugins)} if recipe.plugins else {}),
     )
     # Last: a folder with a result is a finished run.
     folder.write_result(result)
 
 
 @contextmanager
-def _screen(
+def _reporter(
     group: Processes,
     folder: RunFolder | None,
     progress: str | Progress | None,
     log: Callable[[str], None] | None,
     trackers: Sequence[str | Tracker],
     config: dict[str, Any],
-) -> Iterator[Screen]:
+) -> Iterator[Reporter]:
     """Where the run speaks; an error leaves its sentence in the log."""
     if group.main:
         opened = open_trackers(trackers, None if folder is None else folder.path, config)
-        screen = Screen(open_progress(progress), folder, log, opened)
+        reporter = Reporter(open_progress(progress), folder, log, opened)
     else:
-        screen = Screen(None)
+        reporter = Reporter(None)
     try:
-        yield screen
+        yield reporter
     except Exception as error:
         # If the log cannot be written either, the error itself has to do.
         with suppress(OSError):
-            screen.say(f"Stopped: {error}")
+            reporter.say(f"Stopped: {error}")
         raise
     finally:
-        screen.close()
+        reporter.close()
 
 
 @contextmanager

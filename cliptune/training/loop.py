@@ -21,8 +21,8 @@ from cliptune.training.feed import Feed
 from cliptune.training.gradients import LossOf, add_gradients
 from cliptune.training.optim import build_optimiser, set_rate
 from cliptune.training.precision import build_scaler
+from cliptune.training.reporting import Reporter
 from cliptune.training.schedules import learning_rate
-from cliptune.training.screen import Screen
 from cliptune.training.state import Best, Position, capture, restore_adapter, restore_stage
 
 if TYPE_CHECKING:
@@ -61,7 +61,7 @@ class Training:
         recipe: its adapter is trained in place.
         feed: gives the batches.
         processes: who shares the work.
-        screen: where lines, progress and metrics are shown.
+        reporter: where lines, progress and metrics are shown.
         folder: where state and metrics are kept; None keeps nothing.
         options: how.
         begin: opens the finished run whose end stands for the first stages; None trains them. Asked only where no
@@ -73,13 +73,13 @@ class Training:
         recipe: Recipe,
         feed: Feed,
         processes: Processes,
-        screen: Screen,
+        reporter: Reporter,
         folder: RunFolder | None,
         options: Options,
         begin: Callable[[], End] | None = None,
     ):
         self.recipe, self.feed, self.processes = recipe, feed, processes
-        self.screen, self.folder, self.options, self.begin = screen, folder, options, begin
+        self.reporter, self.folder, self.options, self.begin = reporter, folder, options, begin
         self.adapter: Adapter = recipe.adapter
         self._selector = {"last": None, "val": "val", "oracle": "test"}[options.select]
         self.position = Position()
@@ -137,7 +137,7 @@ class Training:
                 scaler.step(optimiser)
                 scaler.update()
                 position.add(sums)
-                self.screen.advance(f"{stage.name}, epoch {epoch + 1} of {stage.epochs}")
+                self.reporter.advance(f"{stage.name}, epoch {epoch + 1} of {stage.epochs}")
                 if time.monotonic() - self._saved_at >= self.options.save_every:
                     self._save(stage, rate, optimiser, scaler, best)
 
@@ -175,7 +175,7 @@ class Training:
         self._resumed = None
         self._tick()
         self._record({"stage": stage.name, "epoch": 1, "observed": seen, "seconds": self.position.seconds})
-        self.screen.say(f"{stage.name}: saw the {' and '.join(seen)} images once", minor=True)
+        self.reporter.say(f"{stage.name}: saw the {' and '.join(seen)} images once", minor=True)
 
     def _score(self) -> float | None:
         """Accuracy in % on the split that selects the epoch, or None if the last epoch is taken."""
@@ -212,14 +212,14 @@ class Training:
         if score is not None:
             shown.append(f"{self._selector} accuracy {score:.1f} %")
         epoch = f"{stage.name}, epoch {position.epoch + 1} of {stage.epochs}"
-        self.screen.say(f"{epoch}: {', '.join(shown)}, lr {rate:.3g}", minor=True)
+        self.reporter.say(f"{epoch}: {', '.join(shown)}, lr {rate:.3g}", minor=True)
         position.next_epoch()
 
     def _record(self, line: dict[str, Any]) -> None:
         if self.folder is not None and self.processes.main:
             self.position.metrics_size = self.folder.append_metrics(line)
         self.position.epochs_done += 1
-        self.screen.metrics(line, self.position.epochs_done)
+        self.reporter.metrics(line, self.position.epochs_done)
 
     def _resume(self) -> None:
         saved = self.processes.from_main(lambda: None if self.folder is None else self.folder.load_state())
@@ -235,15 +235,15 @@ class Training:
             self.folder.truncate_metrics(self.position.metrics_size)
         if self.position.continues is not None:
             from_run = self.position.continues
-            self.screen.say(f"The first stage is that of the {from_run['method']} run in {from_run['run']}")
+            self.reporter.say(f"The first stage is that of the {from_run['method']} run in {from_run['run']}")
         counts = [s.epochs * self.feed.steps(s) if s.optimiser else 0 for s in self.recipe.stages]
         at = self.position
         done = sum(counts[: at.stage])
         if at.stage < len(counts) and counts[at.stage]:
             done += at.epoch * self.feed.steps(self.recipe.stages[at.stage]) + at.step
         if self._resumed is not None:
-            self.screen.say(f"Resuming after step {done} of {sum(counts)}")
-        self.screen.start(sum(counts), done)
+            self.reporter.say(f"Resuming after step {done} of {sum(counts)}")
+        self.reporter.start(sum(counts), done)
 
     def _start(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
         """The state before the first step: the adapter as it was built, or the end of the run that is gone on from."""

@@ -16,7 +16,7 @@ from cliptune.objectives.decoupled import DecoupledLoss
 from cliptune.params import LowRank
 from cliptune.prompts.dual import MODES, DualPrompt, Mode, map_parameters
 from cliptune.prompts.projector import Projector
-from cliptune.recipe import Beginning, Objective, OptimiserConfig, Recipe, Stage
+from cliptune.recipe import HostStages, Objective, OptimiserConfig, Recipe, Stage
 from cliptune.wrappers.negatives import HardNegatives
 
 PAPER = "2503.13443"
@@ -104,7 +104,7 @@ def build(recipe: Recipe, config: Config = Config()) -> Recipe:
         kept = "learn" if config.dpc_train_maps else "stay those of the tuned prompt"
         recipe.remarks += (f"maps between prompts {kept} in the second stage",)
     adapter.prompt = prompt
-    recipe.beginning = Beginning(recipe.method, len(recipe.stages), "prompt.tuned.")
+    recipe.host_stages = HostStages(recipe.method, len(recipe.stages), "prompt.tuned.")
     for stage in recipe.stages:
         if stage.optimiser is not None:
             stage.optimiser = replace(stage.optimiser, factors=_under(stage.optimiser.factors, "tuned"))

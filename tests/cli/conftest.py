@@ -16,7 +16,7 @@ from safetensors.torch import save_file
 import cliptune.runs.loading  # noqa: F401  before any test puts another load_clip in its place
 from cliptune.cli.main import main
 from cliptune.clip.model import openai_key
-from cliptune.protocols import running
+from cliptune.protocols import by_spec
 from tests.conftest import TINY, random_clip
 
 # Heads of the usual width, because a file of weights does not tell it.
@@ -34,8 +34,8 @@ class Answer(NamedTuple):
 def _data_opened_anew() -> Iterator[None]:
     """A grid keeps the data that it opened last; tests see others under the same name."""
     yield
-    running._dataset.cache_clear()
-    running._target.cache_clear()
+    by_spec._dataset.cache_clear()
+    by_spec._target.cache_clear()
 
 
 @pytest.fixture(scope="session")

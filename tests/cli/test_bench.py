@@ -11,7 +11,7 @@ import pytest
 import yaml
 
 from cliptune.cli.commands.bench import GridOptions, ProtocolOptions, _sweep
-from cliptune.protocols import running as grids
+from cliptune.protocols import by_spec as grids
 from cliptune.registry import published_options
 from tests.cli.conftest import write_photos
 from tests.data.published.miniatures import MINIATURES

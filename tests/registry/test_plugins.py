@@ -75,7 +75,7 @@ def test_a_file_is_built_alone_and_in_a_stack(file, tiny_clip):
     assert methods.build(str(file), tiny_clip, CLASS_NAMES, n_ctx=3).method == "mine"
     recipe = methods.build(f"{file}+rlp+dpc", tiny_clip, CLASS_NAMES)
     assert recipe.method == "mine+rlp+dpc"
-    assert recipe.beginning.method == "mine+rlp"
+    assert recipe.host_stages.method == "mine+rlp"
     assert set(recipe.plugins) == {"mine"}
     assert methods.describe(str(file)).options["weight"] == ("float", 10.0)
 

@@ -9,7 +9,7 @@ import yaml
 
 from cliptune.data.items import Dataset, Item, Split
 from cliptune.runs import RunFolder, read_config, read_metrics, read_result
-from cliptune.runs.plain import plain
+from cliptune.runs.jsonable import jsonable
 from cliptune.training import fit
 from tests.training.support import NAMES, recipe, squares
 from tests.training.test_fit import StopAfter, same
@@ -192,10 +192,10 @@ def test_validation_images_in_files_are_compared_by_path_with_the_test_images(ti
 
 def test_plain_values_survive_yaml_and_json():
     value = {"a": (1, 2.5, None), "b": {"x"}, 3: Path("c/d"), "t": torch.tensor([1.0]), "lr": 1e-5}
-    assert plain(value) == {"a": [1, 2.5, None], "b": ["x"], "3": "c/d", "t": [1.0], "lr": 1e-5}
-    assert yaml.safe_load(yaml.safe_dump(plain(value))) == json.loads(json.dumps(plain(value))) == plain(value)
+    assert jsonable(value) == {"a": [1, 2.5, None], "b": ["x"], "3": "c/d", "t": [1.0], "lr": 1e-5}
+    assert yaml.safe_load(yaml.safe_dump(jsonable(value))) == json.loads(json.dumps(jsonable(value))) == jsonable(value)
     with pytest.raises(ValueError, match="cannot be written to a run folder"):
-        plain({"f": print})
+        jsonable({"f": print})
 
 
 def test_a_second_process_is_kept_out_until_the_first_lets_go(tiny_clip, tmp_path):

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from cliptune.data import DataSpec
-from cliptune.protocols import running
+from cliptune.protocols import by_spec
 from cliptune.runs import RunSpec, read_learnables, read_result
 from cliptune.sweep.bench import run_grid
 from cliptune.sweep.cells import Cell
@@ -39,16 +39,16 @@ def cells(out: Path, *methods: str, seeds=(1,), choose=settings, **more) -> list
 def runs(monkeypatch: pytest.MonkeyPatch, dataset) -> list[str]:
     """Cells run on the small data set and the tiny CLIP; the methods that were trained, in order."""
     trained: list[str] = []
-    real = running.few_shot
+    real = by_spec.few_shot
 
     def few_shot(method, *given, **more):
         trained.append(method)
         return real(method, *given, **more)
 
-    monkeypatch.setattr(running, "_clip", lambda name, _loading: random_clip())
+    monkeypatch.setattr(by_spec, "_clip", lambda name, _loading: random_clip())
     monkeypatch.setattr("cliptune.runs.loading.open_backbone", lambda saved, who: random_clip())
-    monkeypatch.setattr(running, "_dataset", lambda source: dataset)
-    monkeypatch.setattr(running, "few_shot", few_shot)
+    monkeypatch.setattr(by_spec, "_dataset", lambda source: dataset)
+    monkeypatch.setattr(by_spec, "few_shot", few_shot)
     return trained
 
 
@@ -107,7 +107,7 @@ def test_shared_first_stages_and_teachers_give_what_unshared_ones_give(tmp_path,
 def test_a_host_that_cannot_be_gone_on_from_is_trained_where_it_is_needed(tmp_path, runs, monkeypatch):
     """Its run failed, or is that of other images."""
     one = cells(tmp_path / "failed", "coop+dpc", "coop")
-    real = running._protocol
+    real = by_spec._protocol
 
     def failing(name):
         def protocol(method, *given, **more):
@@ -118,15 +118,15 @@ def test_a_host_that_cannot_be_gone_on_from_is_trained_where_it_is_needed(tmp_pa
         return protocol
 
     with monkeypatch.context() as patch:
-        patch.setattr(running, "_protocol", failing)
+        patch.setattr(by_spec, "_protocol", failing)
         assert sentences(run_grid(one)) == [None, "no memory"]
     assert read_result(one[0].folder)["continues"] is None
 
     other = cells(tmp_path / "changed", "coop")
     assert sentences(run_grid(other)) == [None]
-    data = running._dataset(SOURCE)
+    data = by_spec._dataset(SOURCE)
     moved = replace(data, train=data.train.subset(range(1, len(data.train))))
-    monkeypatch.setattr(running, "_dataset", lambda source: moved)
+    monkeypatch.setattr(by_spec, "_dataset", lambda source: moved)
     dpc, coop = sentences(run_grid(both := cells(tmp_path / "changed", "coop+dpc", "coop")))
     assert "holds another run" in str(coop)
     assert dpc is None

@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, Any, Literal
 from cyclopts import Parameter
 
 from cliptune.cli.commands.table import show_rows
-from cliptune.cli.shared.opening import check_device, check_weights, chosen_backbone
+from cliptune.cli.shared.inputs import check_device, check_weights, chosen_backbone
 from cliptune.cli.shared.options import Assignments, Flag, WeightsOptions
+from cliptune.cli.shared.output import count, remark, say
 from cliptune.cli.shared.settings import resolve, shared_out
-from cliptune.cli.shared.show import count, remark, say
 
 if TYPE_CHECKING:
     from cliptune.data.spec import DataSpec

@@ -7,10 +7,10 @@ from typing import Annotated, Any, Literal
 
 from cyclopts import Parameter
 
-from cliptune.cli.shared.opening import listed_names, open_clip, open_run
+from cliptune.cli.shared.inputs import listed_names, open_clip, open_run
 from cliptune.cli.shared.options import Assignments, Flag, WeightsOptions
+from cliptune.cli.shared.output import count, say
 from cliptune.cli.shared.settings import resolve
-from cliptune.cli.shared.show import count, say
 
 Part = Literal["base", "new", "tuned", "parallel"]
 

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Literal
 
 from cyclopts import App
 
-from cliptune.cli.shared.opening import describe_data, notes_said_once, open_data
-from cliptune.cli.shared.show import count, say, show_json, table
+from cliptune.cli.shared.inputs import describe_data, notes_said_once, open_data
+from cliptune.cli.shared.output import count, say, show_json, table
 
 if TYPE_CHECKING:
     from cliptune.data.published.check import Check

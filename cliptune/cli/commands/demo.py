@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cliptune.cli.shared.options import Flag
-from cliptune.cli.shared.show import percent, remark, say, table
+from cliptune.cli.shared.output import percent, remark, say, table
 
 if TYPE_CHECKING:
     from cliptune.data import Dataset

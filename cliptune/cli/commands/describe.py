@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 from cyclopts import Parameter
 
-from cliptune.cli.shared.show import say
+from cliptune.cli.shared.output import say
 
 
 def describe(
@@ -84,7 +84,7 @@ def _names(data: str | None, root: str | None, source: str, classes: str | None)
     if (data is None) == (classes is None):
         raise ValueError("cliptune describe: give either --data or --classes, so that it is known what to ask about.")
     if data is not None:
-        from cliptune.cli.shared.opening import open_data
+        from cliptune.cli.shared.inputs import open_data
         from cliptune.data import DataSpec
 
         return list(open_data(DataSpec.found(data, root, source)).class_names)

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Literal
 
-from cliptune.cli.shared.opening import notes_said_once, open_run
+from cliptune.cli.shared.inputs import notes_said_once, open_run
 from cliptune.cli.shared.options import Flag, WeightsOptions
-from cliptune.cli.shared.show import count, percent, remark, say, show_json, table
+from cliptune.cli.shared.output import count, percent, remark, say, show_json, table
 
 
 def evaluate(

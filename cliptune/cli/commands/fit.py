@@ -7,10 +7,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from cliptune.cli.shared.opening import check_weights, chosen_backbone, open_data
+from cliptune.cli.shared.inputs import check_weights, chosen_backbone, open_data
 from cliptune.cli.shared.options import RunOptions, WeightsOptions
+from cliptune.cli.shared.output import remark, say
 from cliptune.cli.shared.settings import resolve
-from cliptune.cli.shared.show import remark, say
 from cliptune.cli.shared.training import run_few_shot
 
 if TYPE_CHECKING:

@@ -5,9 +5,9 @@ from __future__ import annotations
 import shlex
 from typing import TYPE_CHECKING, Literal
 
-from cliptune.cli.shared.opening import check_device, describe_data, open_clip, open_data, open_run
+from cliptune.cli.shared.inputs import check_device, describe_data, open_clip, open_data, open_run
 from cliptune.cli.shared.options import Flag
-from cliptune.cli.shared.show import count, remark, say
+from cliptune.cli.shared.output import count, remark, say
 
 if TYPE_CHECKING:
     from cliptune.data import Dataset

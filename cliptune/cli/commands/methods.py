@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 from cyclopts import App
 
 from cliptune.cli.shared.options import Assignments, Flag
-from cliptune.cli.shared.show import say, show_json
-from cliptune.cli.shared.show import table as show_table
+from cliptune.cli.shared.output import say, show_json
+from cliptune.cli.shared.output import table as show_table
 
 if TYPE_CHECKING:
     from cliptune.registry import MethodListing

@@ -5,9 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from cliptune.cli.shared.opening import listed_names, open_run
+from cliptune.cli.shared.inputs import listed_names, open_run
 from cliptune.cli.shared.options import Flag, WeightsOptions
-from cliptune.cli.shared.show import percent, remark, say, show_json
+from cliptune.cli.shared.output import percent, remark, say, show_json
 
 _BATCH = 32
 

@@ -8,8 +8,8 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from cliptune.cli.shared.options import Flag
-from cliptune.cli.shared.show import say, show_json
-from cliptune.cli.shared.show import table as show_table
+from cliptune.cli.shared.output import say, show_json
+from cliptune.cli.shared.output import table as show_table
 from cliptune.results.formats import as_markdown
 
 if TYPE_CHECKING:

@@ -6,8 +6,8 @@ import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Literal
 
-from cliptune.cli.shared.show import percent, remark, say
-from cliptune.cli.shared.show import table as show_table
+from cliptune.cli.shared.output import percent, remark, say
+from cliptune.cli.shared.output import table as show_table
 from cliptune.results.formats import TEXT_COLUMNS, as_csv, as_html, as_latex, as_markdown
 
 if TYPE_CHECKING:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from cliptune.cli.released.words import assigned, data_name, read_yaml
-from cliptune.cli.shared.show import remark
+from cliptune.cli.shared.output import remark
 
 _TRAINING = ("--trainer", "--config-file", "--dataset-config-file", "--eval-only", "--model-dir")
 _LORA = ("--root_path", "--n_iters", "--dataset")

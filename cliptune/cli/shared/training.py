@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from cliptune.cli.shared.opening import check_device, describe_data, notes_said_once
-from cliptune.cli.shared.show import count, percent, say
+from cliptune.cli.shared.inputs import check_device, describe_data, notes_said_once
+from cliptune.cli.shared.output import count, percent, say
 
 if TYPE_CHECKING:
     from cliptune.data import Dataset

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from cliptune.clip.ports import EMPTY, SITES, TowerPorts
-from cliptune.clip.tokens import Chunk, Plan, TokenBatch
+from cliptune.clip.tokens import Chunk, PrefixPlan, TokenBatch
 from cliptune.clip.towers.blocks import Block, Transformer, gaussian
 from cliptune.clip.towers.layout import TokenLayout, bias_rows
 
@@ -121,7 +121,7 @@ class TextTower(nn.Module):
         ]
         return torch.cat(features, dim=1).index_select(1, plan.order)
 
-    def _prefix(self, texts: TokenBatch, plan: Plan, ports: TowerPorts) -> list[KeyValue]:
+    def _prefix(self, texts: TokenBatch, plan: PrefixPlan, ports: TowerPorts) -> list[KeyValue]:
         """Run the rows that all texts share; only their keys and values are seen by the rest."""
         k, at = plan.prefix, plan.prefix_rows
         position = self.positional_embedding[:k]
@@ -153,7 +153,7 @@ class TextTower(nn.Module):
         return kept
 
     def _suffix(
-        self, texts: TokenBatch, plan: Plan, chunk: Chunk, ports: TowerPorts, prefix: list[KeyValue] | None
+        self, texts: TokenBatch, plan: PrefixPlan, chunk: Chunk, ports: TowerPorts, prefix: list[KeyValue] | None
     ) -> Tensor:
         """Run the packed rows of some classes after the prefix → (I, K', D)."""
         position = self.positional_embedding[chunk.row_pos]

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from cliptune.cli.shared.options import WeightsOptions
-from cliptune.cli.shared.show import count, remark, say
+from cliptune.cli.shared.output import count, remark, say
 
 if TYPE_CHECKING:
     from cliptune.adapter import Adapter

@@ -10,16 +10,16 @@ from typing import Any
 from torch import Tensor
 
 
-def plain(value: Any) -> Any:
+def jsonable(value: Any) -> Any:
     """The same value from dicts, lists, strings and numbers alone, fit for JSON and YAML and equal after either."""
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        return {field.name: plain(getattr(value, field.name)) for field in dataclasses.fields(value)}
+        return {field.name: jsonable(getattr(value, field.name)) for field in dataclasses.fields(value)}
     if isinstance(value, Mapping):
-        return {str(key): plain(item) for key, item in value.items()}
+        return {str(key): jsonable(item) for key, item in value.items()}
     if isinstance(value, (list, tuple)):
-        return [plain(item) for item in value]
+        return [jsonable(item) for item in value]
     if isinstance(value, (set, frozenset)):
-        return sorted(plain(item) for item in value)
+        return sorted(jsonable(item) for item in value)
     if isinstance(value, Tensor):
         return value.tolist()
     if isinstance(value, Path):

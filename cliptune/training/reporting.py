@@ -10,7 +10,7 @@ from cliptune.training.progress import Progress
 from cliptune.training.trackers import Tracker
 
 
-class Screen:
+class Reporter:
     """Passes lines, steps and metrics on. On a process that is not the first, everything is left out.
 
     Args:
