@@ -16,6 +16,7 @@ from typing import Any
 from cliptune.data.metrics import harmonic_mean
 from cliptune.runs import read_config, read_result
 from cliptune.runs.folder import CONFIG_FILE, RESULT
+from cliptune.runs.spec import PART, RunSpec
 
 AVERAGE = "average"
 METRICS = ("accuracy", "macro_f1", "mean_per_class", "ece")
@@ -23,8 +24,6 @@ METRICS = ("accuracy", "macro_f1", "mean_per_class", "ece")
 # What every data set has of its own, so that an average over several may mix it.
 _OF_THE_DATA = ("template", "split", "descriptions", "target split", "target template", "target descriptions")
 _OPTIONS_OF_THE_DATA = ("names",)
-# Who judged the images that a part was chosen by, and how.
-_JUDGED = ("selector", "selector_epochs", "selector_options", "parity")
 # A teacher's fingerprint, which follows the seed where each student has the teacher of its own seed.
 _FINGERPRINT = re.compile(r" \([0-9a-f]{12}\)")
 
@@ -35,38 +34,60 @@ class Finished:
 
     Args:
         folder: where it lies.
-        method, data, backbone: names.
-        seed: of the run.
-        trained: "all", "base" or "new": the classes it was trained on.
-        shots: images per class; None for all.
+        spec: what was run.
+        data: name of the data set that was scored.
         learnables: values learned.
         scores: evaluation → what is tabulated, in %.
-        options: of the method, as text by name.
         settings: whatever else decides the numbers, as text by name: selection, split, precision, …
         caveats: what a reader of the numbers should know: how the epoch was chosen if not the last one, images or
             models from outside.
         trained_on: data set that it was trained on; "" if it is `data` itself.
         protocol: of such a transfer: "cross" or "domains"; "" if no protocol asked for it.
         metric: one of `METRICS`.
-        share: of the training images, where a part was chosen, as in "10% herding".
     """
 
     folder: Path
-    method: str
+    spec: RunSpec
     data: str
-    backbone: str
-    seed: int
-    trained: str
-    shots: int | None
     learnables: int
     scores: Mapping[str, float]
-    options: Mapping[str, str] = field(default_factory=dict)
     settings: Mapping[str, str] = field(default_factory=dict)
     caveats: tuple[str, ...] = ()
     trained_on: str = ""
     protocol: str = ""
     metric: str = "accuracy"
-    share: str = ""
+
+    @property
+    def method(self) -> str:
+        return self.spec.method
+
+    @property
+    def backbone(self) -> str:
+        return self.spec.backbone
+
+    @property
+    def seed(self) -> int:
+        return self.spec.seed
+
+    @property
+    def trained(self) -> str:
+        """The classes that it was trained on: "all", "base" or "new"."""
+        return self.spec.data.classes
+
+    @property
+    def shots(self) -> int | None:
+        return self.spec.shots
+
+    @property
+    def share(self) -> str:
+        """Of the training images, where a part was chosen, as in "10% herding"."""
+        asked = self.spec.asked
+        return f"{100 * asked['fraction']:g}% {asked['selection']}" if "fraction" in asked else ""
+
+    @property
+    def options(self) -> Mapping[str, str]:
+        """Of the method, as text by name."""
+        return {name: json.dumps(value) for name, value in self.spec.options.items()}
 
 
 @dataclass
@@ -227,8 +248,10 @@ def _same(run: Finished | Row, average: bool = False) -> tuple[Any, ...]:
 
 
 def _of_any_teacher(run: Finished) -> Finished:
-    plain = {name: _FINGERPRINT.sub("", value) for name, value in run.options.items()}
-    return replace(run, options=plain, caveats=tuple(_FINGERPRINT.sub("", words) for words in run.caveats))
+    same = {k: _FINGERPRINT.sub("", v) if isinstance(v, str) else v for k, v in run.spec.options.items()}
+    return replace(
+        run, spec=replace(run.spec, options=same), caveats=tuple(_FINGERPRINT.sub("", words) for words in run.caveats)
+    )
 
 
 def _kin(run: Finished) -> tuple[str, ...]:
@@ -267,24 +290,17 @@ def _entries(folder: Path, metric: str) -> list[Finished]:
         "descriptions": str(data.get("descriptions_sha256", ""))[:8],
         "weights": str(config["backbone"]["origin"].get("sha256", ""))[:8],
         "repeat": json.dumps(sampling.get("repeat", False)),
-        **{name: json.dumps(sampling.get(name)) for name in _JUDGED},
+        **{name: json.dumps(sampling.get(name)) for name in PART[2:]},
     }
-    share = f"{100 * sampling['fraction']:g}% {sampling['selection']}" if "fraction" in sampling else ""
     run = Finished(
         folder,
-        result["method"],
+        RunSpec.of(config, result),
         data["name"],
-        result["backbone"],
-        result["seed"],
-        data["classes"],
-        sampling.get("shots"),
         result["learnables"],
         {name: numbers[metric] for name, numbers in evaluations.items() if "/" not in name},
-        {name: json.dumps(value) for name, value in (config.get("options") or {}).items()},
         settings,
         _caveats(result["flags"], data),
         metric=metric,
-        share=share,
     )
     scores = {name: numbers[metric] for name, numbers in evaluations.items() if "/" in name}
     return [*([run] if run.scores else []), *_transfers(run, scores, result.get("targets") or {})]

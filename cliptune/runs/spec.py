@@ -18,6 +18,8 @@ from cliptune.runs.folder import read_config, read_result
 PROTOCOLS = ("base2new", "few_shot", "cross", "domains", "data_efficient")
 DECISIVE = ("precision", "accumulate", "select", "views")
 """Arguments of `fit` that change numbers; the others may differ between two calls for the same run."""
+PART = ("fraction", "selection", "selector", "selector_epochs", "selector_options", "parity")
+"""How a part of the training images is chosen, and who judges them."""
 # A transfer starts from the run that few-shot learning makes of its source.
 _HOMES = {"cross": "few_shot", "domains": "few_shot"}
 
@@ -57,9 +59,13 @@ class RunSpec:
 
         Raises: FileNotFoundError or ValueError if the folder holds no whole configuration of a training.
         """
-        config, result = read_config(folder), read_result(folder) or {}
-        data = config["data"]
-        part = {"shots": (data["sampling"] or {}).get("shots"), "seed": config["seed"], "classes": data["classes"]}
+        return cls.of(read_config(folder), read_result(folder) or {})
+
+    @classmethod
+    def of(cls, config: Mapping[str, Any], result: Mapping[str, Any]) -> RunSpec:
+        """From the configuration and the result in a run's folder; the result of an unfinished run is empty."""
+        data, sampling = config["data"], config["data"]["sampling"] or {}
+        part = {"shots": sampling.get("shots"), "seed": config["seed"], "classes": data["classes"]}
         return cls(
             config["method"],
             DataSpec.of(result.get("source") or {"name": data["name"]}, **part),
@@ -67,6 +73,7 @@ class RunSpec:
             config["backbone"]["name"],
             options=config["options"] or {},
             training={name: config[name] for name in DECISIVE},
+            asked={name: sampling[name] for name in PART if name in sampling},
         )
 
     @property

@@ -6,24 +6,21 @@ from pathlib import Path
 
 import pytest
 
+from cliptune.data import DataSpec
 from cliptune.results.tables import AVERAGE, Finished, collect, rows
+from cliptune.runs import RunSpec
 
 
 def run(method: str = "coop", data: str = "a", seed: int = 1, **more) -> Finished:
-    options = {"n_ctx": "4", **more.pop("options", {})}
+    written = {"n_ctx": "4", **more.pop("options", {})}
+    options = {name: json.loads(value) for name, value in written.items()}
     settings = {"select": "last", "split": "12ab", **more.pop("settings", {})}
     scores = more.pop("scores", {"base": 80.0, "new": 60.0})
-    values = {"backbone": "mini", "trained": "base", "shots": 16, "learnables": 2048, **more}
-    return Finished(
-        Path(f"{data}/{method}-{seed}"),
-        method,
-        data,
-        seed=seed,
-        scores=scores,
-        options=options,
-        settings=settings,
-        **values,
-    )
+    asked = {"shots": more.pop("shots", 16), "seed": seed, "classes": more.pop("trained", "base")}
+    part = more.pop("part", {})
+    spec = RunSpec(method, DataSpec(data, **asked), backbone=more.pop("backbone", "mini"), options=options, asked=part)
+    folder, learnables = Path(f"{data}/{method}-{seed}"), more.pop("learnables", 2048)
+    return Finished(folder, spec, data, learnables, scores, settings, **more)
 
 
 def test_seeds_are_averaged_and_hm_is_that_of_the_averages():
@@ -107,7 +104,7 @@ def test_targets_of_different_pictures_are_kept_apart():
         ({"settings": {"accumulate": "3"}}, ["coop (accumulate=none)", "coop (accumulate=3)"]),
         ({"settings": {"descriptions": "ab"}}, ["coop (descriptions=none)", "coop (descriptions=ab)"]),
         ({"shots": 1}, ["coop", "coop"]),
-        ({"share": "10% herding"}, ["coop", "coop"]),
+        ({"part": {"fraction": 0.1, "selection": "herding"}}, ["coop", "coop"]),
     ],
 )
 def test_runs_that_differ_in_more_than_the_seed_are_kept_apart(other, labels):
@@ -120,14 +117,14 @@ def test_runs_that_differ_in_more_than_the_seed_are_kept_apart(other, labels):
     ("other", "note"),
     [
         ({"settings": {"split": "34cd", "template": "a {}."}}, ()),
-        ({"options": {"names": "their own"}}, ()),
+        ({"options": {"names": '"their own"'}}, ()),
         ({"options": {"n_ctx": "16"}}, ("n_ctx set by data set",)),
         ({"seed": 2}, ("seeds differ by data set",)),
         ({"settings": {"select": "oracle"}}, None),
         ({"settings": {"precision": "bf16"}}, None),
         ({"backbone": "RN50"}, None),
         ({"shots": 1}, None),
-        ({"share": "10% herding"}, None),
+        ({"part": {"fraction": 0.1, "selection": "herding"}}, None),
         ({"trained": "all"}, None),
     ],
 )
@@ -153,7 +150,7 @@ def test_two_rows_on_one_data_set_are_no_average_over_two():
 def test_an_option_is_told_where_a_setting_has_its_name_and_long_lists_only_if_nothing_else_differs():
     found = rows([run(options={"views": n}, settings={"views": "null"}) for n in ("1", "3")])
     assert [row.method for row in found] == ["coop (views=1)", "coop (views=3)"]
-    names = [str([f"class {i}" for i in range(n)]) for n in (50, 60)]
+    names = [json.dumps([f"class {i}" for i in range(n)]) for n in (50, 60)]
     some = rows([run(trained=t, options={"names": n}) for t, n in zip(("base", "all"), names, strict=True)])
     assert [row.method for row in some] == ["coop (base classes)", "coop (all classes)"]
     alone = [row.method for row in rows([run(options={"names": n}) for n in names])]
