@@ -80,7 +80,10 @@ class CLIPConfig:
 
         Raises: ValueError naming the first tensor that is missing.
         """
-        shape = lambda key: tuple(_need(tensors, key).shape)
+
+        def shape(key: str) -> tuple[int, ...]:
+            return tuple(_need(tensors, key).shape)
+
         context, text_width = shape("positional_embedding")
         if "visual.proj" in tensors or "visual.class_embedding" in tensors:
             image_width, _, patch, _ = shape("visual.conv1.weight")
@@ -212,11 +215,13 @@ class CLIP(nn.Module):
 
     def encode_image(self, views: Tensor, ports: TowerPorts = EMPTY) -> Tensor:
         """Normalised views (B, V, 3, R, R) → (B, V, D) float32, not unit-norm."""
-        return self.image(views, ports).float()
+        features: Tensor = self.image(views, ports)
+        return features.float()
 
     def encode_text(self, texts: TokenBatch, ports: TowerPorts = EMPTY) -> Tensor:
         """K texts → (I, K, D) float32, not unit-norm; I = 1 unless the ports depend on the image."""
-        return self.text(texts, ports).float()
+        features: Tensor = self.text(texts, ports)
+        return features.float()
 
     def tokenize(self, texts: Sequence[str]) -> TokenBatch:
         """Texts without prompt places. Raises: ValueError for a text longer than the context."""

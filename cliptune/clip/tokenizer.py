@@ -13,6 +13,7 @@ from collections.abc import Iterable, Sequence
 from functools import lru_cache
 from itertools import islice, pairwise
 from pathlib import Path
+from typing import Any
 
 import ftfy
 import regex
@@ -111,7 +112,7 @@ class Tokenizer:
             table[row, : len(ids)] = torch.tensor(ids)
         return table
 
-    def __reduce__(self) -> tuple:
+    def __reduce__(self) -> tuple[Any, ...]:
         # It never changes after construction, so copies and other processes use the shared one.
         return default_tokenizer, ()
 
@@ -144,7 +145,7 @@ def default_tokenizer() -> Tokenizer:
 def _clean(text: str) -> str:
     # Entities are resolved twice because captions from the web are often escaped twice.
     text = html.unescape(html.unescape(ftfy.fix_text(text)))
-    return _SPACES.sub(" ", text).strip().lower()
+    return str(_SPACES.sub(" ", text)).strip().lower()
 
 
 def _joined(word: list[str], pair: tuple[str, str]) -> list[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -123,14 +124,17 @@ class PrefixPlan:
         slots = texts.slots.tolist()
         chunks = tuple(_chunk(part, length, slots, prefix, device) for part in parts)
         inside = [j for j, position in enumerate(slots[0]) if position < prefix]
-        as_tensor = lambda values: torch.tensor(values, dtype=torch.int64, device=device)
         return cls(
             prefix,
-            as_tensor(inside),
-            as_tensor([slots[0][j] for j in inside]),
+            _numbers(inside, device),
+            _numbers([slots[0][j] for j in inside], device),
             chunks,
             torch.cat([chunk.classes for chunk in chunks]).argsort(),
         )
+
+
+def _numbers(values: Sequence[int], device: torch.device) -> Tensor:
+    return torch.tensor(values, dtype=torch.int64, device=device)
 
 
 def _chunk(part: list[int], length: list[int], slots: list[list[int]], prefix: int, device: torch.device) -> Chunk:
@@ -149,15 +153,14 @@ def _chunk(part: list[int], length: list[int], slots: list[list[int]], prefix: i
             groups[-1][0] += 1
         else:
             groups.append([1, length[c]])
-    as_tensor = lambda values: torch.tensor(values, dtype=torch.int64, device=device)
     rows, classes, places = zip(*slot_rows, strict=True) if slot_rows else ((), (), ())
     return Chunk(
-        as_tensor(part),
-        as_tensor(row_class),
-        as_tensor(row_pos),
+        _numbers(part, device),
+        _numbers(row_class, device),
+        _numbers(row_pos, device),
         tuple((count, size) for count, size in groups),
-        as_tensor(last),
-        as_tensor(rows),
-        as_tensor(classes),
-        as_tensor(places),
+        _numbers(last, device),
+        _numbers(rows, device),
+        _numbers(classes, device),
+        _numbers(places, device),
     )

@@ -55,4 +55,5 @@ class Together(Prompt):
         self.resolution = next((prompt.resolution for prompt in prompts.values() if prompt.resolution), None)
 
     def forward(self, seen: bool = True) -> Ports:
-        return reduce(compose, (prompt(seen) for prompt in self.parts.values()))
+        entering: list[Ports] = [prompt(seen) for prompt in self.parts.values()]
+        return reduce(compose, entering)

@@ -76,7 +76,7 @@ class DualPrompt(Prompt):
         self._parallel_learning = self._learning - kept
         self.register_buffer("opened", torch.tensor(False))
         # A saved state says which of the two learns.
-        self.register_load_state_dict_post_hook(lambda module, _: module._set_learning())
+        self.register_load_state_dict_post_hook(lambda module, _: module._set_learning())  # type: ignore[no-untyped-call]
         self._set_learning()
 
     @torch.no_grad()
@@ -118,7 +118,7 @@ class DualPrompt(Prompt):
         return self
 
     def forward(self, seen: bool = True) -> Ports:
-        tuned = self.tuned(seen)
+        tuned: Ports = self.tuned(seen)
         if not self.opened:
             return tuned
         # These two ports cannot be interpolated; the tuned prompt's stay.

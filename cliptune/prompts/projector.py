@@ -41,7 +41,8 @@ class Projector(Prompt):
                 "Projector: in training its BatchNorm compares the images of a batch, and this batch has one. "
                 "Use a batch size of at least 2."
             )
-        return self.map(rows).unflatten(0, embedding.shape[:2])
+        mapped: Tensor = self.map(rows)
+        return mapped.view(*embedding.shape[:2], -1)
 
     @torch.no_grad()
     def folded(self) -> nn.Sequential:

@@ -7,18 +7,18 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from cliptune.registry.building import MethodInfo, add_ons, build, count_learnables, describe, host_run, names
-    from cliptune.registry.compatibility import Cell, compatibility
+    from cliptune.registry.combinations import Cell, compatibility
     from cliptune.registry.listing import MethodListing, list_method, list_methods
     from cliptune.registry.recipes import Entry, published_entries, published_options, recipes_of
 
 _HOMES = {
-    "Cell": "cliptune.registry.compatibility",
+    "Cell": "cliptune.registry.combinations",
     "Entry": "cliptune.registry.recipes",
     "MethodInfo": "cliptune.registry.building",
     "MethodListing": "cliptune.registry.listing",
     "add_ons": "cliptune.registry.building",
     "build": "cliptune.registry.building",
-    "compatibility": "cliptune.registry.compatibility",
+    "compatibility": "cliptune.registry.combinations",
     "count_learnables": "cliptune.registry.building",
     "describe": "cliptune.registry.building",
     "host_run": "cliptune.registry.building",

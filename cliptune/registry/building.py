@@ -123,7 +123,7 @@ def build(method: str, clip: CLIP, classes: Sequence[str] | ClassSet, *, seed: i
     configs = _configs([module, *wrappers.values()], options, method)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        recipe = module.build(clip, class_set, configs[0])
+        recipe: Recipe = module.build(clip, class_set, configs[0])
         recipe.method = label(hosts[0])
         for (name, wrapper), config in zip(wrappers.items(), configs[1:], strict=True):
             built = wrapper.build(recipe, config)

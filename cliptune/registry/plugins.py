@@ -117,7 +117,7 @@ def installed() -> dict[str, EntryPoint]:
 def from_entry_point(point: EntryPoint) -> ModuleType:
     """The module of an entry point. Raises: ValueError if importing it fails or it is not a method."""
     try:
-        module = point.load()
+        module: ModuleType = point.load()
     except Exception as error:
         raise ValueError(
             f"Installed method {point.name!r} ({point.value}) cannot be imported: {type(error).__name__}: {error}. "

@@ -65,7 +65,7 @@ def read_adapter_config(folder: str | Path) -> dict[str, Any]:
             f"{folder} holds no adapter: there is no {CONFIG} in it. Give the folder of a finished run."
         )
     try:
-        description = json.loads(path.read_text(encoding="utf-8"))
+        description: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
         raise ValueError(
             f"{path} is not readable JSON: {error}. Train the adapter anew, or restore the file."

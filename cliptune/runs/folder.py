@@ -241,7 +241,7 @@ def read_config(folder: str | Path) -> dict[str, Any]:
     if not path.exists():
         raise FileNotFoundError(f"{folder} is not a run folder: it holds no {CONFIG_FILE}.")
     try:
-        config = yaml.safe_load(path.read_text(encoding="utf-8"))
+        config: dict[str, Any] = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise ValueError(f"{path} is not readable YAML: {error}.") from error
     version = config.get("format") if isinstance(config, dict) else None
@@ -287,7 +287,8 @@ def _read_json(path: Path, advice: str) -> dict[str, Any] | None:
     if not path.exists():
         return None
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        return content
     except ValueError as error:
         raise ValueError(f"{path} is not readable JSON ({error}). {advice}") from error
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-import cliptune.training
+from cliptune.protocols import scoring
 
 DATA = "tinyworld/textures"
 
@@ -95,13 +95,13 @@ def test_eval_takes_some_of_the_trained_classes_as_trained(foreign, cli, photos,
     shutil.rmtree(photos / "snow")
     if foreign:
         (photos / "green frog").rename(photos / "brown toad")
-    seen, measure = [], cliptune.training.evaluate
+    seen, measure = [], scoring.evaluate
 
     def watched(adapter, *arguments, **options):
         seen.append(adapter.seen)
         return measure(adapter, *arguments, **options)
 
-    monkeypatch.setattr(cliptune.training, "evaluate", watched)
+    monkeypatch.setattr(scoring, "evaluate", watched)
     answer = cli("eval", "run", "--data", photos.rename(tmp_path / "others"))
     assert answer.code == 0, answer.err
     assert seen == [not foreign]

@@ -153,7 +153,7 @@ def test_an_interruption_ends_what_is_under_way(address, tmp_path):
 
 def test_data_that_a_node_does_not_have_fails_its_own_cell(address, tmp_path):
     lost, found = run_grid(
-        [*cells(tmp_path, "zeroshot", source={"name": "nowhere"}, seeds=[1]), *cells(tmp_path, "zeroshot", seeds=[1])],
+        [*cells(tmp_path, "zeroshot", source=DataSpec("nowhere"), seeds=[1]), *cells(tmp_path, "zeroshot", seeds=[1])],
         ray=RayEngine(address),
     )
     assert found.error is None

@@ -71,7 +71,7 @@ class Attention(nn.Module):
 
     def split(self, x: Tensor) -> Tensor:
         """(..., T, d) → (..., heads, T, d / heads)."""
-        return x.unflatten(-1, (self.heads, -1)).transpose(-3, -2)
+        return x.view(*x.shape[:-1], self.heads, -1).transpose(-3, -2)
 
     def attend(self, q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None = None) -> Tensor:
         """Queries (..., Q, d) over keys and values (..., S, d) → (..., Q, d), before the output projection.

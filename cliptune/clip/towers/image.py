@@ -100,7 +100,8 @@ class VisionTransformer(nn.Module):
             else:
                 q, k, v = block.attn.qkv(h, deltas)
             x = block.finish(x[:, :keep], block.attn.attend(q, k, v), *biases)
-        return (self.ln_post(x[:, 0]) @ self.proj).unflatten(0, lead)
+        final: Tensor = self.ln_post(x[:, 0])
+        return (final @ self.proj).view(*lead, -1)
 
     def embed_patches(self, images: Tensor) -> Tensor:
         """(N, 3, R, R) → (N, 1 + G², d): class token and patches with their positions."""

@@ -67,7 +67,8 @@ class AttentionPool(nn.Module):
             y.unflatten(-1, (self.heads, -1)).transpose(1, 2)
             for y in (self.q_proj(tokens[:, :1]), self.k_proj(tokens), self.v_proj(tokens))
         )
-        return self.c_proj(F.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2)[:, 0])
+        pooled: Tensor = self.c_proj(F.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2)[:, 0])
+        return pooled
 
 
 class ModifiedResNet(nn.Module):
@@ -118,4 +119,5 @@ class ModifiedResNet(nn.Module):
         x = F.avg_pool2d(x, 2)
         for stage in range(1, self.stages + 1):
             x = getattr(self, f"layer{stage}")(x)
-        return self.attnpool(x).unflatten(0, views.shape[:2])
+        pooled: Tensor = self.attnpool(x)
+        return pooled.view(*views.shape[:2], -1)

@@ -89,7 +89,10 @@ class TextTower(nn.Module):
 
     def _plain(self, texts: TokenBatch, ports: TowerPorts) -> Tensor:
         lead = (_images(ports), len(texts))
-        rows = lambda value: value.expand(*lead, *value.shape[-2:]).flatten(0, 1)
+
+        def rows(value: Tensor) -> Tensor:
+            return value.expand(*lead, *value.shape[-2:]).flatten(0, 1)
+
         length = texts.ids.shape[1]
         slots = texts.slots.expand(*lead, -1).flatten(0, 1)[..., None].expand(-1, -1, self.width)
         x = rows(self.token_embedding(texts.ids) + self.positional_embedding[:length])
@@ -104,7 +107,8 @@ class TextTower(nn.Module):
             attended = block.attn.attend(*block.attn.qkv(h, ports.deltas(i)), mask)
             x = block.finish(x, attended, *(None if b is None else rows(b) for b in biases))
         x = x.unflatten(0, lead)[:, torch.arange(len(texts), device=x.device), texts.eot]
-        return self.ln_final(x) @ self.text_projection
+        final: Tensor = self.ln_final(x)
+        return final @ self.text_projection
 
     # -- the fast path: facts F1 to F7 of causal attention ----------------------------------------------------
 
@@ -179,7 +183,8 @@ class TextTower(nn.Module):
             else:
                 attended = _attend(block, *block.attn.qkv(h, ports.deltas(i)), before, chunk)
                 y = block.finish(y, attended, *biases)
-        return self.ln_final(y) @ self.text_projection
+        final: Tensor = self.ln_final(y)
+        return final @ self.text_projection
 
 
 def causal_mask(length: int, like: Tensor) -> Tensor:

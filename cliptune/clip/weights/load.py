@@ -81,7 +81,7 @@ def load_clip(
             raise ValueError('load_clip: "mini" has one architecture, its own. Leave arch out.')
         return _mini(pretrained, dtype, activation).to(device)
     if isinstance(name, str) and pretrained is None and _is_other(name):
-        brought = installed_backbone(name, device, dtype)
+        brought: CLIP | None = installed_backbone(name, device, dtype)
         if brought is not None:
             return brought
     # A Path is never a name, even if it is spelled like one.

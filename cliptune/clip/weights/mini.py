@@ -69,4 +69,5 @@ def mini_state_dict(path: str | Path = WEIGHTS) -> dict[str, Tensor]:
 def mini_metadata() -> dict[str, Any]:
     """How the shipped weights were made: seed, pictures per stage, sizes."""
     with safe_open(WEIGHTS, framework="pt") as file:
-        return json.loads((file.metadata() or {}).get("training", "{}"))
+        told: dict[str, Any] = json.loads((file.metadata() or {}).get("training", "{}"))
+        return told

@@ -14,7 +14,7 @@ from cliptune import methods
 from cliptune.batch import Batch
 from cliptune.recipe import Recipe, Stage
 from cliptune.registry.building import find
-from cliptune.registry.compatibility import SIZES, Cell
+from cliptune.registry.combinations import SIZES, Cell
 from cliptune.wrappers.dapt import use_masks
 from tests.conftest import random_clip
 
