@@ -8,9 +8,10 @@ from cliptune.heads.linear import LinearHead
 from cliptune.heads.mean import MeanHead
 from cliptune.heads.nearest import NearestHead
 from cliptune.heads.prm import PRMHead
+from cliptune.heads.probe import ProbeHead
 from cliptune.heads.rvp import RVPHead
 
 __all__ = [
     "CacheHead", "FoldedClassifier", "GaussianHead", "Head", "LinearHead", "MeanHead", "NearestHead", "PRMHead",
-    "RVPHead",
+    "ProbeHead", "RVPHead",
 ]  # fmt: skip
