@@ -19,7 +19,7 @@ from tests.conftest import CLASS_NAMES
 LEARNABLES = {
     "zeroshot": 0,
     "linear_probe": 0,  # fitted in closed form, not by gradient
-    "gda": 0,  # in closed form
+    **dict.fromkeys(("gda", "ss_text"), 0),  # in closed form
     **dict.fromkeys(("zs_probe", "clap"), 0),  # trained by the head itself, on features computed once
     "coop": 4 * 512,
     "cocoop": 4 * 512 + (512 * 32 + 32) + (32 * 512 + 512),
@@ -41,7 +41,7 @@ LEARNABLES |= {
     "rvp": 3 * (224**2 - 192**2) + 10 * 20 + 10**2,
 }
 VISUAL = ("vp", "ar", "attrvr", "dvp_cse", "dvp_cls", "dvplite", "rvp")
-CLOSED = ("linear_probe", "gda", "tip_adapter", "zs_probe", "clap")
+CLOSED = ("linear_probe", "gda", "tip_adapter", "zs_probe", "clap", "ss_text")
 METHODS = methods.names()
 # Classes without descriptions: templates stand in for them, and a warning says so.
 pytestmark = pytest.mark.filterwarnings("ignore:.*have no descriptions")

@@ -10,8 +10,9 @@ from cliptune.heads.nearest import NearestHead
 from cliptune.heads.prm import PRMHead
 from cliptune.heads.probe import ProbeHead
 from cliptune.heads.rvp import RVPHead
+from cliptune.heads.ss_text import SSTextHead
 
 __all__ = [
     "CacheHead", "FoldedClassifier", "GaussianHead", "Head", "LinearHead", "MeanHead", "NearestHead", "PRMHead",
-    "ProbeHead", "RVPHead",
+    "ProbeHead", "RVPHead", "SSTextHead",
 ]  # fmt: skip

@@ -15,7 +15,7 @@ from cliptune.texts import ensemble
 from cliptune.training import fit, load_adapter
 from tests.training.support import NAMES, squares
 
-PROBES = ("zs_probe", "clap")
+PROBES = ("zs_probe", "clap", "ss_text")
 
 
 @pytest.mark.parametrize("method", PROBES)
