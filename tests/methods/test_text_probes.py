@@ -15,7 +15,7 @@ from cliptune.texts import ensemble
 from cliptune.training import fit, load_adapter
 from tests.training.support import NAMES, squares
 
-PROBES = ("zs_probe", "clap", "ss_text")
+PROBES = ("zs_probe", "clap", "ss_text", "lp_plus_plus")
 
 
 @pytest.mark.parametrize("method", PROBES)
@@ -25,6 +25,12 @@ def test_a_run_is_opened_with_the_same_answers(tiny_clip, tmp_path, method, imag
     load_adapter(tmp_path / "run", fresh)
     torch.testing.assert_close(fresh.logits(images), run.adapter.logits(images))
     assert "validation_images" not in run.result["flags"]
+
+
+def test_a_search_on_validation_images_is_said(tiny_clip):
+    assert build("lp_plus_plus", tiny_clip, NAMES).stages[0].observe == ("train",)
+    result = fit(build("lp_plus_plus", tiny_clip, NAMES, search=True), squares()).result
+    assert result["flags"]["validation_images"] == "chose the epoch, where there were any"
 
 
 def test_prototypes_start_at_the_mean_embeddings_of_the_templates(tiny_clip):
