@@ -14,6 +14,8 @@ from cliptune.texts import TextBatch
 
 MOMENTUM = 0.9
 WARMUP_LR = 1e-5
+# Images whose answers are held in memory at once.
+CHUNK = 4096
 
 
 class TextHead(Head):
@@ -41,8 +43,8 @@ class TextHead(Head):
         """Unit class texts (I, C, D) → prototypes of any length, (I, C, D)."""
         raise NotImplementedError
 
-    def _fit(self, feature: Tensor, labels: Tensor, text: Tensor, images: int) -> None:
-        """Features (n, D) unit, labels (n,), class texts (C, D) unit, all float64; how many images these are of."""
+    def _fit(self, embedding: Tensor, labels: Tensor, text: Tensor, images: int) -> None:
+        """Embeddings (n, D) as observed, of so many images; labels (n,); class texts (C, D) unit, float64."""
         raise NotImplementedError
 
     def settle(self, text_features: Tensor, texts: TextBatch) -> None:
@@ -60,16 +62,17 @@ class TextHead(Head):
         return (prototypes / views).expand(views, -1, -1)
 
     def observe(self, out: Any, labels: Tensor, split: str = "train") -> None:
-        self._seen.append((F.normalize(out.image_embedding.double(), dim=-1).cpu(), labels.cpu()))
+        # Many views of many images are many: they become unit and float64 where they are used.
+        self._seen.append((out.image_embedding.cpu(), labels.cpu()))
         self._shown = out.text_features[0].double().cpu()
 
     def refit(self) -> None:
         """Fit to what was observed. Raises: ValueError if no training image was."""
         if not self._seen:
             raise ValueError(f"{type(self).__name__}: nothing to fit, because no training image was observed.")
-        feature, labels = (torch.cat(parts) for parts in zip(*self._seen, strict=True))
-        flat = labels.repeat_interleave(feature.shape[1])
-        self._fit(feature.flatten(0, 1), flat, self._shown, images=len(labels))
+        embedding, labels = (torch.cat(parts) for parts in zip(*self._seen, strict=True))
+        flat = labels.repeat_interleave(embedding.shape[1])
+        self._fit(embedding.flatten(0, 1), flat, self._shown, images=len(labels))
         self._forget()
 
     def _forget(self) -> None:
@@ -129,11 +132,11 @@ class ProbeHead(TextHead):
     def prototypes(self, text: Tensor) -> Tensor:
         return self.length.to(text.dtype)[:, None] * text + self.residual.to(text.dtype)
 
-    def _fit(self, feature: Tensor, labels: Tensor, text: Tensor, images: int) -> None:
+    def _fit(self, embedding: Tensor, labels: Tensor, text: Tensor, images: int) -> None:
         start = self.length.double().cpu()[:, None] * text
         multiplier = torch.zeros(self.classes, dtype=torch.float64)
         if self.constrained:
-            multiplier = held(self.scale * feature @ text.T, labels)
+            multiplier = held(embedding, labels, self.scale * text)
             self.multiplier.copy_(multiplier)
         residual = torch.zeros_like(start).requires_grad_()
         optimiser = torch.optim.SGD([residual], lr=self.lr, momentum=MOMENTUM, foreach=False)
@@ -141,9 +144,9 @@ class ProbeHead(TextHead):
         with torch.enable_grad():
             for epoch in range(self.epochs):
                 optimiser.param_groups[0]["lr"] = _rate(self.lr, epoch, self.epochs)
-                for rows in self._batches(len(feature), images, generator):
+                for rows in self._batches(len(embedding), images, generator):
                     prototypes = F.normalize(start + residual, dim=-1)
-                    loss = F.cross_entropy(self.scale * feature[rows] @ prototypes.T, labels[rows])
+                    loss = F.cross_entropy(self.scale * unit(embedding[rows]) @ prototypes.T, labels[rows])
                     loss = loss + (multiplier * residual.square().sum(dim=1)).mean()
                     optimiser.zero_grad()
                     loss.backward()
@@ -156,16 +159,25 @@ class ProbeHead(TextHead):
         return list(order.split(self.batch_size)[: max(1, images // self.batch_size)])
 
 
-def held(logits: Tensor, labels: Tensor) -> Tensor:
-    """λ (C,): mean probability of a class over its own rows of the logits (n, C); of a class without, that of the rest.
+def held(embedding: Tensor, labels: Tensor, text: Tensor) -> Tensor:
+    """λ (C,): mean probability that the texts (C, D) give to a class in its own images (n, D); without any, λ's mean.
 
     Source: CLAP (arXiv:2312.12730), as released.
     """
-    classes = logits.shape[1]
-    own = logits.softmax(dim=1).gather(1, labels[:, None])[:, 0]
-    count = labels.bincount(minlength=classes)
-    mean = own.new_zeros(classes).index_add(0, labels, own) / count.clamp(min=1)
+    own = torch.cat(
+        [
+            (unit(images) @ text.T).softmax(dim=1).gather(1, truth[:, None])[:, 0]
+            for images, truth in zip(embedding.split(CHUNK), labels.split(CHUNK), strict=True)
+        ]
+    )
+    count = labels.bincount(minlength=len(text))
+    mean = own.new_zeros(len(text)).index_add(0, labels, own) / count.clamp(min=1)
     return torch.where(count > 0, mean, mean[count > 0].mean())
+
+
+def unit(embedding: Tensor) -> Tensor:
+    """Unit features in float64."""
+    return F.normalize(embedding.double(), dim=-1)
 
 
 def _rate(lr: float, epoch: int, epochs: int) -> float:

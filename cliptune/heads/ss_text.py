@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from cliptune.heads.probe import TextHead
+from cliptune.heads.probe import TextHead, unit
 
 # The smallest λ, as released.
 SMALLEST = 1e-3
@@ -39,8 +39,8 @@ class SSTextHead(TextHead):
             return blended
         return blended - F.normalize(2 * blended - blended.mean(dim=-2, keepdim=True), dim=-1)
 
-    def _fit(self, feature: Tensor, labels: Tensor, text: Tensor, images: int) -> None:
+    def _fit(self, embedding: Tensor, labels: Tensor, text: Tensor, images: int) -> None:
         count = labels.bincount(minlength=self.classes).double()
         weight = (count if self.balance else torch.full_like(count, len(labels))).clamp(max=1 / SMALLEST)  # 1 / λ
-        sums = torch.zeros_like(text).index_add(0, labels, feature)
+        sums = torch.zeros_like(text).index_add(0, labels, unit(embedding))
         self.visual.copy_(self.scale / len(labels) * weight[:, None] * sums)
