@@ -266,6 +266,11 @@ class Adapter(nn.Module):
         return self._fixed_features() if ports.text.empty else self._encode(self.texts, ports.text)
 
     @torch.no_grad()
+    def text_lengths(self) -> Tensor:
+        """Lengths (C,) that the embeddings of the unprompted class texts have before unit norm."""
+        return self.texts.lengths(self.clip.encode_text(self.texts))[0]
+
+    @torch.no_grad()
     def reference(self, batch: Batch, image_embedding: Tensor | None = None) -> Outputs:
         """The zero-shot answer of the frozen CLIP to the same images, or to their bare embedding (B, V, D)."""
         from cliptune.texts import TemplatePhrasing

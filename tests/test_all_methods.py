@@ -19,7 +19,8 @@ from tests.conftest import CLASS_NAMES
 LEARNABLES = {
     "zeroshot": 0,
     "linear_probe": 0,  # fitted in closed form, not by gradient
-    "gda": 0,  # in closed form
+    **dict.fromkeys(("gda", "ss_text"), 0),  # in closed form
+    **dict.fromkeys(("zs_probe", "clap", "lp_plus_plus"), 0),  # trained by the head itself, on features computed once
     "coop": 4 * 512,
     "cocoop": 4 * 512 + (512 * 32 + 32) + (32 * 512 + 512),
     "kgcoop": 4 * 512,
@@ -40,7 +41,7 @@ LEARNABLES |= {
     "rvp": 3 * (224**2 - 192**2) + 10 * 20 + 10**2,
 }
 VISUAL = ("vp", "ar", "attrvr", "dvp_cse", "dvp_cls", "dvplite", "rvp")
-CLOSED = ("linear_probe", "gda", "tip_adapter")
+CLOSED = ("linear_probe", "gda", "tip_adapter", "zs_probe", "clap", "ss_text", "lp_plus_plus")
 METHODS = methods.names()
 # Classes without descriptions: templates stand in for them, and a warning says so.
 pytestmark = pytest.mark.filterwarnings("ignore:.*have no descriptions")
@@ -229,6 +230,10 @@ def test_unknown_method_option_and_add_on_name_the_nearest(tiny_clip):
         ("tip_adapter", {"views": 0}),
         ("gda", {"views": -1}),
         ("gda", {"alpha": 0.0}),
+        ("clap", {"views": -1}),
+        ("zs_probe", {"lr": 0.0}),
+        ("lp_plus_plus", {"views": -1}),
+        ("lp_plus_plus", {"epochs": 0}),
         ("coop+rlp", {"rlp_rank": -1}),
         ("coop+rlp", {"rlp_rank": 0, "rlp_shared": True}),
         ("clip_lora", {"projections": "qq"}),

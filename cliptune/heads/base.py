@@ -16,7 +16,7 @@ class Head(nn.Module):
 
     `class_specific`: true once it holds values per class, so that it cannot speak of other classes.
     `growing`: names of its tensors whose first size depends on the data, and comes with what is loaded.
-    `settled`: false while it waits to be shown the text features (see `settle`).
+    `settled`: false while it waits to be shown the text features (see `settle`), always so if it needs them every time.
     """
 
     class_specific = False
@@ -28,7 +28,7 @@ class Head(nn.Module):
         raise NotImplementedError
 
     def settle(self, text_features: Tensor, texts: TextBatch) -> None:
-        """See the unit text features (I, K, D) once, before the first answer; heads that group texts do it here."""
+        """See the unit text features (I, K, D) before an answer, unless `settled`; heads group texts here."""
 
     def observe(self, out: Any, labels: Tensor, split: str = "train") -> None:
         """See a batch of outputs with its labels; heads that count or fit keep what they need."""

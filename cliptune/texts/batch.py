@@ -49,6 +49,13 @@ class TextBatch(TokenBatch):
         sums = features.new_zeros(len(features), self.classes, features.shape[-1])
         return F.normalize(sums.index_add(1, self.class_of, features), dim=-1)
 
+    def lengths(self, embedding: Tensor) -> Tensor:
+        """Outputs of the text tower (I, K, D) → lengths (I, C) of the mean over each class's texts."""
+        voting = self.class_of >= 0
+        sums = embedding.new_zeros(len(embedding), self.classes, embedding.shape[-1])
+        sums = sums.index_add(1, self.class_of[voting], embedding[:, voting])
+        return (sums / torch.bincount(self.class_of[voting], minlength=self.classes)[:, None]).norm(dim=-1)
+
     @cached_property
     def one_vote_each(self) -> bool:
         """Does feature c, after `reduce`, speak for class c, for all C classes?"""
