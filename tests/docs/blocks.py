@@ -1,7 +1,8 @@
 """The code of a Markdown page, taken apart, and what is asked of each block.
 
-A block is run, unless a comment before it says `<!-- parsed only: why -->`, or one further up says
-`<!-- commands below are parsed only: why -->`; its commands are then only held against the program.
+A block is run word for word, but for two epochs of training, unless a comment before it says
+`<!-- parsed only: why -->`, or one further up says `<!-- commands below are parsed only: why -->`; its commands are then
+only held against the program.
 """
 
 from __future__ import annotations
@@ -63,7 +64,8 @@ def blocks(page: Path) -> list[Block]:
             language = (token.info.split() or [""])[0] if token.type == "fence" else "bash"
             if not language.startswith("{") and language not in _NO_CODE:
                 line = f"{page.name}:{token.map[0] + 1}"
-                found.append(Block(line, language, token.content, not (exempt_one or exempt_rest)))
+                text = re.sub(r"(epochs[ =])\d+", r"\g<1>2", token.content)
+                found.append(Block(line, language, text, not (exempt_one or exempt_rest)))
             exempt_one = False
         elif token.type != "inline":
             exempt_one = False
@@ -156,12 +158,11 @@ def _script(block: Block, words: list[str]) -> None:
 
 
 def _shortened(words: list[str]) -> list[str]:
-    """The same training in one epoch, where the page lets it take its usual number."""
-    trains = words[0] in ("train", "fit") and not any("epochs" in word for word in words)
-    if not trains or "--trainer" in words:
+    """The same training in two epochs, where the page does not say how many."""
+    if words[0] not in ("train", "fit") or "--trainer" in words or any("epochs" in word for word in words):
         return words
     method = words[words.index("--method") + 1] if "--method" in words else "coop"
-    return [*words, "--epochs", "1"] if "epochs" in describe(method.split("+")[0]).options else words
+    return [*words, "--epochs", "2"] if "epochs" in describe(method.split("+")[0]).options else words
 
 
 def _parsed(block: Block, words: list[str]) -> int:
