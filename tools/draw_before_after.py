@@ -24,9 +24,7 @@ RIGHT, WRONG, INK, FAINT = "#1a7f37", "#b3261e", "#1f2328", "#59636e"
 def answers(adapter: Any, pictures: Sequence[Image.Image]) -> list[tuple[str, float]]:
     """The class of each picture, and its probability in %."""
     best = adapter.logits(list(pictures)).softmax(dim=-1).max(dim=-1)
-    return [
-        (adapter.class_names[i], 100 * p) for p, i in zip(best.values.tolist(), best.indices.tolist(), strict=True)
-    ]
+    return [(adapter.class_names[i], 100 * p) for p, i in zip(best.values.tolist(), best.indices.tolist(), strict=True)]
 
 
 def draw(

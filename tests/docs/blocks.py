@@ -1,8 +1,8 @@
 """The code of a Markdown page, taken apart, and what is asked of each block.
 
 A block is run word for word, but for two epochs of training, unless a comment before it says
-`<!-- parsed only: why -->`, or one further up says `<!-- commands below are parsed only: why -->`; its commands are then
-only held against the program.
+`<!-- parsed only: why -->`, or one further up says `<!-- commands below are parsed only: why -->`; its commands are
+then only held against the program.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ from cliptune.methods.published_recipes import tomllib
 ROOT = Path(__file__).parents[2]
 _ONE, _REST = "<!-- parsed only: ", "<!-- commands below are parsed only: "
 _NO_CODE = ("text", "bibtex")
-_OTHERS = ("make", "pip", "python3", "ray", "git", "cd")  # programs that no test starts
+_OTHERS = ("make", "pip", "python", "python3", "ray", "git", "cd")  # programs that no test starts
 
 
 @dataclass(frozen=True)
@@ -64,12 +64,16 @@ def blocks(page: Path) -> list[Block]:
             language = (token.info.split() or [""])[0] if token.type == "fence" else "bash"
             if not language.startswith("{") and language not in _NO_CODE:
                 line = f"{page.name}:{token.map[0] + 1}"
-                text = re.sub(r"(epochs[ =])\d+", r"\g<1>2", token.content)
-                found.append(Block(line, language, text, not (exempt_one or exempt_rest)))
+                found.append(Block(line, language, _shorter(token.content), not (exempt_one or exempt_rest)))
             exempt_one = False
         elif token.type != "inline":
             exempt_one = False
     return found
+
+
+def _shorter(text: str) -> str:
+    text = re.sub(r"(epochs[ =])\d+", r"\g<1>2", text)
+    return text.replace('("coop", clip, data.class_names)', '("coop", clip, data.class_names, epochs=2)')
 
 
 def check(block: Block, names: dict[str, Any]) -> None:
@@ -90,6 +94,8 @@ def commands(text: str) -> Iterator[list[str]]:
     for line in text.replace("\\\n", " ").splitlines():
         words: list[str] = []
         for word in [*shlex.split(line, comments=True), "&&"]:
+            if not words and re.match(r"[A-Z_]+=", word):
+                continue  # a variable of the environment
             if word != "&&":
                 words.append(word)
             elif words:

@@ -1,4 +1,4 @@
-"""Every block of code of the site is run as it stands; what cannot be says so in its page, and is parsed."""
+"""Every block of code of the README and the site is run; what cannot be says so in its page, and is parsed."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import cliptune.data.tinyworld.suites as suites
 from cliptune.protocols import bench
 from tests.docs.blocks import ROOT, blocks, check, commands
 
-PAGES = sorted((ROOT / "docs").glob("*.md"))
+PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
 
 
 @pytest.fixture(autouse=True)
