@@ -31,6 +31,7 @@ def to_rst(doc: str, names: Iterable[str] = ()) -> str:
         doc: without the indent of its code. names: of arguments and fields, at which a line of several is taken apart.
     """
     blocks: list[str] = []
+    doc = re.sub(r"(?<=[.)]) (Raises|Returns): ", r"\n\1: ", doc)  # at the end of a single line
     lines = _escaped(doc).splitlines()
     while lines:
         line = lines.pop(0)
@@ -90,6 +91,12 @@ def _process(app: Sphinx, what: str, name: str, obj: Any, options: Any, lines: l
     except (TypeError, ValueError):
         names = set()
     lines[:] = [*to_rst("\n".join(lines), names).splitlines(), ""]
+
+
+def _sign(app: Sphinx, what: str, name: str, obj: Any, options: Any, signature: str, returns: str) -> Any:
+    """No signature where a class has none of its own."""
+    own = re.sub(r": (?:typing\.|~typing\.)?Any", "", signature or "") != "(*args, **kwargs)"
+    return None if what != "class" or own else ("", None)
 
 
 class ArXivLinks(SphinxTransform):
@@ -158,6 +165,7 @@ def _commands(app: Any, above: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]
 
 def setup(app: Sphinx) -> dict[str, Any]:
     app.connect("autodoc-process-docstring", _process)
+    app.connect("autodoc-process-signature", _sign)
     app.add_transform(ArXivLinks)
     app.add_directive("method-modules", MethodModules)
     app.add_directive("command-help", CommandHelp)

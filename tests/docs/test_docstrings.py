@@ -59,5 +59,14 @@ def test_a_line_of_arguments_without_a_list_stays_a_sentence(docstrings):
     assert "    similarity (B, V, K), scaled; texts." in docstrings.to_rst("Args: similarity (B, V, K), scaled; texts.")
 
 
+def test_what_a_single_line_raises_is_a_field(docstrings):
+    assert docstrings.to_rst("It is. Raises: ValueError.").split("\n")[:4] == [
+        "It is.",
+        "",
+        ":Raises:",
+        "    ValueError.",
+    ]
+
+
 def test_a_list_after_a_sentence_stays_a_list(docstrings):
     assert docstrings.to_rst("Two:\n- a\n- b") == "Two:\n\n- a\n- b"
