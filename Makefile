@@ -31,4 +31,4 @@ site: .venv/installed-dev
 	touch $@ .venv/installed
 
 clean:
-	rm -rf .venv
+	rm -rf .venv build/site

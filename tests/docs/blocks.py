@@ -34,7 +34,7 @@ from cliptune.methods.published_recipes import tomllib
 ROOT = Path(__file__).parents[2]
 _ONE, _REST = "<!-- parsed only: ", "<!-- commands below are parsed only: "
 _NO_CODE = ("text", "bibtex")
-_OTHERS = ("make", "pip", "python", "python3", "ray", "git", "cd")  # programs that no test starts
+_OTHERS = ("make", "pip", "python", "python3", "ray", "git", "cd", "source")  # programs that no test starts
 
 
 @dataclass(frozen=True)
