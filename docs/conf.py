@@ -16,7 +16,6 @@ copyright = "the authors of cliptune; MIT licence"
 extensions = ["myst_parser", "sphinx.ext.autodoc", "docstrings"]
 source_suffix = {".md": "markdown"}
 exclude_patterns = ["_build"]
-nitpicky = False  # types of torch and Pillow have no pages here
 
 myst_enable_extensions = ["colon_fence"]
 myst_heading_anchors = 3

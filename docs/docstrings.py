@@ -31,7 +31,7 @@ def to_rst(doc: str, names: Iterable[str] = ()) -> str:
         doc: without the indent of its code. names: of arguments and fields, at which a line of several is taken apart.
     """
     blocks: list[str] = []
-    doc = re.sub(r"(?<=[.)]) (Raises|Returns): ", r"\n\1: ", doc)  # at the end of a single line
+    doc = re.sub(r"(?<=[.)]) ((?:Raises|Returns)(?: \([^)]*\))?): ", r"\n\1: ", doc)  # at the end of a single line
     lines = _escaped(doc).splitlines()
     while lines:
         line = lines.pop(0)
@@ -94,9 +94,10 @@ def _process(app: Sphinx, what: str, name: str, obj: Any, options: Any, lines: l
 
 
 def _sign(app: Sphinx, what: str, name: str, obj: Any, options: Any, signature: str, returns: str) -> Any:
-    """No signature where a class has none of its own."""
-    own = re.sub(r": (?:typing\.|~typing\.)?Any", "", signature or "") != "(*args, **kwargs)"
-    return None if what != "class" or own else ("", None)
+    """No signature where a class has none of its own; defaults that are no Python, such as factories, as three dots."""
+    if what == "class" and re.sub(r": (?:typing\.|~typing\.)?Any", "", signature or "") == "(*args, **kwargs)":
+        return "", None
+    return (re.sub(r"<[^<>]+>", "...", signature), returns) if signature else None
 
 
 class ArXivLinks(SphinxTransform):

@@ -36,6 +36,7 @@ def test_the_site_is_built_and_whole(tmp_path):
     assert "cliptune.methods.maple.Config" in pages["api/methods.html"]
     assert "cliptune.wrappers.dpc.Config" in pages["api/methods.html"]
     assert "(*args" not in re.sub("<[^>]+>", "", pages["api/heads.html"])
+    assert "&lt;factory&gt;" not in "".join(pages.values())
     assert "Usage: cliptune bench --methods STR --data STR [OPTIONS] PROTOCOL" in pages["commands.html"]
     for name, text in pages.items():
         for loads in ('src="http', 'src="//', "@import"):
