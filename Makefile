@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test lint clean
+.PHONY: demo test lint site clean
 
 demo: .venv/installed
 	$(BIN)/cliptune demo
@@ -14,6 +14,10 @@ lint: .venv/installed-dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+site: .venv/installed-dev
+	$(BIN)/python -m sphinx -q -W --keep-going docs build/site
+	@echo "The site lies in build/site/index.html."
 
 .venv/bin/python:
 	$(PYTHON) -m venv .venv
@@ -27,4 +31,4 @@ lint: .venv/installed-dev
 	touch $@ .venv/installed
 
 clean:
-	rm -rf .venv
+	rm -rf .venv build/site

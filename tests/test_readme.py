@@ -1,10 +1,12 @@
-"""The README is kept true: its methods table, its code, its commands and its links."""
+"""The README is kept true: its length and its links (its code: tests/docs); and the table of methods on its page."""
 
 from __future__ import annotations
 
 import re
 import warnings
 from pathlib import Path
+
+import pytest
 
 from cliptune.registry.listing import MethodListing, list_methods
 
@@ -28,26 +30,20 @@ def test_methods_table_lists_every_method():
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         listed = [row(method) for method in list_methods()]
-    section = README.split("## Methods")[1].split("\n## ")[0]
+    page = (ROOT / "docs/methods.md").read_text(encoding="utf-8")
+    section = page.split("## Every method")[1].split("\n## ")[0]
     table = [line for line in section.splitlines() if line.startswith("| `")]
-    assert table == listed, "\n".join(["the README should list:", *listed])
+    assert table == listed, "\n".join(["docs/methods.md should list:", *listed])
 
 
-def test_python_block_runs(tmp_path, monkeypatch):
-    """Word for word, but for a shorter training."""
-    (code,) = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
-    monkeypatch.chdir(tmp_path)
-    exec(code.replace('"coop", clip, data.class_names', '"coop", clip, data.class_names, epochs=2'), {})
-    assert (tmp_path / "runs/aquarium/adapter_model.safetensors").exists()
+def test_readme_is_read_in_a_minute_or_two():
+    assert len(README.splitlines()) <= 150
 
 
-def test_commands_and_links_exist():
-    import cliptune.cli.main as main
-
-    known = set(main.app)
-    used = set(re.findall(r"^ +(?:\S+bin/)?cliptune (\w+)", README, re.MULTILINE))
-    assert used <= known, used - known
-    for target in re.findall(r"\]\(([^)#]+)\)", README):
+@pytest.mark.parametrize("page", ["README.md", "CONTRIBUTING.md"])
+def test_links_lead_somewhere(page):
+    text = (ROOT / page).read_text(encoding="utf-8")
+    for target in re.findall(r"\]\(([^)#]+)\)", text):
         assert target.startswith("https://") or (ROOT / target).exists(), target
-    for target in re.findall(r"(?:tests|benchmarks|examples|tools)/\w+\.py", README):
+    for target in re.findall(r"(?:tests|benchmarks|examples|tools)/\w+\.py", text):
         assert (ROOT / target).exists(), target

@@ -10,9 +10,10 @@ import torch.nn.functional as F
 
 from cliptune.data.loader import gather
 from cliptune.data.transforms import mixed, train_transform
-from cliptune.methods import build
+from cliptune.registry import build
+from cliptune.runs import load_adapter
 from cliptune.texts import ensemble
-from cliptune.training import fit, load_adapter
+from cliptune.training import fit
 from tests.training.support import NAMES, squares
 
 PROBES = ("zs_probe", "clap", "ss_text", "lp_plus_plus")
