@@ -108,8 +108,17 @@ class Adapter(nn.Module):
                 f"classes, such as {unknown[0]!r}. Build it with the names of all classes that it will be asked about."
             )
         self.classes, self.seen = classes, seen
+        self._places = self._among_trained(classes)
         self.texts: TextBatch = self.phrasing(self.clip, classes)
         self._kept: dict[tuple[Any, ...], Tensor] = {}
+
+    def _among_trained(self, classes: ClassSet) -> tuple[int, ...] | None:
+        """Place of each class among the trained ones, −1 for one that is not; None for the very list of them."""
+        known = self.trained_classes.names
+        if classes.names == known:
+            return None
+        place = {name: i for i, name in reversed(list(enumerate(known)))}
+        return tuple(place.get(name, -1) for name in classes.names)
 
     @property
     def descriptions_sha256(self) -> str | None:
@@ -203,7 +212,8 @@ class Adapter(nn.Module):
         if not self.head.settled:
             self.head.settle(text_features, self.texts)
         similarity = self.clip.scale * image @ text_features.mT
-        logits = self.head(similarity, self.texts, image_embedding)
+        head = self.head if self._places is None else self.head.for_classes(text_features, self._places)
+        logits = head(similarity, self.texts, image_embedding)
         untouched = ports.image.empty and ports.pixels is None and ports.features is None
         bare = image_embedding if untouched else None
         zero_shot = self.reference(batch, bare) if reference else None
