@@ -20,6 +20,7 @@ LEARNABLES = {
     "zeroshot": 0,
     "linear_probe": 0,  # fitted in closed form, not by gradient
     "gda": 0,  # in closed form
+    "taskres": 10 * 512,
     "coop": 4 * 512,
     "cocoop": 4 * 512 + (512 * 32 + 32) + (32 * 512 + 512),
     "kgcoop": 4 * 512,
@@ -142,7 +143,8 @@ def test_same_seed_same_numbers(method, tiny_clip, batch):
     assert all(torch.equal(value, b[name]) for name, value in a.items())
     random_start = methods.build(method, tiny_clip, CLASS_NAMES, seed=3).adapter.learnables()
     differs = [name for name, value in other.adapter.learnables().items() if not torch.equal(value, random_start[name])]
-    assert method in ("zeroshot", *CLOSED, "coop", "kgcoop", "tip_adapter_f", "bias_tuning", *VISUAL) or differs
+    still = ("zeroshot", *CLOSED, "coop", "kgcoop", "tip_adapter_f", "taskres", "bias_tuning", *VISUAL)
+    assert method in still or differs
 
 
 def test_recording_changes_nothing_and_leaves_nothing(recipe, batch):
@@ -229,6 +231,7 @@ def test_unknown_method_option_and_add_on_name_the_nearest(tiny_clip):
         ("tip_adapter", {"views": 0}),
         ("gda", {"views": -1}),
         ("gda", {"alpha": 0.0}),
+        ("taskres", {"alpha": 0.0}),
         ("coop+rlp", {"rlp_rank": -1}),
         ("coop+rlp", {"rlp_rank": 0, "rlp_shared": True}),
         ("clip_lora", {"projections": "qq"}),
