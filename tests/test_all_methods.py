@@ -21,6 +21,7 @@ LEARNABLES = {
     "linear_probe": 0,  # fitted in closed form, not by gradient
     "gda": 0,  # in closed form
     "taskres": 10 * 512,
+    "proker": 0,  # in closed form
     "coop": 4 * 512,
     "cocoop": 4 * 512 + (512 * 32 + 32) + (32 * 512 + 512),
     "kgcoop": 4 * 512,
@@ -41,7 +42,7 @@ LEARNABLES |= {
     "rvp": 3 * (224**2 - 192**2) + 10 * 20 + 10**2,
 }
 VISUAL = ("vp", "ar", "attrvr", "dvp_cse", "dvp_cls", "dvplite", "rvp")
-CLOSED = ("linear_probe", "gda", "tip_adapter")
+CLOSED = ("linear_probe", "gda", "proker", "tip_adapter")
 METHODS = methods.names()
 # Classes without descriptions: templates stand in for them, and a warning says so.
 pytestmark = pytest.mark.filterwarnings("ignore:.*have no descriptions")
@@ -232,6 +233,9 @@ def test_unknown_method_option_and_add_on_name_the_nearest(tiny_clip):
         ("gda", {"views": -1}),
         ("gda", {"alpha": 0.0}),
         ("taskres", {"alpha": 0.0}),
+        ("proker", {"views": -1}),
+        ("proker", {"beta": 0.0}),
+        ("proker", {"ridge": -1.0}),
         ("coop+rlp", {"rlp_rank": -1}),
         ("coop+rlp", {"rlp_rank": 0, "rlp_shared": True}),
         ("clip_lora", {"projections": "qq"}),
