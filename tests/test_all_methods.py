@@ -22,6 +22,8 @@ LEARNABLES = {
     "gda": 0,  # in closed form
     "taskres": 10 * 512,
     "proker": 0,  # in closed form
+    "ape": 0,  # in closed form
+    "ape_t": 10 * 250,  # and a weight for each image
     "coop": 4 * 512,
     "cocoop": 4 * 512 + (512 * 32 + 32) + (32 * 512 + 512),
     "kgcoop": 4 * 512,
@@ -42,7 +44,7 @@ LEARNABLES |= {
     "rvp": 3 * (224**2 - 192**2) + 10 * 20 + 10**2,
 }
 VISUAL = ("vp", "ar", "attrvr", "dvp_cse", "dvp_cls", "dvplite", "rvp")
-CLOSED = ("linear_probe", "gda", "proker", "tip_adapter")
+CLOSED = ("linear_probe", "gda", "proker", "ape", "tip_adapter")
 METHODS = methods.names()
 # Classes without descriptions: templates stand in for them, and a warning says so.
 pytestmark = pytest.mark.filterwarnings("ignore:.*have no descriptions")
@@ -144,7 +146,7 @@ def test_same_seed_same_numbers(method, tiny_clip, batch):
     assert all(torch.equal(value, b[name]) for name, value in a.items())
     random_start = methods.build(method, tiny_clip, CLASS_NAMES, seed=3).adapter.learnables()
     differs = [name for name, value in other.adapter.learnables().items() if not torch.equal(value, random_start[name])]
-    still = ("zeroshot", *CLOSED, "coop", "kgcoop", "tip_adapter_f", "taskres", "bias_tuning", *VISUAL)
+    still = ("zeroshot", *CLOSED, "coop", "kgcoop", "tip_adapter_f", "ape_t", "taskres", "bias_tuning", *VISUAL)
     assert method in still or differs
 
 
@@ -233,6 +235,10 @@ def test_unknown_method_option_and_add_on_name_the_nearest(tiny_clip):
         ("gda", {"views": -1}),
         ("gda", {"alpha": 0.0}),
         ("taskres", {"alpha": 0.0}),
+        ("ape", {"views": -1}),
+        ("ape", {"share": 0.0}),
+        ("ape", {"gamma": -0.1}),
+        ("ape_t", {"balance": 1.5}),
         ("proker", {"views": -1}),
         ("proker", {"beta": 0.0}),
         ("proker", {"ridge": -1.0}),

@@ -9,9 +9,10 @@ from cliptune.heads.linear import LinearHead
 from cliptune.heads.mean import MeanHead
 from cliptune.heads.nearest import NearestHead
 from cliptune.heads.prm import PRMHead
+from cliptune.heads.refined import CategoryResidualHead, RefinedHead
 from cliptune.heads.rvp import RVPHead
 
 __all__ = [
-    "CacheHead", "FoldedClassifier", "GaussianHead", "Head", "KernelHead", "LinearHead", "MeanHead", "NearestHead",
-    "PRMHead", "RVPHead",
+    "CacheHead", "CategoryResidualHead", "FoldedClassifier", "GaussianHead", "Head", "KernelHead", "LinearHead",
+    "MeanHead", "NearestHead", "PRMHead", "RVPHead", "RefinedHead",
 ]  # fmt: skip
