@@ -108,8 +108,17 @@ class Adapter(nn.Module):
                 f"classes, such as {unknown[0]!r}. Build it with the names of all classes that it will be asked about."
             )
         self.classes, self.seen = classes, seen
+        self._places = self._among_trained(classes)
         self.texts: TextBatch = self.phrasing(self.clip, classes)
         self._kept: dict[tuple[Any, ...], Tensor] = {}
+
+    def _among_trained(self, classes: ClassSet) -> tuple[int, ...] | None:
+        """Place of each class among the trained ones, −1 for one that is not; None for the very list of them."""
+        known = self.trained_classes.names
+        if classes.names == known:
+            return None
+        place = {name: i for i, name in reversed(list(enumerate(known)))}
+        return tuple(place.get(name, -1) for name in classes.names)
 
     @property
     def descriptions_sha256(self) -> str | None:
@@ -199,11 +208,12 @@ class Adapter(nn.Module):
         image = F.normalize(image_embedding, dim=-1)
         if text_features is None:
             text = ports.text_given(image)
-            text_features = self._fixed_features() if text.empty else self._encode(self.texts, text)
+            text_features = self._prompted(ports, text)
         if not self.head.settled:
             self.head.settle(text_features, self.texts)
         similarity = self.clip.scale * image @ text_features.mT
-        logits = self.head(similarity, self.texts, image_embedding)
+        head = self.head if self._places is None else self.head.for_classes(text_features, self._places)
+        logits = head(similarity, self.texts, image_embedding)
         untouched = ports.image.empty and ports.pixels is None and ports.features is None
         bare = image_embedding if untouched else None
         zero_shot = self.reference(batch, bare) if reference else None
@@ -240,19 +250,30 @@ class Adapter(nn.Module):
         """Drop kept features of unprompted texts, after frozen weights have changed."""
         self._kept.clear()
 
-    def _keep(self, what: str, texts: Callable[[], TextBatch]) -> Tensor:
-        """Unit features of texts that no learnable reaches: encoded once per class set, device and precision."""
+    def _prompted(self, ports: Ports, text: TowerPorts) -> Tensor:
+        """Unit features (I, K, D) of the texts under these ports; `text` are the text ports once the image is known."""
+        if ports.text_features is None:
+            return self._fixed_features() if text.empty else self._encode(self.texts, text)
+        mean = partial(self._mean, text)
+        return F.normalize(ports.text_features(self._keep("mean", mean) if text.empty else mean()), dim=-1)
+
+    def _mean(self, ports: TowerPorts) -> Tensor:
+        """Each class's text, (I, K, D), before unit norm."""
+        return self.texts.mean(self.clip.encode_text(self.texts, ports))
+
+    def _keep(self, what: str, encode: Callable[[], Tensor]) -> Tensor:
+        """Features of texts that no learnable reaches: encoded once per class set, device and precision."""
         key = (what, self.clip.device, self.clip.dtype)
         if key not in self._kept:
             with torch.no_grad():
-                self._kept[key] = self._encode(texts())
+                self._kept[key] = encode()
         return self._kept[key]
 
     def _fixed_features(self) -> Tensor:
         """Unit features of the unprompted texts."""
         if self.known_texts is not None:
             return self.known_texts(self.classes)
-        return self._keep("fixed", lambda: self.texts)
+        return self._keep("fixed", lambda: self._encode(self.texts))
 
     @torch.no_grad()
     def text_features(self) -> Tensor | None:
@@ -263,7 +284,7 @@ class Adapter(nn.Module):
         ports = self.prompt(seen=self.seen)
         if ports.condition is not None:
             return None
-        return self._fixed_features() if ports.text.empty else self._encode(self.texts, ports.text)
+        return self._prompted(ports, ports.text)
 
     @torch.no_grad()
     def text_lengths(self) -> Tensor:
@@ -276,7 +297,7 @@ class Adapter(nn.Module):
         from cliptune.texts import TemplatePhrasing
 
         phrasing = self.reference_phrasing or TemplatePhrasing()
-        text = self._keep("reference", lambda: phrasing(self.clip, self.classes))
+        text = self._keep("reference", lambda: self._encode(phrasing(self.clip, self.classes)))
         if image_embedding is None:
             image_embedding = self.clip.encode_image(self.views(batch, None))
         image = F.normalize(image_embedding, dim=-1)
@@ -310,7 +331,7 @@ class Adapter(nn.Module):
                     "Adapter: the texts depend on the image (a condition port), so there is no one linear classifier "
                     "to fold into. Fold a method with fixed texts."
                 )
-            text = self._fixed_features() if ports.text.empty else self._encode(self.texts, ports.text)
+            text = self._prompted(ports, ports.text)
             if not self.head.settled:
                 self.head.settle(text, self.texts)
             side = self.resolution
@@ -356,7 +377,7 @@ class Adapter(nn.Module):
         """True if no learnable reaches the text features."""
         with torch.no_grad():
             ports = self.prompt(seen=self.seen)
-        return ports.text.empty and ports.condition is None
+        return ports.text.empty and ports.condition is None and ports.text_features is None
 
     # -- learnables -------------------------------------------------------------------------------------------
 

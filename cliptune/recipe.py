@@ -58,10 +58,10 @@ class OptimiserConfig:
     """How learnables move.
 
     Args:
-        name: "sgd" or "adamw".
+        name: "sgd", "adam" or "adamw".
         lr: peak learning rate, > 0.
         momentum: of SGD, without Nesterov and without dampening.
-        weight_decay: added to the gradient (SGD) or decoupled (AdamW); acts on learnables only.
+        weight_decay: added to the gradient (SGD, Adam) or decoupled (AdamW); acts on learnables only.
         schedule: "cosine" or "constant".
         per: whether the rate changes once per "epoch" (the CoOp family) or once per "step".
         warmup_epochs: first epochs that do not follow the schedule.
@@ -75,7 +75,7 @@ class OptimiserConfig:
     """
 
     lr: float
-    name: Literal["sgd", "adamw"] = "sgd"
+    name: Literal["sgd", "adam", "adamw"] = "sgd"
     momentum: float = 0.9
     weight_decay: float = 5e-4
     betas: tuple[float, float] = (0.9, 0.999)
@@ -91,8 +91,8 @@ class OptimiserConfig:
     factors: Mapping[str, float] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        if self.name not in ("sgd", "adamw"):
-            raise ValueError(f"OptimiserConfig: name must be 'sgd' or 'adamw', got {self.name!r}.")
+        if self.name not in ("sgd", "adam", "adamw"):
+            raise ValueError(f"OptimiserConfig: name must be 'sgd', 'adam' or 'adamw', got {self.name!r}.")
         if not self.lr > 0:
             raise ValueError(f"OptimiserConfig: lr must be above 0, got {self.lr}. Give a positive learning rate.")
 

@@ -19,8 +19,10 @@ from tests.conftest import CLASS_NAMES
 LEARNABLES = {
     "zeroshot": 0,
     "linear_probe": 0,  # fitted in closed form, not by gradient
-    **dict.fromkeys(("gda", "ss_text"), 0),  # in closed form
     **dict.fromkeys(("zs_probe", "clap", "lp_plus_plus"), 0),  # trained by the head itself, on features computed once
+    **dict.fromkeys(("gda", "ss_text", "proker", "ape"), 0),  # in closed form
+    "taskres": 10 * 512,
+    "ape_t": 10 * 250,  # and a weight for each image
     "coop": 4 * 512,
     "cocoop": 4 * 512 + (512 * 32 + 32) + (32 * 512 + 512),
     "kgcoop": 4 * 512,
@@ -41,7 +43,7 @@ LEARNABLES |= {
     "rvp": 3 * (224**2 - 192**2) + 10 * 20 + 10**2,
 }
 VISUAL = ("vp", "ar", "attrvr", "dvp_cse", "dvp_cls", "dvplite", "rvp")
-CLOSED = ("linear_probe", "gda", "tip_adapter", "zs_probe", "clap", "ss_text", "lp_plus_plus")
+CLOSED = ("linear_probe", "gda", "proker", "ape", "tip_adapter", "zs_probe", "clap", "ss_text", "lp_plus_plus")
 METHODS = methods.names()
 # Classes without descriptions: templates stand in for them, and a warning says so.
 pytestmark = pytest.mark.filterwarnings("ignore:.*have no descriptions")
@@ -143,7 +145,8 @@ def test_same_seed_same_numbers(method, tiny_clip, batch):
     assert all(torch.equal(value, b[name]) for name, value in a.items())
     random_start = methods.build(method, tiny_clip, CLASS_NAMES, seed=3).adapter.learnables()
     differs = [name for name, value in other.adapter.learnables().items() if not torch.equal(value, random_start[name])]
-    assert method in ("zeroshot", *CLOSED, "coop", "kgcoop", "tip_adapter_f", "bias_tuning", *VISUAL) or differs
+    still = ("zeroshot", *CLOSED, "coop", "kgcoop", "tip_adapter_f", "ape_t", "taskres", "bias_tuning", *VISUAL)
+    assert method in still or differs
 
 
 def test_recording_changes_nothing_and_leaves_nothing(recipe, batch):
@@ -234,6 +237,14 @@ def test_unknown_method_option_and_add_on_name_the_nearest(tiny_clip):
         ("zs_probe", {"lr": 0.0}),
         ("lp_plus_plus", {"views": -1}),
         ("lp_plus_plus", {"epochs": 0}),
+        ("taskres", {"alpha": 0.0}),
+        ("ape", {"views": -1}),
+        ("ape", {"share": 0.0}),
+        ("ape", {"gamma": -0.1}),
+        ("ape_t", {"balance": 1.5}),
+        ("proker", {"views": -1}),
+        ("proker", {"beta": 0.0}),
+        ("proker", {"ridge": -1.0}),
         ("coop+rlp", {"rlp_rank": -1}),
         ("coop+rlp", {"rlp_rank": 0, "rlp_shared": True}),
         ("clip_lora", {"projections": "qq"}),

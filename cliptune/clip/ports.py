@@ -7,6 +7,7 @@
 | `bias[layer, site, group]` | (*lead, d) | added to the residual stream there |
 | `delta[layer, projection]` | `Delta` of (r, d) and (d, r) | added to the map that makes q, k or v there |
 | `features` | (B, V, D) → (B, V, D') | after the image tower, before unit norm |
+| `text_features` | (I, C, D) → (I, C, D) | after the text tower and the mean of a class's sentences, before unit norm |
 | `condition` | (text ports, unit image features (B, V, D)) → text ports | text that depends on the image |
 
 `lead` broadcasts to the tower's batch: (B, V) for images, (I, K) for texts, with I = 1 or B. So (n, d) is shared by
@@ -116,7 +117,7 @@ class Ports:
     Args:
         image, text: what enters the towers.
         pixels: None stands for one view, normalised with the tower's mean and standard deviation.
-        features: None stands for the identity.
+        features, text_features: None stands for the identity.
         condition: late rule for text that depends on the image; None if it does not.
     """
 
@@ -125,6 +126,7 @@ class Ports:
     pixels: PixelPort | None = None
     features: FeaturePort | None = None
     condition: Condition | None = None
+    text_features: FeaturePort | None = None
 
     def text_given(self, image_features: Tensor) -> TowerPorts:
         """The text ports once the unit image features (B, V, D) are known."""
@@ -139,16 +141,17 @@ def compose(a: Ports, b: Ports) -> Ports:
         pixels=_only("pixels", a.pixels, b.pixels),
         features=_only("features", a.features, b.features),
         condition=_only("condition", a.condition, b.condition),
+        text_features=_only("text_features", a.text_features, b.text_features),
     )
 
 
 def mix(a: Ports, b: Ports, weight: float) -> Ports:
     """Interpolate leaf by leaf: weight · b + (1 − weight) · a; conditions are called first, then mixed.
 
-    Acts on what enters the tower, never on factors or maps. `pixels` and `features` cannot be interpolated and must
-    be the same object in both.
+    Acts on what enters the tower, never on factors or maps. `pixels`, `features` and `text_features` cannot be
+    interpolated and must be the same object in both.
     """
-    for name in ("pixels", "features"):
+    for name in ("pixels", "features", "text_features"):
         if getattr(a, name) is not getattr(b, name):
             raise ValueError(
                 f"mix: the two prompts have different `{name}` ports, which cannot be interpolated. "

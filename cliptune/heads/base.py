@@ -30,6 +30,13 @@ class Head(nn.Module):
     def settle(self, text_features: Tensor, texts: TextBatch) -> None:
         """See the unit text features (I, K, D) before an answer, unless `settled`; heads group texts here."""
 
+    def for_classes(self, text_features: Tensor, places: tuple[int, ...]) -> Head:
+        """This head as it speaks of other classes than the trained list; the same head where it has no class values.
+
+        Args: text_features (I, K, D) unit, of those classes. places: of each among the trained ones, −1 for a new one.
+        """
+        return self
+
     def observe(self, out: Any, labels: Tensor, split: str = "train") -> None:
         """See a batch of outputs with its labels; heads that count or fit keep what they need."""
 

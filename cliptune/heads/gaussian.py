@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -16,6 +18,8 @@ ALPHAS = (1e-4, 1e-3, 1e-2, 0.1, 1.0, 10.0, 100.0)
 FOLDS = 5
 # The trace of a covariance below which unit features are equal but for rounding.
 TINY = 1e-12
+# New classes: training features nearest to a class's text, and copies of the text that count beside them, as released.
+NEAREST, COPIES = 64, 16
 # Features (N, V, D) unit, votes of the texts (N, C), labels (N,).
 Seen = tuple[Tensor, Tensor, Tensor]
 
@@ -37,14 +41,22 @@ class GaussianHead(Head):
     the mean of all features, so that the texts decide for it. Where no two features of one class differ, as with one
     image each, the covariance of all features stands in for S; there the release lets the texts answer alone.
     Computed in float64.
-    Source: GDA (arXiv:2402.04087), with the covariance of its release; the choice of α without validation
-        images is ours.
+
+    Other classes: where all are trained ones, theirs are picked. Else every class t is given the mean of its 64 nearest
+    training features and 16 copies of t, and all share the mean of the inverses D (R + tr(R) / 63 I)⁻¹, where R is the
+    scatter of those 64 features around t. Of fewer than 64 features, all are taken.
+    Source: GDA (arXiv:2402.04087), with the covariances of its release (main_few_shots.py, main_base2new.py). The
+        choice of α without validation images is ours, and so is the shrunk covariance of trained classes
+        in base-to-new runs, where the release leaves it as it is.
     """
 
-    class_specific = True
+    growing = frozenset({"features"})
     weight: Tensor
     bias: Tensor
     alpha: Tensor
+    features: Tensor
+    # The other classes asked about last. In a tuple, so that they are no part of this head.
+    _others: tuple[Tensor, tuple[int, ...], GaussianHead] | None
 
     def __init__(self, classes: int, width: int, alpha: float | None = None, search: bool = False) -> None:
         super().__init__()
@@ -56,6 +68,8 @@ class GaussianHead(Head):
         self.register_buffer("weight", torch.zeros(classes, width))
         self.register_buffer("bias", torch.zeros(classes))
         self.register_buffer("alpha", torch.tensor(1.0 if alpha is None else float(alpha)))
+        # Of the training images, (n, D): new classes are made of them.
+        self.register_buffer("features", torch.zeros(0, width))
         self._forget()
 
     def forward(self, similarity: Tensor, texts: TextBatch, image_embedding: Tensor) -> Tensor:
@@ -75,12 +89,37 @@ class GaussianHead(Head):
         weight, bias = self._discriminants(train)
         self.weight.copy_(weight)
         self.bias.copy_(bias)
+        self.features = train[0].flatten(0, 1).to(self.weight)
         if self.chooses and self.search and self._seen["val"]:
             held = _joined(self._seen["val"])
             self.alpha.fill_(_best([(_said(held, weight, bias), held)]))
         elif self.chooses:
             self.alpha.fill_(self._cross_validated(train))
         self._forget()
+
+    def grow(self, shapes: Mapping[str, torch.Size]) -> None:
+        """Make room for the features of another number of images."""
+        self.features = self.features.new_zeros(shapes["features"])
+        self._forget()
+
+    def for_classes(self, text_features: Tensor, places: tuple[int, ...]) -> GaussianHead:
+        """Gaussians of other classes. Raises: ValueError if texts depend on the image."""
+        if self._others is not None and self._others[0] is text_features and self._others[1] == places:
+            return self._others[2]
+        if len(text_features) != 1:
+            raise ValueError(
+                "GaussianHead: other classes are made of texts that do not depend on the image. Use a prompt without a "
+                "condition."
+            )
+        other = GaussianHead(len(places), self.weight.shape[1], float(self.alpha)).to(self.weight.device)
+        if min(places) >= 0:
+            weight, bias = self.weight[list(places)], self.bias[list(places)]
+        else:
+            weight, bias = _synthesised(self.features.double().cpu(), text_features[0].detach().double().cpu())
+        other.weight.copy_(weight)
+        other.bias.copy_(bias)
+        self._others = (text_features, places, other)
+        return other
 
     def _cross_validated(self, train: Seen) -> float:
         """The α that answers best for images that were left out, a part of each class at a time."""
@@ -101,6 +140,7 @@ class GaussianHead(Head):
 
     def _forget(self) -> None:
         self._seen: dict[str, list[Seen]] = {"train": [], "val": []}
+        self._others = None
 
 
 def _joined(batches: list[Seen]) -> Seen:
@@ -140,12 +180,32 @@ def _discriminants(feature: Tensor, labels: Tensor, classes: int) -> tuple[Tenso
     count = torch.bincount(labels, minlength=classes)
     means = feature.new_zeros(classes, width).index_add(0, labels, feature) / count.clamp(min=1)[:, None]
     means[count == 0] = feature.mean(dim=0)
-    prior = -torch.log(torch.tensor(classes, dtype=feature.dtype))
     for around in (means[labels], feature.mean(dim=0)):
         scatter = (feature - around).T @ (feature - around)  # (n − 1) S
         trace = scatter.trace() / max(n - 1, 1)
         if trace > TINY:
             ridge = scatter + trace * torch.eye(width, dtype=feature.dtype)
-            weight = width * torch.linalg.solve(ridge, means.T).T
-            return weight, prior - (weight * means).sum(dim=1) / 2
-    return torch.zeros_like(means), prior.expand(classes).clone()
+            return _classifier(means, width * torch.linalg.inv(ridge))
+    return _classifier(means, torch.zeros_like(scatter))
+
+
+def _classifier(means: Tensor, precision: Tensor) -> tuple[Tensor, Tensor]:
+    """Means (C, D), Σ̂⁻¹ (D, D) → weight (C, D), bias (C,), with equal priors."""
+    weight = means @ precision
+    return weight, -math.log(len(means)) - (weight * means).sum(dim=1) / 2
+
+
+def _synthesised(feature: Tensor, texts: Tensor) -> tuple[Tensor, Tensor]:
+    """Training features (n, D) and texts (C, D) of new classes, unit → weight (C, D), bias (C,)."""
+    classes, width = texts.shape
+    k = min(NEAREST, len(feature))
+    near = (texts @ feature.T).topk(k, dim=1).indices  # (C, k)
+    means = (feature[near].sum(dim=1) + COPIES * texts) / (k + COPIES)
+    precision = feature.new_zeros(width, width)
+    for text, chosen in zip(texts, near, strict=True):  # one at a time: (C, k, D) would be large
+        apart = feature[chosen] - text
+        scatter = apart.T @ apart
+        trace = scatter.trace() / max(k - 1, 1)
+        if trace > TINY:
+            precision += width * torch.linalg.inv(scatter + trace * torch.eye(width, dtype=feature.dtype)) / classes
+    return _classifier(means, precision)

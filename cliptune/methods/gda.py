@@ -1,4 +1,7 @@
-"""GDA: every class a Gaussian of image features with one covariance, beside the texts.  (arXiv:2402.04087)"""
+"""GDA: every class a Gaussian of image features with one covariance, beside the texts.  (arXiv:2402.04087)
+
+New classes are given Gaussians of the training features nearest to their texts.
+"""
 
 from __future__ import annotations
 

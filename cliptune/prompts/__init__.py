@@ -4,6 +4,7 @@ from cliptune.prompts.base import Prompt, Together
 from cliptune.prompts.conditional import ConditionalTokens
 from cliptune.prompts.coupled import CoupledTokens
 from cliptune.prompts.pixels import PixelFrame, PixelOverlay
+from cliptune.prompts.residual import TextResidual
 from cliptune.prompts.tokens import DeepTokens, NoPrompt
 
 __all__ = [
@@ -14,5 +15,6 @@ __all__ = [
     "PixelFrame",
     "PixelOverlay",
     "Prompt",
+    "TextResidual",
     "Together",
 ]

@@ -43,11 +43,18 @@ class TextBatch(TokenBatch):
 
     def reduce(self, embedding: Tensor) -> Tensor:
         """Outputs of the text tower (I, K, D) → unit features that vote: (I, C, D) for an ensemble, else (I, K, D)."""
-        features = embedding if self.raw_mean and self.ensemble else F.normalize(embedding, dim=-1)
+        return F.normalize(self._sums(embedding) if self.ensemble else embedding, dim=-1)
+
+    def mean(self, embedding: Tensor) -> Tensor:
+        """The same before the last normalisation: (I, C, D), the mean over an ensemble's texts, else (I, K, D)."""
         if not self.ensemble:
-            return features
+            return embedding
+        return self._sums(embedding) / torch.bincount(self.class_of, minlength=self.classes)[:, None]
+
+    def _sums(self, embedding: Tensor) -> Tensor:
+        features = embedding if self.raw_mean else F.normalize(embedding, dim=-1)
         sums = features.new_zeros(len(features), self.classes, features.shape[-1])
-        return F.normalize(sums.index_add(1, self.class_of, features), dim=-1)
+        return sums.index_add(1, self.class_of, features)
 
     def lengths(self, embedding: Tensor) -> Tensor:
         """Outputs of the text tower (I, K, D) → lengths (I, C) of the mean over each class's texts."""

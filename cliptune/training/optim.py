@@ -14,7 +14,7 @@ from cliptune.recipe import OptimiserConfig
 def build_optimiser(
     config: OptimiserConfig, parameters: Iterable[nn.Parameter] | Mapping[str, nn.Parameter]
 ) -> torch.optim.Optimizer:
-    """SGD (no Nesterov, no dampening) or AdamW over `parameters`; by name, where `config.factors` tells them apart.
+    """SGD (no Nesterov, no dampening), Adam or AdamW over `parameters`; named where `config.factors` tells them apart.
 
     The plain per-tensor update is used, not the fused or multi-tensor one: learnables are few and small, and the
     plain one rounds the same way on every machine and in every grouping.
@@ -32,7 +32,8 @@ def build_optimiser(
         return torch.optim.SGD(
             groups, lr=config.lr, momentum=config.momentum, weight_decay=config.weight_decay, foreach=False
         )
-    return torch.optim.AdamW(
+    kind = torch.optim.Adam if config.name == "adam" else torch.optim.AdamW
+    return kind(
         groups, lr=config.lr, betas=config.betas, eps=config.eps, weight_decay=config.weight_decay, foreach=False
     )
 

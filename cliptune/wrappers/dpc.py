@@ -178,6 +178,11 @@ def _check_host(recipe: Recipe) -> None:
             "dpc: this host draws on the pixels, and views of an image cannot be mixed like prompts. "
             "Use a host that learns prompt tokens or biases."
         )
+    if ports.text_features is not None:
+        raise ValueError(
+            "dpc: this host learns behind the text tower, and text embeddings are not mixed like prompts. "
+            "Use a host that learns prompt tokens or biases."
+        )
     if ports.image.empty and ports.text.empty:
         raise ValueError("dpc: this host's prompt enters neither tower as tokens or biases, which is what dpc mixes.")
     mix(ports, ports, 0.5)

@@ -48,6 +48,15 @@ def test_compose_joins_and_refuses_two_writers():
         compose(text, joined)
     with pytest.raises(ValueError, match="both set the `features` port"):
         compose(Ports(features=torch.neg), Ports(features=torch.abs))
+    with pytest.raises(ValueError, match="both set the `text_features` port"):
+        compose(Ports(text_features=torch.neg), Ports(text_features=torch.abs))
+    assert compose(Ports(text_features=torch.neg), text).text_features is torch.neg
+
+
+def test_mix_refuses_what_cannot_be_interpolated():
+    assert mix(Ports(text_features=torch.neg), Ports(text_features=torch.neg), 0.5).text_features is torch.neg
+    with pytest.raises(ValueError, match="different `text_features` ports"):
+        mix(Ports(text_features=torch.neg), Ports(text_features=torch.abs), 0.5)
 
 
 def test_ports_name_their_mistakes():

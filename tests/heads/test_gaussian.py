@@ -13,6 +13,7 @@ from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
 
 from cliptune.heads import GaussianHead
 from cliptune.heads.gaussian import ALPHAS
+from tests.golden.reference import golden
 
 C, D, B, V = 3, 6, 4, 2
 G = torch.Generator().manual_seed(9)
@@ -166,3 +167,70 @@ def test_without_training_images_and_without_weight_is_a_sentence():
         GaussianHead(C, D, alpha=0)
     with pytest.raises(ValueError, match="cannot be searched as well"):
         GaussianHead(C, D, alpha=3.0, search=True)
+
+
+# -- other classes -----------------------------------------------------------------------------------------------------
+
+
+def test_weights_and_those_of_new_classes_are_the_releases():
+    """The stored values are of the release's own lines, main_few_shots.py and main_base2new.py, run in float64 on 90
+    random features of four classes and five random texts, with 6 in place of its 512."""
+    _, stored = golden("gda")
+    head = GaussianHead(4, 6, alpha=0.1)
+    show(head, stored["features"][:, None], stored["labels"], torch.zeros(90, 1, 4))
+    head.refit()
+    torch.testing.assert_close(head.weight.double(), stored["weight"], rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(head.bias.double(), stored["bias"], rtol=1e-5, atol=1e-5)
+    other = head.for_classes(stored["new_texts"][None], (-1,) * 5)
+    torch.testing.assert_close(other.weight.double(), stored["new_weight"], rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(other.bias.double(), stored["new_bias"], rtol=1e-5, atol=1e-5)
+    assert float(other.alpha) == pytest.approx(0.1)
+
+
+@pytest.mark.parametrize("n", [1, 2, 5, 70])
+def test_new_classes_are_made_of_the_features_nearest_to_their_texts(n):
+    embedding, texts = torch.randn(n, 1, D, generator=G), F.normalize(torch.randn(4, D, generator=G), dim=-1)
+    head = GaussianHead(C, D, alpha=1.0)
+    show(head, embedding, torch.arange(n) % C)
+    head.refit()
+    features = list(F.normalize(embedding[:, 0].double(), dim=-1).numpy())
+    k, inverse, means = min(n, 64), np.zeros((D, D)), []
+    for t in texts.double().numpy():
+        near = sorted(features, key=lambda f: -float(f @ t))[:k]
+        scatter = sum(np.outer(f - t, f - t) for f in near)
+        inverse += D * np.linalg.inv(scatter + np.trace(scatter) / max(k - 1, 1) * np.eye(D)) / 4
+        means.append((sum(near) + 16 * t) / (k + 16))
+    image = torch.randn(1, 1, D, generator=G)
+    f = F.normalize(image[0, 0].double(), dim=0).numpy()
+    expected = [float(f @ inverse @ m - m @ inverse @ m / 2 + math.log(1 / 4)) for m in means]
+    said = head.for_classes(texts[None], (0, -1, -1, 1))(torch.zeros(1, 1, 4), None, image)
+    torch.testing.assert_close(said[0], torch.tensor(expected).float(), rtol=1e-4, atol=1e-4)
+
+
+def test_trained_classes_in_another_order_keep_their_gaussians():
+    head = GaussianHead(C, D)
+    show(head, torch.randn(9, 1, D, generator=G), torch.arange(9) % C)
+    head.refit()
+    other = head.for_classes(torch.zeros(1, 2, D), (2, 0))
+    assert torch.equal(other.weight, head.weight[[2, 0]])
+    assert torch.equal(other.bias, head.bias[[2, 0]])
+
+
+def test_other_classes_are_made_once_and_are_no_part_of_the_head():
+    texts, other_texts = torch.randn(1, 2, D, generator=G), torch.randn(1, 2, D, generator=G)
+    head = GaussianHead(C, D)
+    show(head, torch.randn(9, 1, D, generator=G), torch.arange(9) % C)
+    head.refit()
+    names = set(head.state_dict())
+    first = head.for_classes(texts, (-1, -1))
+    assert head.for_classes(texts, (-1, -1)) is first
+    assert head.for_classes(other_texts, (-1, -1)) is not first
+    assert set(head.state_dict()) == names == {"weight", "bias", "alpha", "features"}
+    show(head, torch.randn(9, 1, D, generator=G), torch.arange(9) % C)
+    head.refit()
+    assert not torch.equal(head.for_classes(texts, (-1, -1)).weight, first.weight)
+
+
+def test_texts_that_depend_on_the_image_make_no_new_classes():
+    with pytest.raises(ValueError, match="do not depend on the image"):
+        GaussianHead(C, D).for_classes(torch.randn(2, 2, D), (-1, -1))

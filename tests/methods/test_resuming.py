@@ -15,6 +15,7 @@ CASES = {
     "promptsrc": {"epochs": 3, "gpa_mean": 2.0, "templates": "selected7"},
     "promptkd": {"epochs": 3},
     "tip_adapter_f": {"epochs": 3, "batch_size": 8, "views": 2},
+    "ape_t": {"epochs": 3, "batch_size": 8, "views": 2},
     "clip_lora": {"epochs": 3, "batch_size": 8},
 }
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import replace
+
 import torch
 
 from cliptune.clip import CLIP
@@ -27,6 +30,15 @@ def squares(per_class: dict[str, int] | None = None, side: int = 36) -> Dataset:
         return Split.of_images(images, labels, NAMES, prefix=name)
 
     return Dataset("squares", NAMES, split("train"), split("val"), split("test"))
+
+
+def few(counts: Sequence[int], times: int = 1) -> Dataset:
+    """The squares with that many training images of each class, each of them `times` times."""
+    data = squares()
+    labels = data.train.labels.tolist()
+    own = [[i for i, label in enumerate(labels) if label == c] for c in range(len(NAMES))]
+    kept = [i for c, n in enumerate(counts) for i in own[c][:n] for _ in range(times)]
+    return replace(data, train=data.train.subset(kept))
 
 
 def recipe(clip: CLIP, method: str = "coop", **options: object) -> Recipe:

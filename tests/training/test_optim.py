@@ -36,7 +36,18 @@ def test_adamw_is_decoupled():
     assert torch.allclose(p.detach(), expected, rtol=1e-12)
 
 
-@pytest.mark.parametrize("name", ["sgd", "adamw"])
+def test_adam_has_its_weight_decay_in_the_gradient():
+    p = parameter()
+    start = p.detach().clone()
+    optimiser = build_optimiser(OptimiserConfig(lr=0.1, name="adam", weight_decay=0.5, eps=1e-4), [p])
+    p.grad = torch.tensor([2.0, -4.0, 0.0], dtype=torch.float64)
+    optimiser.step()
+    gradient = torch.tensor([2.0, -4.0, 0.0], dtype=torch.float64) + 0.5 * start
+    expected = start - 0.1 * gradient / (gradient.abs() + 1e-4)
+    assert torch.allclose(p.detach(), expected, rtol=1e-12)
+
+
+@pytest.mark.parametrize("name", ["sgd", "adam", "adamw"])
 def test_saved_moments_continue_exactly(name):
     config = OptimiserConfig(lr=0.1, name=name)
     gradients = torch.randn(6, 3, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
