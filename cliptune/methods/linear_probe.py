@@ -20,8 +20,8 @@ class Config:
     """Options.
 
     Args:
-        max_iter: iterations of L-BFGS.
-        c: inverse regularisation strength; None searches it on the validation images.
+        max_iter: passes through the training images for each value of C, at most.
+        c: inverse regularisation strength; None searches it on the validation images, if there are any; else it is 1.
     """
 
     max_iter: int = 1000
