@@ -17,16 +17,16 @@ class Head(nn.Module):
     `class_specific`: true once it holds values per class, so that it cannot speak of other classes.
     `growing`: names of its tensors whose first size depends on the data, and comes with what is loaded.
     `settled`: false while it waits to be shown the text features (see `settle`).
-    `chosen`: of a head that chooses on validation images, once it has: "images", how many there were, and unless that
-        is 0 "chose", what by name. None for others.
-    `listener`: is told what a long `refit` is doing, a line at a time.
+    `chosen`: of a head that chooses on validation images, once it has: "images", how many there were, and "chose",
+        symbol → value. None for others.
+    `listener`: is told what a long `refit` is doing, as `listener(line, minor)`.
     """
 
     class_specific = False
     settled = True
     growing: frozenset[str] = frozenset()
     chosen: Mapping[str, Any] | None = None
-    listener: Callable[[str], None] | None = None
+    listener: Callable[[str, bool], None] | None = None
 
     def forward(self, similarity: Tensor, texts: TextBatch, image_embedding: Tensor) -> Tensor:
         """Args: similarity (B, V, K), scaled; image_embedding (B, V, D), before unit norm."""
@@ -41,10 +41,10 @@ class Head(nn.Module):
     def refit(self) -> None:
         """An epoch, or an observing stage, has ended."""
 
-    def say(self, line: str) -> None:
-        """Tell the listener, if there is one, what is being done."""
+    def say(self, line: str, minor: bool = False) -> None:
+        """Tell the listener, if there is one; a line is `minor` that says how far the work is."""
         if self.listener is not None:
-            self.listener(line)
+            self.listener(line, minor)
 
     def grow(self, shapes: Mapping[str, torch.Size]) -> None:
         """Make room for tensors of these shapes, one for each name in `growing`."""

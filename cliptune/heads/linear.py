@@ -96,8 +96,6 @@ class LinearHead(Head):
             return regression.fit(self._strength(self.c, present), KEPT)
         if self._seen["val"]:
             return self._search(regression, present)
-        self.chosen = {"images": 0}
-        self.say("There are no validation images to search C on: it is 1")
         return regression.fit(self._strength(1.0, present), KEPT)
 
     def _search(self, regression: LogisticRegression, present: Tensor) -> Fit:
@@ -118,7 +116,8 @@ class LinearHead(Head):
                 scores[power] = _correct(fits[c], x, y, present)
                 self.say(
                     f"C = {10.0**power:.4g}, value {len(scores)} of {len(POWERS) + 2 * STEPS}: "
-                    f"{100 * scores[power] / len(x):.1f} % of {len(x)} validation images right"
+                    f"{100 * scores[power] / len(x):.1f} % of {len(x)} validation images right",
+                    minor=True,
                 )
             return scores[power]
 

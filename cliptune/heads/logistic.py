@@ -68,7 +68,7 @@ class LogisticRegression:
         feature: (N, D), float32 or float64. labels: (N,) in 0 … C − 1, each of which occurs.
         classes: C ≥ 2.
         passes: through the images, at most, for each fit.
-        say: told what is being done, once a step.
+        say: told how far a fit is, once a step, as `say(line, True)`.
 
     Beside features in their own type and in float32, memory holds twice `KEPT` probabilities and a few times `CHUNK`
     numbers at most.
@@ -80,7 +80,7 @@ class LogisticRegression:
         labels: Tensor,
         classes: int,
         passes: int = 1000,
-        say: Callable[[str], None] = lambda line: None,
+        say: Callable[[str, bool], None] = lambda line, minor: None,
     ) -> None:
         self.feature, self.labels, self.classes = feature, labels, classes
         self.passes, self.say = passes, say
@@ -105,7 +105,7 @@ class LogisticRegression:
         while True:
             scale = penalty * float(at.weight.norm())
             error = at.steepness / scale if scale else (torch.inf if at.steepness else 0.0)
-            self.say(f"C = {c:.4g}: error of the weights at most {error:.1e}, after {self._gone} passes")
+            self.say(f"C = {c:.4g}: error of the weights at most {error:.1e}, after {self._gone} passes", True)
             if error <= tolerance or self._gone >= self.passes:
                 break
             step = self._newton(at, penalty, max(INEXACT * min(1.0, error), tolerance / error / 2))
