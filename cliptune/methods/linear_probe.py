@@ -31,4 +31,5 @@ class Config:
 def build(clip: CLIP, classes: ClassSet, config: Config = Config()) -> Recipe:
     head = LinearHead(len(classes), clip.image.embed, config.max_iter, config.c)
     stage = Stage(None, epochs=1, batch_size=100, optimiser=None, name="fit", augment=False, observe=("train", "val"))
-    return Recipe(Adapter(clip, classes, TemplatePhrasing(), NoPrompt(), head), [stage])
+    flags = {"validation_images": "chose C, where there were any"} if config.c is None else {}
+    return Recipe(Adapter(clip, classes, TemplatePhrasing(), NoPrompt(), head), [stage], flags=flags)
