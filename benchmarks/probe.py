@@ -4,9 +4,10 @@
         [--norm 10] [--cold -6 -4 -2 0 2 4 6] [--limit 1000]
 
 Features are like CLIP's: around a common mean, with a spectrum that decays, all of one norm; the probe takes
-embeddings before they are made unit vectors, and those of ViT-B/16 have norms around 10. "cold" is how the probe was fitted
-before: scikit-learn's `LogisticRegression(C=…, max_iter=1000)` from zero for every C, of which the search asked 23.
-"warm" is the head as it is: each of the 23 fits begins from the others, and the chosen one is fitted once more, closer.
+embeddings before they are made unit vectors, and those of ViT-B/16 have norms around 10. "cold" is how the probe was
+fitted before: scikit-learn's `LogisticRegression(C=…, max_iter=1000)` from zero for every C, of which the search asked
+23. "warm" is the head as it is: each of the 23 fits begins from the others, and the chosen one is fitted once more,
+closer.
 
 Times are seconds of processor time of one or more threads, which other work on the machine changes less than those on
 the clock. Cold fits are made for the powers of ten given by --cold, none if nothing follows it. One that takes longer
