@@ -1,7 +1,7 @@
 """The linear probe's search of C against scikit-learn's fits from cold, on made-up features, in one run.
 
-    python benchmarks/probe.py [--images 10000] [--width 512] [--classes 100] [--threads 1] [--noise 2.5]
-        [--norm 10] [--cold -6 -4 -2 0 2 4 6] [--limit 1000]
+    python benchmarks/probe.py [--images 10000] [--width 512] [--classes 100] [--threads 1] [--noise 4]
+        [--decay 1] [--norm 10] [--cold -6 -4 -2 0 2 4 6] [--limit 1000]
 
 Features are like CLIP's: around a common mean, with a spectrum that decays, all of one norm; the probe takes
 embeddings before they are made unit vectors, and those of ViT-B/16 have norms around 10. "cold" is how the probe was
@@ -39,10 +39,12 @@ from cliptune.heads.logistic import LogisticRegression
 VALIDATION, TEST = 4, 10  # images per class
 
 
-def features(counts: list[int], width: int, classes: int, noise: float, norm: float) -> list[tuple[Tensor, Tensor]]:
+def features(
+    counts: list[int], width: int, classes: int, noise: float, decay: float, norm: float
+) -> list[tuple[Tensor, Tensor]]:
     """Splits of vectors (N, D) float32 of one norm with labels (N,), of the same classes."""
     rng = np.random.default_rng(0)
-    spectrum = np.arange(1, width + 1) ** -0.5
+    spectrum = np.arange(1.0, width + 1) ** -decay
     spectrum /= np.linalg.norm(spectrum)
     mean, centres = rng.normal(size=width), rng.normal(size=(classes, width))
     turn = np.linalg.qr(rng.normal(size=(width, width)))[0]
@@ -108,7 +110,10 @@ def main() -> None:
     parser.add_argument("--images", type=int, default=10_000)
     parser.add_argument("--width", type=int, default=512)
     parser.add_argument("--classes", type=int, default=100)
-    parser.add_argument("--noise", type=float, default=2.5)
+    parser.add_argument(
+        "--noise", type=float, default=4.0, help="of images around their class, in distances of classes"
+    )
+    parser.add_argument("--decay", type=float, default=1.0, help="power at which the spectrum falls")
     parser.add_argument("--norm", type=float, default=10.0)
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--cold", type=float, nargs="*", default=POWERS)
@@ -118,11 +123,10 @@ def main() -> None:
     for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
         os.environ[name] = str(options.threads)  # of the processes that fit from cold
     counts = [options.images, VALIDATION * options.classes, TEST * options.classes]
-    train, val, test = features(counts, options.width, options.classes, options.noise, options.norm)
-    print(
-        f"{options.images:,} × {options.width} × {options.classes}, norm {options.norm:g}, {options.threads} thread(s)",
-        flush=True,
-    )
+    train, val, test = features(counts, options.width, options.classes, options.noise, options.decay, options.norm)
+    made = f"noise {options.noise:g}, decay {options.decay:g}, norm {options.norm:g}"
+    sizes = f"{options.images:,} × {options.width} × {options.classes}"
+    print(f"{sizes}, {made}, {options.threads} thread(s)", flush=True)
 
     begun, clock = time.process_time(), time.monotonic()
     head = search(train, val, options.classes)

@@ -16,7 +16,7 @@ KEPT = 2**26
 # Classes up to which the preconditioner knows how classes are mixed up; its cost grows with their cube.
 MIXED = 2048
 # How exactly a Newton step is solved for: share of its residual, in the norm of the preconditioner, that may be left.
-INEXACT = 0.1
+INEXACT = 0.3
 # Of an Armijo line search: share of the foretold decrease that must come, and halvings until rounding is to blame.
 DECREASE, HALVINGS = 1e-4, 12
 # Fits of other strengths that a start is interpolated from, at most.
