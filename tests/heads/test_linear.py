@@ -221,3 +221,14 @@ def test_embeddings_that_are_not_finite_are_refused(value):
 def test_bad_options_get_a_sentence(options):
     with pytest.raises(ValueError, match="must be"):
         LinearHead(3, 4, **options)
+
+
+def test_a_class_without_images_is_told_of_and_never_predicted():
+    x, y = unit(80, 12, 4, 1)
+    lines: list[str] = []
+    head = LinearHead(4, 12, c=1.0)
+    head.listener = lambda line, minor: None if minor else lines.append(line)
+    observed(head, (x[y != 2], y[y != 2]))
+    head.refit()
+    assert lines == ["1 of 4 classes have no training images and are never predicted"]
+    assert accuracy(head, (x[y == 2], y[y == 2])) == 0
