@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
@@ -17,11 +17,16 @@ class Head(nn.Module):
     `class_specific`: true once it holds values per class, so that it cannot speak of other classes.
     `growing`: names of its tensors whose first size depends on the data, and comes with what is loaded.
     `settled`: false while it waits to be shown the text features (see `settle`), always so if it needs them every time.
+    `chosen`: of a head that chooses on validation images, once it has: "images", how many there were, and "chose",
+        symbol → value. None for others.
+    `listener`: is told what a long `refit` is doing, as `listener(line, minor)`.
     """
 
     class_specific = False
     settled = True
     growing: frozenset[str] = frozenset()
+    chosen: Mapping[str, Any] | None = None
+    listener: Callable[[str, bool], None] | None = None
 
     def forward(self, similarity: Tensor, texts: TextBatch, image_embedding: Tensor) -> Tensor:
         """Args: similarity (B, V, K), scaled; image_embedding (B, V, D), before unit norm."""
@@ -43,6 +48,11 @@ class Head(nn.Module):
     def refit(self) -> None:
         """An epoch, or an observing stage, has ended."""
 
+    def say(self, line: str, minor: bool = False) -> None:
+        """Tell the listener, if there is one; a line is `minor` that says how far the work is."""
+        if self.listener is not None:
+            self.listener(line, minor)
+
     def grow(self, shapes: Mapping[str, torch.Size]) -> None:
         """Make room for tensors of these shapes, one for each name in `growing`."""
 
@@ -55,4 +65,15 @@ class Head(nn.Module):
         raise ValueError(
             f"{type(self).__name__}: this head is not linear in the similarities, so it cannot be folded into one "
             "matrix. Keep the adapter as it is, or use a head with fixed weights."
+        )
+
+
+def check_finite(embedding: Tensor, split: str, who: str) -> None:
+    """Raises: ValueError if embeddings (N, ...) of a split are infinite or not a number."""
+    wrong = ~embedding.isfinite().flatten(1).all(dim=1)
+    if bool(wrong.any()):
+        images = {"train": "training", "val": "validation"}.get(split, split)
+        raise ValueError(
+            f"{who}: embeddings must be finite, and {int(wrong.sum())} of {len(wrong)} {images} images have others, "
+            f"the first at position {int(wrong.nonzero()[0])}. Look for damaged images, or use precision 'fp32'."
         )

@@ -9,12 +9,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from cliptune.heads.base import Head
+from cliptune.heads.base import Head, check_finite
 from cliptune.texts import TextBatch
 
 # Values tried of β and of α, as released.
 STEPS_BETA, STEPS_ALPHA = 200, 20
 SMALLEST = 0.1
+# Affinities, of validation images with keys, that are held together.
+CHUNK = 2**24
 
 
 class CacheHead(Head):
@@ -24,7 +26,7 @@ class CacheHead(Head):
         classes: C. width: D.
         alpha: α > 0, weight of the cache. beta: β > 0, how sharply it looks.
         learn: the keys learn by gradient (Tip-Adapter-F). They are then no longer unit.
-        largest: (α, β) up to which both are searched on validation images; None keeps those given.
+        largest: (α, β) up to which both are searched on validation images, if there are any; None keeps those given.
 
     Call order: `observe` for all training images, `refit`; `observe` for all validation images, `refit`, in the same
     or another stage. In training mode nothing is observed. How many keys there are is a matter of the data.
@@ -80,26 +82,47 @@ class CacheHead(Head):
         """Make keys of the training images that were seen; search α and β on the validation images that were."""
         if self._seen["train"]:
             embedding, _, labels = (torch.cat(parts) for parts in zip(*self._seen["train"], strict=True))
+            check_finite(embedding, "train", "CacheHead")
             self._set_keys(F.normalize(embedding.float(), dim=-1))
             self.labels = labels
         if self._seen["val"] and self.largest is not None and len(self.keys):
             embedding, votes, labels = (torch.cat(parts) for parts in zip(*self._seen["val"], strict=True))
-            self._search(F.normalize(embedding, dim=-1) @ self.keys.detach().T, votes, labels)
+            self._search(embedding, votes, labels, self.largest)
         self._forget()
 
-    def _search(self, affinity: Tensor, votes: Tensor, labels: Tensor) -> None:
-        """The first of the best pairs on a grid."""
-        assert self.largest is not None
-        largest_alpha, largest_beta = self.largest
-        best = -1
-        for beta in _grid(largest_beta, STEPS_BETA):
-            cache = self._votes(affinity, beta)
-            for alpha in _grid(largest_alpha, STEPS_ALPHA):
-                correct = int(((votes + alpha * cache).argmax(dim=-1) == labels).sum())
-                if correct > best:
-                    best = correct
-                    self.alpha.fill_(alpha)
-                    self.beta.fill_(beta)
+    def _search(self, embedding: Tensor, votes: Tensor, labels: Tensor, largest: tuple[float, float]) -> None:
+        """The first of the best pairs on a grid, every affinity of (N, D) embeddings being computed once.
+
+        No more than a few times `CHUNK` numbers are held beside what was seen.
+        """
+        check_finite(embedding, "val", "CacheHead")
+        if len(labels) < self.classes:
+            self.say(
+                f"α and β are searched on {len(labels)} validation images, fewer than the {self.classes} classes: many "
+                "values will do equally well, of which the smallest β, then the smallest α is taken"
+            )
+        alphas, betas = _grid(largest[0], STEPS_ALPHA), _grid(largest[1], STEPS_BETA)
+        right = torch.zeros(len(betas), len(alphas), dtype=torch.int64, device=labels.device)
+        rows = max(1, CHUNK // len(self.keys))
+        for i in range(0, len(labels), rows):
+            part = slice(i, i + rows)
+            self._count(right, F.normalize(embedding[part], dim=-1), votes[part], labels[part], alphas, betas)
+            self.say(f"tried α and β on {min(i + rows, len(labels))} of {len(labels)} validation images", minor=True)
+        beta, alpha = divmod(int(right.argmax()), len(alphas))
+        self.alpha.fill_(alphas[alpha])
+        self.beta.fill_(betas[beta])
+        self.chosen = {"images": len(labels), "chose": {"α": alphas[alpha], "β": betas[beta]}}
+
+    def _count(
+        self, right: Tensor, feature: Tensor, votes: Tensor, labels: Tensor, alphas: list[float], betas: list[float]
+    ) -> None:
+        """Add to `right` (betas, alphas) how many images each pair takes for what they are."""
+        distance = 1 - self.keys.detach() @ feature.T  # (M, n): whole rows are added up by class
+        for row, beta in enumerate(betas):
+            cache = distance.new_zeros(self.classes, len(labels))
+            cache = cache.index_add_(0, self.labels, (-beta * distance).exp_()).T.contiguous()
+            for column, alpha in enumerate(alphas):
+                right[row, column] += (torch.add(votes, cache, alpha=alpha).argmax(dim=-1) == labels).sum()
 
     def grow(self, shapes: Mapping[str, torch.Size]) -> None:
         """Make room for a cache of another number of images. Raises: ValueError if keys and labels differ in it."""

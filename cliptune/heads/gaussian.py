@@ -93,6 +93,7 @@ class GaussianHead(Head):
         if self.chooses and self.search and self._seen["val"]:
             held = _joined(self._seen["val"])
             self.alpha.fill_(_best([(_said(held, weight, bias), held)]))
+            self.chosen = {"images": len(held[2]), "chose": {"α": float(self.alpha)}}
         elif self.chooses:
             self.alpha.fill_(self._cross_validated(train))
         self._forget()

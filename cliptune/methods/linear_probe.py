@@ -20,8 +20,8 @@ class Config:
     """Options.
 
     Args:
-        max_iter: iterations of L-BFGS.
-        c: inverse regularisation strength; None searches it on the validation images.
+        max_iter: passes through the training images for each value of C, at most.
+        c: inverse regularisation strength; None searches it on the validation images, if there are any; else it is 1.
     """
 
     max_iter: int = 1000
@@ -31,4 +31,5 @@ class Config:
 def build(clip: CLIP, classes: ClassSet, config: Config = Config()) -> Recipe:
     head = LinearHead(len(classes), clip.image.embed, config.max_iter, config.c)
     stage = Stage(None, epochs=1, batch_size=100, optimiser=None, name="fit", augment=False, observe=("train", "val"))
-    return Recipe(Adapter(clip, classes, TemplatePhrasing(), NoPrompt(), head), [stage])
+    flags = {"validation_images": "chose C, where there were any"} if config.c is None else {}
+    return Recipe(Adapter(clip, classes, TemplatePhrasing(), NoPrompt(), head), [stage], flags=flags)

@@ -40,7 +40,7 @@ class Config:
 
 
 def build(clip: CLIP, classes: ClassSet, config: Config = Config()) -> Recipe:
-    return Recipe(cache_adapter(clip, classes, config), [filling(config, ("train", "val"))])
+    return Recipe(cache_adapter(clip, classes, config), [filling(config, ("train", "val"))], flags=flags(config))
 
 
 def cache_adapter(clip: CLIP, classes: ClassSet, config: Any, learn: bool = False) -> Adapter:
@@ -49,6 +49,11 @@ def cache_adapter(clip: CLIP, classes: ClassSet, config: Any, learn: bool = Fals
     head = CacheHead(len(classes), clip.image.embed, config.alpha, config.beta, learn, largest)
     phrasing = TemplatePhrasing(ensemble(config.templates) if config.templates else ())
     return Adapter(clip, classes, phrasing, NoPrompt(), head)
+
+
+def flags(config: Any) -> dict[str, Any]:
+    """What a result says before the search has been: afterwards it says what was chosen, and on how many images."""
+    return {"validation_images": "chose α and β, where there were any"} if config.search else {}
 
 
 def filling(config: Any, observe: tuple[str, ...]) -> Stage:

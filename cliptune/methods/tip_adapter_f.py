@@ -40,4 +40,5 @@ def build(clip: CLIP, classes: ClassSet, config: Config = Config()) -> Recipe:
     )
     search = Stage(None, epochs=1, batch_size=100, optimiser=None, name="search", augment=False, observe=("val",))
     stages = [tip_adapter.filling(config, ("train",)), train, *([search] if config.search else [])]
-    return Recipe(tip_adapter.cache_adapter(clip, classes, config, learn=True), stages)
+    adapter = tip_adapter.cache_adapter(clip, classes, config, learn=True)
+    return Recipe(adapter, stages, flags=tip_adapter.flags(config))

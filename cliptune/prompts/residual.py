@@ -30,7 +30,7 @@ class TextResidual(Prompt):
         self.residual = param(torch.zeros(classes, width))
 
     def forward(self, seen: bool = True) -> Ports:
-        residual = self.alpha * self.residual()  # once per step, so that all see one sample of a dropout
+        residual: Tensor = self.alpha * self.residual()  # once per step, so that all see one sample of a dropout
 
         def add(embedding: Tensor) -> Tensor:
             return embedding + residual

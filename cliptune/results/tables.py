@@ -26,6 +26,8 @@ _OF_THE_DATA = ("template", "split", "descriptions", "target split", "target tem
 _OPTIONS_OF_THE_DATA = ("names",)
 # A teacher's fingerprint, which follows the seed where each student has the teacher of its own seed.
 _FINGERPRINT = re.compile(r" \([0-9a-f]{12}\)")
+# How many validation images something was chosen on, which differs by data set.
+_COUNT = re.compile(r"(?<=chosen on )\d+ (?=validation images)")
 
 
 @dataclass(frozen=True)
@@ -339,13 +341,20 @@ def _caveats(flags: Mapping[str, Any], data: Mapping[str, Any]) -> tuple[str, ..
         chosen = {"oracle": "test images", "val": "validation images"}.get(flags["selection"], flags["selection"])
         words.append(f"epoch chosen on {chosen}")
     if flags.get("validation_images"):
-        words.append(f"validation images {flags['validation_images']}")
+        words += _of_validation(flags["validation_images"])
     if flags.get("extra_images"):
         words.append("images beyond the shots")
     if flags.get("unlabelled_test_images"):
         words.append("transductive")
     models = [str(model) for model in flags.get("external_models") or ()]
     return (*words, *(["external: " + ", ".join(models)] if models else []))
+
+
+def _of_validation(flag: str | Mapping[str, Any]) -> list[str]:
+    """What was chosen on validation images, and on how many; earlier versions wrote words. Values differ by seed."""
+    if isinstance(flag, str):
+        return [f"validation images {flag}"]
+    return [f"{' and '.join(flag['chose'])} chosen on {flag['images']} validation images"] if flag["images"] else []
 
 
 def _label(
@@ -444,7 +453,7 @@ def _averages(made: Sequence[Row]) -> list[Row]:
 
 def _average(own: Sequence[Row], siblings: Sequence[Row]) -> Row:
     """Over the rows of one method, one per data set; its label tells it from its siblings."""
-    caveats = dict.fromkeys(words for row in own for words in row.caveats)
+    caveats = dict.fromkeys(_COUNT.sub("", words) for row in own for words in row.caveats)
     names = dict.fromkeys(name for row in own for name in row.options)
     mixed = [name for name in names if len({row.options.get(name) for row in own}) > 1]
     label = _label(own[0].host, own[0], siblings, _OF_THE_DATA, (*mixed, *_OPTIONS_OF_THE_DATA))

@@ -264,6 +264,8 @@ def _result(training: Training, config: dict[str, Any]) -> dict[str, Any]:
         "unlabelled_test_images": False,
         "external_models": [],
         **recipe.flags,
+        # What was really chosen, and on how many images, takes the place of what the recipe may do.
+        **({} if training.position.chosen is None else {"validation_images": training.position.chosen}),
     }
     return jsonable(
         {

@@ -14,6 +14,7 @@ from torch import Tensor
 from cliptune.data.transforms import mixed
 from cliptune.recipe import Recipe, Stage
 from cliptune.runs.folder import RunFolder
+from cliptune.runs.jsonable import jsonable
 from cliptune.training.continued import End
 from cliptune.training.distributed import Processes
 from cliptune.training.evaluate import evaluate
@@ -27,6 +28,10 @@ from cliptune.training.state import Best, Position, capture, restore_adapter, re
 
 if TYPE_CHECKING:
     from cliptune.adapter import Adapter
+
+
+# Seconds between two lines of what a head is doing.
+SHOWN_EVERY = 10.0
 
 
 class TrainingDiverged(ValueError):
@@ -171,11 +176,34 @@ class Training:
                 for batch, embedding in ordered:
                     out = self.adapter(batch, text_features=text, image_embedding=embedding)
                     self.adapter.head.observe(out, batch.labels, split=name)
-            self.adapter.head.refit()
+            self._refit_aloud(stage, seen)
         self._resumed = None
         self._tick()
         self._record({"stage": stage.name, "epoch": 1, "observed": seen, "seconds": self.position.seconds})
         self.reporter.say(f"{stage.name}: saw the {' and '.join(seen)} images once", minor=True)
+
+    def _refit_aloud(self, stage: Stage, seen: list[str]) -> None:
+        """Let the head fit and search, which may take minutes: now and then it is shown how far it is."""
+        head, shown = self.adapter.head, time.monotonic()
+
+        def hear(line: str, minor: bool) -> None:
+            nonlocal shown
+            if not minor or time.monotonic() - shown >= SHOWN_EVERY:
+                shown = time.monotonic()
+                self.reporter.say(f"{stage.name}: {line}")
+
+        head.listener = hear
+        try:
+            head.refit()
+        finally:
+            head.listener = None
+        if head.chosen is not None:
+            self.position.chosen = jsonable(head.chosen)
+            chose = " and ".join(f"{name} = {value:.4g}" for name, value in head.chosen["chose"].items())
+            self.reporter.say(f"{stage.name}: chose {chose} on {head.chosen['images']} validation images")
+        elif "validation_images" in self.recipe.flags and "val" in stage.observe and "val" not in seen:
+            self.position.chosen = {"images": 0}
+            self.reporter.say(f"{stage.name}: there are no validation images to choose on")
 
     def _score(self) -> float | None:
         """Accuracy in % on the split that selects the epoch, or None if the last epoch is taken."""

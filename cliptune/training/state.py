@@ -38,6 +38,8 @@ class Position:
         epochs_done: over all stages.
         metrics_size: bytes of `metrics.jsonl` that belong to what is done.
         selected: stage, epoch (from 1) and accuracy in % of each stage that ended with a selected epoch.
+        chosen: "images", the validation images that the head chose on, and "chose", what (see `Head`); None if it
+            does not choose on any.
         continues: the run whose end stands for the first stages: where it lies, its method, how many stages and
             seconds it took, the SHA-256 of what it learned. None if all stages are this run's own.
     """
@@ -51,6 +53,7 @@ class Position:
     epochs_done: int = 0
     metrics_size: int = 0
     selected: list[dict[str, Any]] = field(default_factory=list)
+    chosen: dict[str, Any] | None = None
     continues: dict[str, Any] | None = None
 
     def add(self, sums: Mapping[str, float]) -> None:

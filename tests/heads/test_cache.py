@@ -88,3 +88,55 @@ def test_bad_values_get_a_sentence():
         CacheHead(C, D, 1, 1, largest=(0.05, 7))
     with pytest.raises(ValueError, match="7 keys need as many labels, got 6"):
         filled()[0].grow({"keys": torch.Size((7, D)), "labels": torch.Size((6,))})
+
+
+def doubly_looped(keys: torch.Tensor, key_labels: torch.Tensor, val: tuple, largest: tuple) -> tuple[float, float]:
+    """The release's search: every pair asked about all images at once, the first of the best kept."""
+    embedding, votes, labels = val
+    affinity = F.normalize(embedding, dim=-1) @ F.normalize(keys, dim=-1).T
+    best, chosen = -1, (0.0, 0.0)
+    for beta in (0.1 + i * (largest[1] - 0.1) / 200 for i in range(200)):
+        cache = (-beta * (1 - affinity)).exp() @ F.one_hot(key_labels, C).float()
+        for alpha in (0.1 + i * (largest[0] - 0.1) / 20 for i in range(20)):
+            correct = int(((votes + alpha * cache).argmax(-1) == labels).sum())
+            if correct > best:
+                best, chosen = correct, (alpha, beta)
+    return chosen
+
+
+@pytest.mark.parametrize("largest", [(3.0, 7.0), (30.0, 20.0)])
+@pytest.mark.parametrize("chunk", [15 * M, 2**24])
+def test_search_in_chunks_chooses_as_the_double_loop(monkeypatch, chunk, largest):
+    monkeypatch.setattr("cliptune.heads.cache.CHUNK", chunk)
+    head = CacheHead(C, D, alpha=1.0, beta=1.0, largest=largest).eval()
+    keys, _, key_labels = shown(head, M)
+    val = shown(head, 40, "val")
+    head.refit()
+    alpha, beta = doubly_looped(keys, key_labels, val, largest)
+    assert (float(head.alpha), float(head.beta)) == pytest.approx((alpha, beta))
+    assert head.chosen == {"images": 40, "chose": {"α": pytest.approx(alpha), "β": pytest.approx(beta)}}
+
+
+def test_search_tells_how_far_it_is_and_that_there_are_few_images():
+    lines = []
+    head = CacheHead(C, D, alpha=1.0, beta=1.0, largest=(3.0, 7.0)).eval()
+    head.listener = lambda line, minor: lines.append((line, minor))
+    shown(head, M)
+    head.observe(
+        SimpleNamespace(image_embedding=torch.randn(2, 1, D), similarity=torch.randn(2, 1, C)),
+        labels=torch.tensor([0, 1]),
+        split="val",
+    )
+    head.refit()
+    assert "on 2 validation images, fewer than the 3 classes" in lines[0][0]
+    assert lines[1:] == [("tried α and β on 2 of 2 validation images", True)]
+
+
+@pytest.mark.parametrize("split", ["train", "val"])
+def test_embeddings_that_are_not_finite_are_refused(split):
+    head = CacheHead(C, D, alpha=1.0, beta=1.0, largest=(3.0, 7.0)).eval()
+    shown(head, M)
+    broken = SimpleNamespace(image_embedding=torch.full((2, 1, D), torch.nan), similarity=torch.zeros(2, 1, C))
+    head.observe(broken, torch.tensor([0, 1]), split)
+    with pytest.raises(ValueError, match=r"2 of \d training|2 of 2 validation"):
+        head.refit()

@@ -58,7 +58,7 @@ def test_linear_head_predicts_as_scikit_learn(classes):
     observed(head, x[:30], y[:30])
     observed(head, x[30:], y[30:])
     head.refit()
-    expected = LogisticRegression(C=0.5, max_iter=1000).fit(x, y)
+    expected = LogisticRegression(C=0.5, max_iter=1000, tol=1e-8).fit(x, y)  # by default it stops early
     new, _ = clusters(20, classes, 2)
     logits = head(torch.zeros(20, 1, classes), texts([0, 1, 2]), torch.tensor(new)[:, None])
     np.testing.assert_allclose(logits.softmax(-1).numpy(), expected.predict_proba(new), atol=1e-4)

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from cliptune.data import DataSpec
-from cliptune.results.tables import AVERAGE, Finished, collect, rows
+from cliptune.results.tables import AVERAGE, Finished, _caveats, collect, rows
 from cliptune.runs import RunSpec
 
 
@@ -285,3 +285,22 @@ def test_no_runs_is_a_sentence(tmp_path):
     (tmp_path / "begun" / "config.yaml").write_text("format: 1\n")
     with pytest.raises(FileNotFoundError, match="1 runs in it are not finished"):
         collect(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("flag", "note"),
+    [
+        ({"images": 80, "chose": {"C": 31.6}}, ("C chosen on 80 validation images",)),
+        ({"images": 9, "chose": {"α": 1.2, "β": 3.0}}, ("α and β chosen on 9 validation images",)),
+        ({"images": 0}, ()),
+        ("chose α, where there were any", ("validation images chose α, where there were any",)),
+    ],
+)
+def test_a_head_that_used_validation_images_is_shown_as_such(flag, note):
+    assert _caveats({"selection": "last", "validation_images": flag}, {}) == note
+
+
+def test_seeds_share_the_note_on_validation_images_and_averages_leave_their_number_out():
+    notes = {data: (f"C chosen on {images} validation images",) for data, images in (("a", 80), ("b", 40))}
+    found = rows(run(data=data, seed=seed, caveats=notes[data]) for data in "ab" for seed in (1, 2))
+    assert [row.caveats for row in found] == [notes["a"], notes["b"], ("C chosen on validation images",)]

@@ -31,7 +31,8 @@ def test_two_processes_give_the_learnables_of_one(tiny_clip, tmp_path, method):
     start = recipe(tiny_clip, **options).adapter.learnables()
     two = read_learnables(tmp_path / "two")
     for name, value in one.adapter.learnables().items():
-        assert (two[name] - value).abs().max() <= 1e-6, name
+        # Sums in another order; how far apart they end depends on the processor (1.7e-6 was seen).
+        assert (two[name] - value).abs().max() <= 5e-6, name
         assert (start[name] - value).abs().max() > 1e-4, name
     for left, right in zip(timeless(read_metrics(tmp_path / "two")), timeless(one.metrics), strict=True):
         assert left["loss"] == pytest.approx(right["loss"], rel=1e-5)

@@ -1,4 +1,5 @@
 import dataclasses
+import sys
 
 import pytest
 import torch
@@ -8,6 +9,7 @@ from cliptune.heads import MeanHead
 from cliptune.objectives import WeightedLoss
 from cliptune.recipe import OptimiserConfig, Stage
 from cliptune.registry import build
+from cliptune.runs import read_result
 from cliptune.training import TrainingDiverged, evaluate, fit
 from tests.training.support import NAMES, recipe, squares
 
@@ -313,3 +315,56 @@ def test_clip_is_left_as_it_was(tiny_clip):
     for name, value in tiny_clip.state_dict().items():
         assert torch.equal(value, before[name]), name
     assert all(p.grad is None for p in tiny_clip.parameters())
+
+
+@pytest.mark.parametrize(
+    ("method", "options", "symbols"),
+    [
+        ("linear_probe", {}, ["C"]),
+        ("tip_adapter", {}, ["α", "β"]),
+        ("tip_adapter_f", {"epochs": 1}, ["α", "β"]),
+        ("gda", {"search": True}, ["α"]),
+    ],
+)
+def test_a_result_says_what_was_chosen_on_how_many_validation_images(tiny_clip, tmp_path, method, options, symbols):
+    data, lines = squares(), []
+    run = fit(build(method, tiny_clip, NAMES, **options), data, tmp_path, progress="silent", log=lines.append)
+    flag = read_result(tmp_path)["flags"]["validation_images"]
+    assert flag["images"] == len(data.val) == 9
+    assert list(flag["chose"]) == symbols
+    assert flag == run.result["flags"]["validation_images"]
+    assert any(f"chose {symbols[0]} = " in line and line.endswith("on 9 validation images") for line in lines)
+
+
+@pytest.mark.parametrize("method", ["linear_probe", "tip_adapter", "tip_adapter_f"])
+def test_without_validation_images_a_result_says_that_none_were_used(tiny_clip, method):
+    lines, options = [], {"epochs": 1} if method == "tip_adapter_f" else {}
+    data = squares({"train": 4, "test": 2})
+    run = fit(build(method, tiny_clip, NAMES, **options), data, progress="silent", log=lines.append)
+    assert run.result["flags"]["validation_images"] == {"images": 0}
+    assert sum("there are no validation images to choose on" in line for line in lines) == 1
+
+
+@pytest.mark.parametrize(
+    ("method", "options"),
+    [
+        ("linear_probe", {"c": 1.0}),
+        ("tip_adapter", {"search": False}),
+        ("tip_adapter_f", {"search": False, "epochs": 1}),
+    ],
+)
+def test_a_head_that_does_not_search_has_no_flag(tiny_clip, method, options):
+    run = fit(build(method, tiny_clip, NAMES, **options), squares(), progress="silent")
+    assert "validation_images" not in run.result["flags"]
+
+
+def test_what_was_chosen_outlives_an_interruption(tiny_clip, tmp_path, monkeypatch):
+    def stopped(*args):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(sys.modules[fit.__module__], "_result", stopped)
+        with pytest.raises(KeyboardInterrupt):
+            fit(build("linear_probe", tiny_clip, NAMES), squares(), tmp_path, progress="silent")
+    run = fit(build("linear_probe", tiny_clip, NAMES), squares(), tmp_path, progress="silent")
+    assert run.result["flags"]["validation_images"]["images"] == 9

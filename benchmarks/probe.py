@@ -1,0 +1,168 @@
+"""The linear probe's search of C against scikit-learn's fits from cold, on made-up features, in one run.
+
+    python benchmarks/probe.py [--images 10000] [--width 512] [--classes 100] [--threads 1] [--noise 4]
+        [--decay 1] [--norm 10] [--cold -6 -4 -2 0 2 4 6] [--limit 1000]
+
+Features are like CLIP's: around a common mean, with a spectrum that decays, all of one norm; the probe takes
+embeddings before they are made unit vectors, and those of ViT-B/16 have norms around 10. "cold" is how the probe was
+fitted before: scikit-learn's `LogisticRegression(C=…, max_iter=1000)` from zero for every C, of which the search asked
+23. "warm" is the head as it is: each of the 23 fits begins from the others, and the chosen one is fitted once more,
+closer.
+
+Times are seconds of processor time of one or more threads, which other work on the machine changes less than those on
+the clock. Cold fits are made for the powers of ten given by --cold, none if nothing follows it. One that takes longer
+than --limit is stopped: its time is then a lower bound, marked "≥". The ratio in the last line is that of the cold fits
+that were timed to the warm search whole, and so a lower bound as well: a cold search has 16 more fits. Objectives per
+image, C · Σ loss + ½ ‖W‖² over C N, tell which fit is nearer to the minimum.
+"""
+
+from __future__ import annotations
+
+import argparse
+import multiprocessing
+import os
+import time
+import warnings
+from multiprocessing.connection import Connection
+from resource import RLIMIT_CPU, RUSAGE_SELF, getrusage, setrlimit
+from types import SimpleNamespace
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from cliptune.heads import LinearHead
+from cliptune.heads.linear import POWERS
+from cliptune.heads.logistic import LogisticRegression
+
+VALIDATION, TEST = 4, 10  # images per class
+
+
+def features(
+    counts: list[int], width: int, classes: int, noise: float, decay: float, norm: float
+) -> list[tuple[Tensor, Tensor]]:
+    """Splits of vectors (N, D) float32 of one norm with labels (N,), of the same classes."""
+    rng = np.random.default_rng(0)
+    spectrum = np.arange(1.0, width + 1) ** -decay
+    spectrum /= np.linalg.norm(spectrum)
+    mean, centres = rng.normal(size=width), rng.normal(size=(classes, width))
+    turn = np.linalg.qr(rng.normal(size=(width, width)))[0]
+    splits = []
+    for n in counts:
+        y = np.arange(n) % classes
+        around = (centres[y] + noise * rng.normal(size=(n, width))) * spectrum @ turn
+        x = mean / np.linalg.norm(mean) + 0.6 * around
+        x *= norm / np.linalg.norm(x, axis=1, keepdims=True)
+        splits.append((torch.tensor(x, dtype=torch.float32), torch.tensor(y)))
+    return splits
+
+
+def fit_cold(answer: Connection, x: np.ndarray, y: np.ndarray, c: float, limit: float) -> None:
+    """In a process of its own, which ends when its processor time is up."""
+    from sklearn.linear_model import LogisticRegression as Cold
+
+    warnings.simplefilter("ignore")
+    Cold(max_iter=1).fit(x[:200], y[:200])  # what is loaded once
+    start = time.process_time()
+    setrlimit(RLIMIT_CPU, (int(start + limit) + 1, int(start + limit) + 2))
+    model = Cold(C=c, max_iter=1000).fit(x, y)
+    answer.send((time.process_time() - start, model.coef_, model.intercept_, int(model.n_iter_[0])))
+
+
+def cold(x: Tensor, y: Tensor, c: float, limit: float) -> tuple[float, Tensor, Tensor, int] | None:
+    """Seconds, weights, biases and iterations of a fit from cold; None if it took longer."""
+    context = multiprocessing.get_context("spawn")
+    receiver, sender = context.Pipe(duplex=False)
+    process = context.Process(target=fit_cold, args=(sender, x.numpy(), y.numpy(), c, limit))
+    process.start()
+    sender.close()
+    try:
+        seconds, weight, bias, iterations = receiver.recv()
+    except EOFError:
+        return None
+    finally:
+        process.join()
+    return seconds, torch.tensor(weight).double(), torch.tensor(bias).double(), iterations
+
+
+def objective(x: Tensor, y: Tensor, c: float, weight: Tensor, bias: Tensor) -> float:
+    loss = sum(F.cross_entropy(x[i : i + 2000].double() @ weight.T + bias, y[i : i + 2000], reduction="sum").item()
+               for i in range(0, len(x), 2000))  # fmt: skip
+    return (loss + weight.square().sum().item() / (2 * c)) / len(x)
+
+
+def accuracy(x: Tensor, y: Tensor, weight: Tensor, bias: Tensor) -> float:
+    return 100 * ((x.double() @ weight.T + bias).argmax(dim=1) == y).double().mean().item()
+
+
+def search(train: tuple[Tensor, Tensor], val: tuple[Tensor, Tensor], classes: int) -> LinearHead:
+    head = LinearHead(classes, train[0].shape[1])
+    head.listener = lambda line, minor: print(f"  {line}", flush=True) if "right" in line or not minor else None
+    for split, (x, y) in (("train", train), ("val", val)):
+        head.observe(SimpleNamespace(image_embedding=x[:, None]), y, split)
+    head.refit()
+    return head
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--images", type=int, default=10_000)
+    parser.add_argument("--width", type=int, default=512)
+    parser.add_argument("--classes", type=int, default=100)
+    parser.add_argument(
+        "--noise", type=float, default=4.0, help="of images around their class, in distances of classes"
+    )
+    parser.add_argument("--decay", type=float, default=1.0, help="power at which the spectrum falls")
+    parser.add_argument("--norm", type=float, default=10.0)
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--cold", type=float, nargs="*", default=POWERS)
+    parser.add_argument("--limit", type=float, default=1000.0)
+    options = parser.parse_args()
+    torch.set_num_threads(options.threads)
+    for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
+        os.environ[name] = str(options.threads)  # of the processes that fit from cold
+    counts = [options.images, VALIDATION * options.classes, TEST * options.classes]
+    train, val, test = features(counts, options.width, options.classes, options.noise, options.decay, options.norm)
+    made = f"noise {options.noise:g}, decay {options.decay:g}, norm {options.norm:g}"
+    sizes = f"{options.images:,} × {options.width} × {options.classes}"
+    print(f"{sizes}, {made}, {options.threads} thread(s)", flush=True)
+
+    begun, clock = time.process_time(), time.monotonic()
+    head = search(train, val, options.classes)
+    warm, wall = time.process_time() - begun, time.monotonic() - clock
+
+    regression, fits, total, bound = LogisticRegression(*train, options.classes), {}, 0.0, ""
+    print("| C | cold, s | iterations | objective | test, % | warm, s | passes | objective | test, % | ratio |")
+    print("|---|---|---|---|---|---|---|---|---|---|")
+    for power in options.cold:
+        c = 10.0**power
+        before = cold(*train, c, options.limit)
+        start = time.process_time()
+        fit = fits[c] = regression.fit(c, 1e-3, fits)
+        took = time.process_time() - start
+        if before is None:
+            seconds, less, told = options.limit, "≥ ", "– | – | –"
+            bound = less
+        else:
+            seconds, less = before[0], ""
+            told = f"{before[3]} | {objective(*train, c, *before[1:3]):.6e} | {accuracy(*test, *before[1:3]):.2f}"
+        total += seconds
+        print(
+            f"| {c:g} | {less}{seconds:.1f} | {told} | {took:.2f} | {fit.passes} | "
+            f"{objective(*train, c, fit.weight, fit.bias):.6e} | {accuracy(*test, fit.weight, fit.bias):.2f} | "
+            f"{less}{seconds / took:.0f} |",
+            flush=True,
+        )
+    chosen = head.chosen["chose"]["C"] if head.chosen else None
+    found = accuracy(*test, head.weight.double(), head.bias.double())
+    print(
+        f"warm search whole: {warm:.1f} s of processor time, {wall:.1f} s on the clock; C = {chosen:.4g}, {found:.2f} %"
+    )
+    if options.cold:
+        print(f"{len(options.cold)} cold fits: {bound}{total:.1f} s; ratio to the warm search ≥ {total / warm:.1f}")
+    print(f"memory at most: {getrusage(RUSAGE_SELF).ru_maxrss / 1e6:.2f} GB")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,274 @@
+"""Multinomial logistic regression for any strength of its penalty, each fit begun from those of other strengths."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from math import log10
+
+import torch
+from torch import Tensor
+
+# Entries of images by classes that are computed together.
+CHUNK = 2**22
+# Images by classes whose probabilities are kept between two products; of more they are computed again for each.
+KEPT = 2**26
+# Classes up to which the preconditioner knows how classes are mixed up; its cost grows with their cube.
+MIXED = 2048
+# How exactly a Newton step is solved for: share of its residual, in the norm of the preconditioner, that may be left.
+INEXACT = 0.3
+# Of an Armijo line search: share of the foretold decrease that must come, and halvings until rounding is to blame.
+DECREASE, HALVINGS = 1e-4, 12
+# Fits of other strengths that a start is interpolated from, at most.
+NEIGHBOURS = 3
+
+
+@dataclass(frozen=True)
+class Fit:
+    """A classifier z = x Wᵀ + b, and how it came.
+
+    Args:
+        weight: W (C, D) float64. bias: b (C,) float64, of sum 0.
+        error: what the gradient's norm allows ‖W − W*‖ / ‖W‖ to be.
+        passes: times that all images were gone through.
+    """
+
+    weight: Tensor
+    bias: Tensor
+    error: float
+    passes: int
+
+
+@dataclass
+class _Point:
+    """The objective at W (D, C) and b (C,), of centred features."""
+
+    weight: Tensor
+    bias: Tensor
+    loss: float
+    slope: tuple[Tensor, Tensor]
+    wrong: Tensor  # (N,) probability of all classes but the right one, exact also where it is tiny
+    kept: list[Tensor]  # float32 probabilities by chunk, or nothing
+
+    @property
+    def steepness(self) -> float:
+        return float((self.slope[0].square().sum() + self.slope[1].square().sum()).sqrt())
+
+
+class LogisticRegression:
+    """min over W, b of C Σ_n −log softmax(x_n Wᵀ + b)[y_n] + ½ ‖W‖², scikit-learn's objective; b is not penalised.
+
+    Newton's method. Steps are solved by conjugate gradients, whose preconditioner takes the curvature for a Kronecker
+    product: covariance of the features × Laplacian of how classes are mixed up, both weighted by what is not yet
+    certain. Objective and gradient are in float64; products with the curvature, which only choose directions, in
+    float32. Both are written so that images classified with near certainty, all of them under a weak penalty, keep
+    their relative precision.
+
+    Args:
+        feature: (N, D), float32 or float64. labels: (N,) in 0 … C − 1, each of which occurs.
+        classes: C ≥ 2.
+        passes: through the images, at most, for each fit.
+        say: told how far a fit is, once a step, as `say(line, True)`.
+
+    Beside features in their own type and in float32, memory holds twice `KEPT` probabilities and a few times `CHUNK`
+    numbers at most.
+    """
+
+    def __init__(
+        self,
+        feature: Tensor,
+        labels: Tensor,
+        classes: int,
+        passes: int = 1000,
+        say: Callable[[str, bool], None] = lambda line, minor: None,
+    ) -> None:
+        self.feature, self.labels, self.classes = feature, labels, classes
+        self.passes, self.say = passes, say
+        # Centred features leave little for W and b to agree on; they change b alone.
+        self.centre = feature.mean(dim=0, dtype=torch.float64)
+        self.rows = max(1, CHUNK // classes)
+        self.narrow = torch.cat([self._wide(rows).float() for rows in self._chunks()])
+        self._gone = 0
+
+    def fit(self, c: float, tolerance: float = 1e-4, others: Mapping[float, Fit] | None = None) -> Fit:
+        """The minimum for C = `c`.
+
+        Args:
+            tolerance: τ. The fit ends where the gradient's norm is at most τ times that of the penalty's, ‖W‖. The
+                objective is 1-strongly convex in W, so ‖W − W*‖ ≤ τ ‖W‖ (the gradient in b being as good as 0).
+            others: C → fit, of which the nearest in log C give the start.
+        """
+        self._gone = 0
+        # The mean over images is what is computed with.
+        penalty = 1 / (c * len(self.labels))
+        at, error = self._start(c, penalty, others or {}), torch.inf
+        while True:
+            scale = penalty * float(at.weight.norm())
+            error = at.steepness / scale if scale else (torch.inf if at.steepness else 0.0)
+            self.say(f"C = {c:.4g}: error of the weights at most {error:.1e}, after {self._gone} passes", True)
+            if error <= tolerance or self._gone >= self.passes:
+                break
+            step = self._newton(at, penalty, max(INEXACT * min(1.0, error), tolerance / error / 2))
+            after = self._search(at, step, penalty)
+            if after is None:
+                break
+            at = after
+        weight = at.weight.T.contiguous()
+        return Fit(weight, at.bias - weight @ self.centre, error, self._gone)
+
+    def _chunks(self) -> Iterator[slice]:
+        return (slice(i, i + self.rows) for i in range(0, len(self.labels), self.rows))
+
+    def _wide(self, rows: slice) -> Tensor:
+        return self.feature[rows].double() - self.centre
+
+    def _start(self, c: float, penalty: float, others: Mapping[float, Fit]) -> _Point:
+        """The best of the nearest fit and of the polynomials in log C through the nearest two, three."""
+        near = sorted(others, key=lambda other: abs(log10(other / c)))[:NEIGHBOURS]
+        if not near:
+            zero = self.centre.new_zeros(len(self.centre) + 1, self.classes)
+            return self._at(zero[:-1], zero[-1], penalty)
+
+        def through(known: list[float]) -> _Point:
+            weight, bias = torch.zeros_like(others[near[0]].weight), torch.zeros_like(others[near[0]].bias)
+            for other, share in zip(known, _lagrange([log10(other) for other in known], log10(c)), strict=True):
+                weight += share * others[other].weight
+                bias += share * others[other].bias
+            return self._at(weight.T.contiguous(), bias + weight @ self.centre, penalty)
+
+        # One after the other, so that no more than two are held.
+        return min((through(near[:count]) for count in range(1, len(near) + 1)), key=lambda point: point.loss)
+
+    def _at(self, weight: Tensor, bias: Tensor, penalty: float) -> _Point:
+        """Mean loss and penalty, with their gradient."""
+        self._gone += 1
+        loss = penalty * weight.square().sum() / 2
+        slope, lean = penalty * weight, torch.zeros_like(bias)
+        wrong, kept = [], []
+        for rows in self._chunks():
+            x, own = self._wide(rows), self.labels[rows, None]
+            p, right, part = _probabilities(x, weight, bias, own)
+            wrong.append(p.sum(dim=1))
+            loss += part / len(self.labels)
+            if len(self.labels) * self.classes <= KEPT:
+                kept.append(p.float().scatter_(1, own, right.float()))
+            residual = p.scatter_(1, own, -wrong[-1][:, None])
+            slope += x.T @ residual / len(self.labels)
+            lean += residual.sum(dim=0) / len(self.labels)
+        return _Point(weight, bias, float(loss), (slope, lean), torch.cat(wrong), kept)
+
+    def _expected(self, at: _Point, number: int, rows: slice) -> Tensor:
+        """Probabilities of a chunk, float32."""
+        if at.kept:
+            return at.kept[number]
+        own = self.labels[rows, None]
+        p, right, _ = _probabilities(self.narrow[rows], at.weight.float(), at.bias.float(), own)
+        return p.scatter_(1, own, right)
+
+    def _curved(self, at: _Point, penalty: float, weight: Tensor, bias: Tensor) -> tuple[Tensor, Tensor]:
+        """The curvature's product with a direction (D, C), (C,)."""
+        self._gone += 1
+        bent, lean = penalty * weight, torch.zeros_like(bias)
+        narrow, shift = weight.float(), bias.float()
+        for number, rows in enumerate(self._chunks()):
+            x, p = self.narrow[rows], self._expected(at, number, rows)
+            u = torch.addmm(shift, x, narrow)
+            # Relative to the right class, the mean is one over the others: no difference of near-equal numbers.
+            u -= u.gather(1, self.labels[rows, None])
+            u -= torch.einsum("nc,nc->n", p, u)[:, None]
+            u *= p
+            bent += (x.T @ u).double() / len(self.labels)
+            lean += u.sum(dim=0).double() / len(self.labels)
+        return bent, lean
+
+    def _newton(self, at: _Point, penalty: float, left: float) -> tuple[Tensor, Tensor]:
+        """A step solved for by preconditioned conjugate gradients, until `left` of the residual is left."""
+        ease = self._preconditioner(at, penalty)
+        residual = (-at.slope[0], -at.slope[1])
+        step = (torch.zeros_like(at.weight), torch.zeros_like(at.bias))
+        along = eased = ease(*residual)
+        size = start = _dot(residual, eased)
+        while size > left**2 * start and self._gone < self.passes:
+            bent = self._curved(at, penalty, *along)
+            curvature = _dot(along, bent)
+            if not curvature > 0:
+                break
+            step = _moved(step, size / curvature, along)
+            residual = _moved(residual, -size / curvature, bent)
+            eased = ease(*residual)
+            size, before = _dot(residual, eased), size
+            along = _moved(eased, size / before, along)
+        return step
+
+    def _preconditioner(self, at: _Point, penalty: float) -> Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]:
+        """(A ⊗ B + penalty)⁻¹ for weights and B⁻¹ for biases, by eigenvectors of A (D, D) and B (C, C)."""
+        width, whole = self.narrow.shape[1], self.classes <= MIXED
+        spread = self.centre.new_zeros(width, width)
+        mixed = self.centre.new_zeros((self.classes, self.classes) if whole else (self.classes,))
+        for number, rows in enumerate(self._chunks()):
+            x, p, own = self.narrow[rows], self._expected(at, number, rows), self.labels[rows, None]
+            unsure = (p * (1 - p)).scatter_(1, own, p.gather(1, own) * at.wrong[rows, None].float())
+            spread += (x.T @ (unsure.sum(dim=1, keepdim=True) * x)).double()
+            mixed += (p.T @ p if whole else unsure.sum(dim=0)).double() / len(self.labels)
+        if whole:
+            mixed = torch.diag(mixed.fill_diagonal_(0).sum(dim=0)) - mixed
+            b, q = torch.linalg.eigh(mixed)
+        else:
+            b, q = mixed, None
+        a, v = torch.linalg.eigh(spread / b.sum().clamp_min(1e-300) / len(self.labels))
+        b = b.clamp_min(float(b.max()) * 1e-9 + 1e-300)
+        stiff = a.clamp_min(0)[:, None] * b + penalty
+
+        def ease(weight: Tensor, bias: Tensor) -> tuple[Tensor, Tensor]:
+            if q is None:
+                eased, lean = v @ ((v.T @ weight) / stiff), bias / b
+            else:
+                eased, lean = v @ ((v.T @ weight @ q) / stiff) @ q.T, (bias @ q / b) @ q.T
+            # A shift of all classes together changes no probability: rounding must not build one up.
+            return eased - eased.mean(dim=1, keepdim=True), lean - lean.mean()
+
+        return ease
+
+    def _search(self, at: _Point, step: tuple[Tensor, Tensor], penalty: float) -> _Point | None:
+        """The first of the full, half, quarter, … step that decreases the objective; None if rounding hides that."""
+        slope, length = _dot(at.slope, step), 1.0
+        for _ in range(HALVINGS):
+            after = self._at(at.weight + length * step[0], at.bias + length * step[1], penalty)
+            if after.loss <= at.loss + DECREASE * length * slope:
+                return after
+            length /= 2
+        return None
+
+
+def _probabilities(x: Tensor, weight: Tensor, bias: Tensor, own: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Probabilities of the wrong classes, (n, C) with 0 for the right one; of the right one, (n, 1); the sum of losses.
+
+    Written relative to the right class, so that losses and probabilities near 0 keep their digits.
+    """
+    z = torch.addmm(bias, x, weight)
+    z -= z.gather(1, own)
+    top = z.amax(dim=1, keepdim=True)
+    p = z.sub_(top).exp_().scatter_(1, own, 0.0)
+    others, right = p.sum(dim=1, keepdim=True), (-top).exp()
+    loss = torch.where(top > 0, top + (others + right).log(), others.log1p()).sum()
+    return p.div_(others + right), right / (others + right), loss
+
+
+def _lagrange(points: list[float], place: float) -> list[float]:
+    """Shares of values at some points in their polynomial's value at a place."""
+    shares = []
+    for own in points:
+        share = 1.0
+        for other in points:
+            if other != own:
+                share *= (place - other) / (own - other)
+        shares.append(share)
+    return shares
+
+
+def _dot(one: tuple[Tensor, Tensor], other: tuple[Tensor, Tensor]) -> float:
+    return float((one[0] * other[0]).sum() + (one[1] * other[1]).sum())
+
+
+def _moved(start: tuple[Tensor, Tensor], length: float, along: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
+    return start[0] + length * along[0], start[1] + length * along[1]
