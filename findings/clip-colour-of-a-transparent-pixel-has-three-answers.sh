@@ -3,7 +3,8 @@
 # the reader. transformers lays the picture on white. open_clip drops the alpha after resizing, and Pillow's resize
 # blackens what is invisible: black. Where the picture has the size of the model already, nothing is resized and the
 # hidden colour comes forth. The background of one cut-out is thus white, black or anything, for the same weights.
-# Seen: "300 pixels: transformers 255 255 255, open_clip 0 0 0" and "224 pixels: transformers 255 255 255, open_clip 200 30 10".
+# Seen: "300 pixels: transformers 255 255 255, open_clip 0 0 0" and "224 pixels: transformers 255 255 255, open_clip
+# 200 30 10".
 set -euo pipefail
 work=$(mktemp -d /tmp/f.XXXX)
 trap 'rm -rf "$work"' EXIT

@@ -1,10 +1,10 @@
 #!/usr/bin/env bash
-# datasets 5.2.0: `load_dataset("imagefolder")` on class folders of which one is called "train" (the vehicle, a class of
-# CIFAR-100 and COCO) takes that one for the split: only its pictures are read, the other classes are left out without a
-# word, and no label column is made since one class is left. "train station" or "x_test" does the same; a folder
-# "trains", which holds the word only as a part of a longer one, does not.
-# Seen: "train: 2 of 6 pictures, classes None", "train station: 2 of 6 ...", "x_test: 2 of 6 ...",
-# "trains: 6 of 6 pictures, classes ['bus', 'car', 'trains']".
+# datasets 5.2.0: `load_dataset("imagefolder")` on class folders of which one is called "train" (the vehicle, a class
+# of CIFAR-100 and COCO) takes that one for the split: only its pictures are read, the other classes are left out
+# without a word, and no label column is made since one class is left. "train station" or "x_test" does the same; a
+# folder "trains", which holds the word only as a part of a longer one, does not.
+# Seen: "train: 2 of 6 pictures, classes None", "train station: 2 of 6 ...", "x_test: 2 of 6 ...", "trains: 6 of 6
+# pictures, classes ['bus', 'car', 'trains']".
 set -euo pipefail
 work=$(mktemp -d /tmp/f.XXXX)
 trap 'rm -rf "$work"' EXIT

@@ -3,8 +3,8 @@
 # prompt) keeps nothing of it when the picture came from a file. The function sees its own drawing, `map` reports no
 # trouble, and the new data set reads the untouched file: a picture that still carries a file name is stored as that
 # name, not as its pixels. The same edit of a copy is kept, and so is one of a picture that was stored as bytes.
-# Seen: "in place: inside map (0, 0, 255), afterwards (255, 0, 0)", "a copy: ... afterwards (0, 0, 255)",
-# "in place, stored as bytes: ... afterwards (0, 0, 255)".
+# Seen: "in place: inside map (0, 0, 255), afterwards (255, 0, 0)", "a copy: ... afterwards (0, 0, 255)", "in place,
+# stored as bytes: ... afterwards (0, 0, 255)".
 set -euo pipefail
 work=$(mktemp -d /tmp/f.XXXX)
 trap 'rm -rf "$work"' EXIT

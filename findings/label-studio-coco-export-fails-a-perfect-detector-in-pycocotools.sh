@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
 # label-studio-sdk 2.1.2 with pycocotools 2.0.11: Label Studio's COCO export numbers its annotations from 0, and
 # `COCOeval` notes the id of the matched annotation, where 0 stands for "none". The first box of every such export is
-# therefore never found: predictions equal to the ground truth score AP 0.25 on two pictures. With all ids raised by one
-# they score 1. Image and category ids, which the export also counts from 0, do no harm.
+# therefore never found: predictions equal to the ground truth score AP 0.25 on two pictures. With all ids raised by
+# one they score 1. Image and category ids, which the export also counts from 0, do no harm.
 # Seen: "annotation ids [0, 1]: AP 0.25", then "annotation ids [1, 2]: AP 1.00".
 set -euo pipefail
 work=$(mktemp -d /tmp/f.XXXX)
@@ -25,10 +25,12 @@ def task(number):
     region = {"id": "r", "from_name": "box", "to_name": "image", "type": "rectanglelabels", "original_width": 100,
               "original_height": 100,
               "value": {"x": 10, "y": 10, "width": 50, "height": 50, "rotation": 0, "rectanglelabels": ["bird"]}}
-    return {"id": number, "data": {"image": str(folder / f"{number}.png")}, "annotations": [{"id": number, "result": [region]}]}
+    path = str(folder / f"{number}.png")
+    return {"id": number, "data": {"image": path}, "annotations": [{"id": number, "result": [region]}]}
 
 (folder / "tasks.json").write_text(json.dumps([task(1), task(2)]))
-Converter(form, str(folder), download_resources=False).convert_to_coco(str(folder / "tasks.json"), str(folder / "coco"), is_dir=False)
+converter = Converter(form, str(folder), download_resources=False)
+converter.convert_to_coco(str(folder / "tasks.json"), str(folder / "coco"), is_dir=False)
 for shift in (0, 1):
     truth = json.loads((folder / "coco" / "result.json").read_text())
     for annotation in truth["annotations"]:

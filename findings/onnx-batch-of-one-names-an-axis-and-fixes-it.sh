@@ -1,11 +1,11 @@
 #!/usr/bin/env bash
-# torch 2.14.1 with onnx 1.23.2 and onnxruntime 1.32.0: a tower that appends learned prompts by `expand`, exported with
-# `torch.onnx.export(dynamo=True, dynamic_shapes=...)` from an example of one picture. The export succeeds and the file
-# calls the input's first axis "batch", but everything behind it is computed for 1: the output is [1, 4], one picture
-# runs, three raise an error inside a Reshape. `torch.export` alone refuses the same example with a dynamic dimension, so
-# one expects the same here. From an example of two pictures the file is right.
-# Seen: "example of 1: input ['batch', 5, 8], output [1, 4], three pictures: error", "example of 2: input ['batch', 5, 8],
-# output ['batch', 4], three pictures: (3, 4)", then "torch.export, example of 1: refused".
+# torch 2.14.1 with onnx 1.23.2 and onnxruntime 1.32.0: a tower that appends learned prompts by `expand`, exported
+# with `torch.onnx.export(dynamo=True, dynamic_shapes=...)` from an example of one picture. The export succeeds and
+# the file calls the input's first axis "batch", but everything behind it is computed for 1: the output is [1, 4], one
+# picture runs, three raise an error inside a Reshape. `torch.export` alone refuses the same example with a dynamic
+# dimension, so one expects the same here. From an example of two pictures the file is right.
+# Seen: "example of 1: input ['batch', 5, 8], output [1, 4], three pictures: error", "example of 2: input ['batch', 5,
+# 8], output ['batch', 4], three pictures: (3, 4)", then "torch.export, example of 1: refused".
 set -euo pipefail
 work=$(mktemp -d /tmp/f.XXXX)
 trap 'rm -rf "$work"' EXIT
@@ -31,7 +31,8 @@ class Prompted(nn.Module):
 tower = Prompted().eval()
 for size in (1, 2):
     path = f"{sys.argv[1]}/{size}.onnx"
-    torch.onnx.export(tower, (torch.randn(size, 5, 8),), path, dynamo=True, dynamic_shapes={"x": {0: "batch"}}, verbose=False)
+    dynamic = {"x": {0: "batch"}}
+    torch.onnx.export(tower, (torch.randn(size, 5, 8),), path, dynamo=True, dynamic_shapes=dynamic, verbose=False)
     session = onnxruntime.InferenceSession(path)
     entry, exit_ = session.get_inputs()[0], session.get_outputs()[0]
     session.run(None, {entry.name: torch.randn(size, 5, 8).numpy()})

@@ -1,9 +1,10 @@
 #!/usr/bin/env bash
 # open_clip 3.3.0: the text towers of MobileCLIP-S1, S2 and all of MobileCLIP2 but B take the feature at the first
-# end-of-text token like OpenAI's CLIP, with the same 49408 tokens and 77 places, yet have no causal mask: the zeros of
-# the padding are read as words. Their text features depend on how many zeros follow, so a batch cut behind its longest
-# text, or text features cached with another `context_length`, are other features. MobileCLIP-B and MobileCLIP2-B of the
-# same families are causal, and there the cut changes nothing. (Random weights show it; the masks come from the configs.)
+# end-of-text token like OpenAI's CLIP, with the same 49408 tokens and 77 places, yet have no causal mask: the zeros
+# of the padding are read as words. Their text features depend on how many zeros follow, so a batch cut behind its
+# longest text, or text features cached with another `context_length`, are other features. MobileCLIP-B and
+# MobileCLIP2-B of the same families are causal, and there the cut changes nothing. (Random weights show it; the masks
+# come from the configs.)
 # Seen: "not causal: MobileCLIP-S1 MobileCLIP-S2 MobileCLIP2-L-14 MobileCLIP2-S0 MobileCLIP2-S2 MobileCLIP2-S3
 # MobileCLIP2-S4", then "MobileCLIP-B: cutting the padding changes the feature False", "MobileCLIP-S1: ... True".
 set -euo pipefail
@@ -18,7 +19,8 @@ from open_clip.model import CLIPTextCfg, _build_text_tower
 configs = {name: open_clip.get_model_config(name) for name in open_clip.list_models()}
 texts = {name: config["text_cfg"] for name, config in configs.items()}
 loose = [n for n in sorted(texts) if texts[n].get("no_causal_mask") and texts[n].get("pool_type", "argmax") == "argmax"]
-print("not causal:", *loose)
+print("not causal:")
+print("\n".join(loose))
 ids = open_clip.get_tokenizer("MobileCLIP-S1")(["a photo of a cat"])
 for name in ("MobileCLIP-B", "MobileCLIP-S1"):
     torch.manual_seed(0)
@@ -31,6 +33,13 @@ for name in ("MobileCLIP-B", "MobileCLIP-S1"):
 P
 seen=$(HOME="$work" HF_HUB_OFFLINE=1 "$work/venv/bin/python" "$work/try.py" 2>/dev/null)
 echo "$seen"
-[ "$seen" = "not causal: MobileCLIP-S1 MobileCLIP-S2 MobileCLIP2-L-14 MobileCLIP2-S0 MobileCLIP2-S2 MobileCLIP2-S3 MobileCLIP2-S4
+[ "$seen" = "not causal:
+MobileCLIP-S1
+MobileCLIP-S2
+MobileCLIP2-L-14
+MobileCLIP2-S0
+MobileCLIP2-S2
+MobileCLIP2-S3
+MobileCLIP2-S4
 MobileCLIP-B: cutting the padding changes the feature False
 MobileCLIP-S1: cutting the padding changes the feature True" ]

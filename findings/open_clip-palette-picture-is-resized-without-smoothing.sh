@@ -1,8 +1,9 @@
 #!/usr/bin/env bash
-# open_clip 3.3.0 (like OpenAI's transform and torchvision's `Resize`): a picture is turned to RGB after it was resized.
-# Pillow resizes a palette picture (GIF, many small PNG) by the nearest pixel whatever was asked, so "bicubic, antialias"
-# holds for the same pixels saved as RGB and not for them saved with a palette: fine stripes of black and white turn all
-# white (or all black) instead of grey. transformers turns to RGB first, and gives the grey for both.
+# open_clip 3.3.0 (like OpenAI's transform and torchvision's `Resize`): a picture is turned to RGB after it was
+# resized. Pillow resizes a palette picture (GIF, many small PNG) by the nearest pixel whatever was asked, so
+# "bicubic, antialias" holds for the same pixels saved as RGB and not for them saved with a palette: fine stripes of
+# black and white turn all white (or all black) instead of grey. transformers turns to RGB first, and gives the grey
+# for both.
 # Seen: "open_clip: as RGB 128..128, as palette 255..255", "transformers: as RGB 128..128, as palette 128..128".
 set -euo pipefail
 work=$(mktemp -d /tmp/f.XXXX)

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
-# open_clip 3.3.0: `create_model_and_transforms("ViT-B-16-SigLIP", pretrained=...)` chooses the transform by the tag, not
-# by the model: with the tag "webli" it squashes to 224 by 224 and normalises by 0.5; with the path of a file that holds
-# those very weights it crops, and normalises by OpenAI's mean and deviation. Nothing warns, the model's own
+# open_clip 3.3.0: `create_model_and_transforms("ViT-B-16-SigLIP", pretrained=...)` chooses the transform by the tag,
+# not by the model: with the tag "webli" it squashes to 224 by 224 and normalises by 0.5; with the path of a file that
+# holds those very weights it crops, and normalises by OpenAI's mean and deviation. Nothing warns, the model's own
 # `visual.preprocess_cfg` says the same wrong thing. Whoever keeps weights as local files must pass `image_mean`,
 # `image_std` and `image_resize_mode`. (No weights are fetched here.)
 # Seen: "tag webli: squash, mean 0.5", "file: shortest, mean 0.48145466, crops True", "file and three options: squash,

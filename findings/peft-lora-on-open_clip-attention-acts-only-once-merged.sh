@@ -1,12 +1,12 @@
 #!/usr/bin/env bash
-# PEFT 0.21.2 on open_clip 3.3.0: `LoraConfig(target_modules=["out_proj"])` wraps the attention's output projection and
-# counts it as trainable, but `nn.MultiheadAttention` reads that layer's weight and never calls it: the adapter changes
-# nothing and gets no gradient. `merge_and_unload` then adds the product to the weight, and only the merged model differs.
-# "all-linear" includes the same dead adapters beside working ones, so its training runs and its merged model disagrees
-# with what was evaluated if those hold anything (a published adapter, or an initialisation other than the default).
-# With `target_modules=["attn"]`, PEFT's own wrapper for the whole module, both are as they should be.
-# Seen: "out_proj: acts False, gradients 0 of 4, merging changes the output True", "all-linear: acts True, gradients 8 of
-# 12, merging changes the output True", "attn: acts True, gradients 8 of 8, merging changes the output False".
+# PEFT 0.21.2 on open_clip 3.3.0: `LoraConfig(target_modules=["out_proj"])` wraps the attention's output projection
+# and counts it as trainable, but `nn.MultiheadAttention` reads that layer's weight and never calls it: the adapter
+# changes nothing and gets no gradient. `merge_and_unload` then adds the product to the weight, and only the merged
+# model differs. "all-linear" includes the same dead adapters beside working ones, so its training runs and its merged
+# model disagrees with what was evaluated if those hold anything (a published adapter, or an initialisation other than
+# the default). With `target_modules=["attn"]`, PEFT's own wrapper for the whole module, both are as they should be.
+# Seen: "out_proj: acts False, gradients 0 of 4, merging changes the output True", "all-linear: acts True, gradients 8
+# of 12, merging changes the output True", "attn: acts True, gradients 8 of 8, merging changes the output False".
 set -euo pipefail
 work=$(mktemp -d /tmp/f.XXXX)
 trap 'rm -rf "$work"' EXIT

@@ -1,10 +1,12 @@
 #!/usr/bin/env bash
-# PEFT 0.21.2: `LoraConfig(modules_to_save=[...])` names what is trained in full and saved beside the adapter. Of a bare
-# `nn.Parameter`, like CLIP's `logit_scale` or CoOp's context, and even of a name that nothing bears, it says nothing: no
-# error, no warning, the value stays frozen and is not in the saved adapter. A wrong name in `target_modules` is refused,
-# so one expects the same here. Wrapping the parameter in a module of its own makes it work.
-# Seen: "head: trained ['head'], saved ['head']", "logit_scale: trained [], saved []", "no_such_name: trained [], saved
-# []", "wrapped: trained ['wrapped'], saved ['wrapped']", "warnings: 0", "no_such_name in target_modules: refused".
+# PEFT 0.21.2: `LoraConfig(modules_to_save=[...])` names what is trained in full and saved beside the adapter. Of a
+# bare `nn.Parameter`, like CLIP's `logit_scale` or CoOp's context, and even of a name that nothing bears, it says
+# nothing: no error, no warning, the value stays frozen and is not in the saved adapter. A wrong name in
+# `target_modules` is refused, so one expects the same here. Wrapping the parameter in a module of its own makes it
+# work.
+# Seen: "head: trained ['head'], saved ['head']", "logit_scale: trained [], saved []", "no_such_name: trained [],
+# saved []", "wrapped: trained ['wrapped'], saved ['wrapped']", "warnings: 0", "no_such_name in target_modules:
+# refused".
 set -euo pipefail
 work=$(mktemp -d /tmp/f.XXXX)
 trap 'rm -rf "$work"' EXIT

@@ -1,9 +1,10 @@
 #!/usr/bin/env bash
-# torchvision 0.29.1, pillow 13.0.0: a 16-bit grey PNG (X-ray, depth, microscope) on its way to CLIP. `convert("RGB")`,
-# with which open_clip's and OpenAI's transform begin or end, cuts at 255: every level from 255 of 65535 on is white.
-# `transforms.ToTensor` reads it as signed numbers, unscaled: the brighter half is negative. Only v2's `ToImage` with
-# `ToDtype(float32, scale=True)` gives the picture. No one of the three warns.
-# Seen: "levels 200 1000 32767 40000: convert 0.78 1.00 1.00 1.00, ToTensor 200 1000 32767 -25536, v2 0.00 0.02 0.50 0.61".
+# torchvision 0.29.1, pillow 13.0.0: a 16-bit grey PNG (X-ray, depth, microscope) on its way to CLIP.
+# `convert("RGB")`, with which open_clip's and OpenAI's transform begin or end, cuts at 255: every level from 255 of
+# 65535 on is white. `transforms.ToTensor` reads it as signed numbers, unscaled: the brighter half is negative. Only
+# v2's `ToImage` with `ToDtype(float32, scale=True)` gives the picture. None of the three warns.
+# Seen: "levels 200 1000 32767 40000: convert 0.78 1.00 1.00 1.00, ToTensor 200 1000 32767 -25536, v2 0.00 0.02 0.50
+# 0.61".
 set -euo pipefail
 work=$(mktemp -d /tmp/f.XXXX)
 trap 'rm -rf "$work"' EXIT
@@ -22,9 +23,13 @@ assert picture.mode == "I;16"
 converted = ToTensor()(picture.convert("RGB"))[0, 0]
 direct = ToTensor()(picture)[0, 0]
 scaled = v2.Compose([v2.ToImage(), v2.ToDtype(torch.float32, scale=True)])(picture)[0, 0]
-rows = [" ".join(f"{value:{form}}" for value in row.tolist()) for row, form in [(converted, ".2f"), (direct, "g"), (scaled, ".2f")]]
-print(f"levels 200 1000 32767 40000: convert {rows[0]}, ToTensor {rows[1]}, v2 {rows[2]}")
+print("levels 200 1000 32767 40000")
+for name, row, form in [("convert", converted, ".2f"), ("ToTensor", direct, "g"), ("v2", scaled, ".2f")]:
+    print(name, *(f"{value:{form}}" for value in row.tolist()))
 P
 seen=$("$work/venv/bin/python" "$work/try.py" "$work" 2>/dev/null)
 echo "$seen"
-[ "$seen" = "levels 200 1000 32767 40000: convert 0.78 1.00 1.00 1.00, ToTensor 200 1000 32767 -25536, v2 0.00 0.02 0.50 0.61" ]
+[ "$seen" = "levels 200 1000 32767 40000
+convert 0.78 1.00 1.00 1.00
+ToTensor 200 1000 32767 -25536
+v2 0.00 0.02 0.50 0.61" ]

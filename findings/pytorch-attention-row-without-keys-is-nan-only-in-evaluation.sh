@@ -1,9 +1,9 @@
 #!/usr/bin/env bash
 # torch 2.14.1: a query that may attend to nothing (a boolean mask of all True in its row) is well-behaved in
-# `nn.MultiheadAttention(need_weights=False)` while training: its attention is 0. The same module with the same mask gives
-# NaN in eval mode under `no_grad`, and only there: the fused inference path has its own softmax. With grad enabled in
-# eval mode it is 0 again, and so it is when the mask holds -inf instead of True. `need_weights=True` is NaN always.
-# Loss and gradients are therefore fine and validation is NaN. `nn.TransformerEncoderLayer` behaves alike.
+# `nn.MultiheadAttention(need_weights=False)` while training: its attention is 0. The same module with the same mask
+# gives NaN in eval mode under `no_grad`, and only there: the fused inference path has its own softmax. With grad
+# enabled in eval mode it is 0 again, and so it is when the mask holds -inf instead of True. `need_weights=True` is
+# NaN always. Loss and gradients are therefore fine and validation is NaN. `nn.TransformerEncoderLayer` behaves alike.
 # Seen: "train 0, eval 0, eval no_grad nan, eval no_grad float mask 0, train need_weights nan".
 set -euo pipefail
 work=$(mktemp -d /tmp/f.XXXX)

@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
 # torch 2.14.1: every `for ... in DataLoader(...)` draws a number from the global generator at its start, also without
-# workers, without shuffling and on a loader that has nothing random. A loop over the validation set between two epochs
-# thus changes the order of the training pictures after it (and dropout, augmentation, new prompts): two runs with one
-# seed, one validated, part after the first epoch. With a generator of their own for each loader they do not.
+# workers, without shuffling and on a loader that has nothing random. A loop over the validation set between two
+# epochs thus changes the order of the training pictures after it (and dropout, augmentation, new prompts): two runs
+# with one seed, one validated, part after the first epoch. With a generator of their own for each loader they do not.
 # Seen: "epoch 1 the same True, epoch 2 the same False", "own generators: epoch 2 the same True".
 set -euo pipefail
 work=$(mktemp -d /tmp/f.XXXX)

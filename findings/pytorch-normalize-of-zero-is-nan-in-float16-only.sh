@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # torch 2.14.1, on a CPU: `F.normalize` promises not to divide by zero by its `eps` of 1e-12. In float16, CLIP's usual
-# precision, that number rounds to 0 and a zero vector (a masked-out view, an empty prompt) becomes NaN; in float32 and
-# bfloat16 it stays 0. `F.cosine_similarity` with its 1e-8 falls the same way. An eps of 1e-7 is kept by float16.
+# precision, that number rounds to 0 and a zero vector (a masked-out view, an empty prompt) becomes NaN; in float32
+# and bfloat16 it stays 0. `F.cosine_similarity` with its 1e-8 falls the same way. An eps of 1e-7 is kept by float16.
 # Seen: "float32: normalize 0, cosine 0", "bfloat16: normalize 0, cosine 0", "float16: normalize nan, cosine nan",
 # "float16, eps 1e-7: normalize 0, cosine 0".
 set -euo pipefail

@@ -3,7 +3,8 @@
 # handful of pictures, is flat 0 below its first positive; a picture below it in all classes has only zeros, and these
 # are replaced by equal probabilities: `predict` then names the first class, whatever the model behind it thought. Its
 # accuracy on those pictures falls to a third. `method="temperature"` has no such rows.
-# Seen: "isotonic: 118 of 2000 pictures with equal probabilities, named [0], right 19%, uncalibrated 58%", "temperature: 0 ...".
+# Seen: "isotonic: 118 of 2000 pictures with equal probabilities, named [0], right 19%, uncalibrated 58%",
+# "temperature: 0 ...".
 set -euo pipefail
 work=$(mktemp -d /tmp/f.XXXX)
 trap 'rm -rf "$work"' EXIT

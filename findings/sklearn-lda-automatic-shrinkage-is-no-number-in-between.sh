@@ -3,7 +3,8 @@
 # the best number for `shrinkage`. A number pulls each class's covariance towards a multiple of the identity; "auto"
 # first divides every feature by its deviation in that class, applies Ledoit and Wolf there, and multiplies back: it
 # pulls towards the diagonal of variances. No number from 0 to 1 reaches its covariance, nor does
-# `covariance_estimator=LedoitWolf()`, which promises the same by name. (Few-shot heads on CLIP features use all three.)
+# `covariance_estimator=LedoitWolf()`, which promises the same by name. (Few-shot heads on CLIP features use all
+# three.)
 # Seen: "best of 1001 numbers: off by 13%", "LedoitWolf(): off by 47%", "scaled, shrunk, scaled back: off by 0%".
 set -euo pipefail
 work=$(mktemp -d /tmp/f.XXXX)

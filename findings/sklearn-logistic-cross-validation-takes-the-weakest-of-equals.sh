@@ -1,8 +1,9 @@
 #!/usr/bin/env bash
-# scikit-learn 1.9.1: `LogisticRegressionCV` on few-shot unit vectors that every C separates. All ten values of C tie at
-# accuracy 1, and the tie goes to the first, C = 0.0001: the model ranks the classes rightly, yet gives each 0.25 of four,
-# so no confidence of it can be used. Scored by the log loss the same folds choose the other end, C = 10000.
-# Seen: "accuracy: C 0.0001, right 100%, top probability 0.25", "neg_log_loss: C 10000, right 100%, top probability 1.00".
+# scikit-learn 1.9.1: `LogisticRegressionCV` on few-shot unit vectors that every C separates. All ten values of C tie
+# at accuracy 1, and the tie goes to the first, C = 0.0001: the model ranks the classes rightly, yet gives each 0.25
+# of four, so no confidence of it can be used. Scored by the log loss the same folds choose the other end, C = 10000.
+# Seen: "accuracy: C 0.0001, right 100%, top probability 0.25", "neg_log_loss: C 10000, right 100%, top probability
+# 1.00".
 set -euo pipefail
 work=$(mktemp -d /tmp/f.XXXX)
 trap 'rm -rf "$work"' EXIT

@@ -1,8 +1,9 @@
 #!/usr/bin/env bash
 # scikit-learn 1.9.1: `top_k_accuracy_score(k=1)` is not the accuracy of the argmax. Among equal scores it credits the
-# class with the highest number, `argmax` the one with the lowest. CLIP logits near 25 in half precision move in steps of
-# 1/64 and tie often: a model asked about its own argmax answers is then "wrong" on a fair share of them.
-# Seen: "all equal: argmax names class 0, top-1 class 3", then "own answers, half precision: accuracy 100%, top-1 70%".
+# class with the highest number, `argmax` the one with the lowest. CLIP logits near 25 in half precision move in steps
+# of 1/64 and tie often: a model asked about its own argmax answers is then "wrong" on a fair share of them.
+# Seen: "all equal: argmax names class 0, top-1 class 3", then "own answers, half precision: accuracy 100%, top-1
+# 70%".
 set -euo pipefail
 work=$(mktemp -d /tmp/f.XXXX)
 trap 'rm -rf "$work"' EXIT

@@ -1,10 +1,11 @@
 #!/usr/bin/env bash
-# transformers 5.24.0: `CLIPModel.from_pretrained` without a dtype loads what the file holds (version 4 made it float32).
-# A CLIP saved in bfloat16 thus computes in bfloat16, and its temperature moves: ln 100 is rounded to 4.59375, whose
-# exponential in bfloat16 is 99, and stays 98.86 when float32 is asked for. In float16 it is 100. All the logits, and with
-# them every threshold and every distilled target, shrink by one per cent although no weight was touched.
-# Seen: "bfloat16 file: torch.bfloat16, scale 99.00; asked for float32, scale 98.86", "float16 file: torch.float16, scale
-# 100.00; asked for float32, scale 100.03".
+# transformers 5.24.0: `CLIPModel.from_pretrained` without a dtype loads what the file holds (version 4 made it
+# float32). A CLIP saved in bfloat16 thus computes in bfloat16, and its temperature moves: ln 100 is rounded to
+# 4.59375, whose exponential in bfloat16 is 99, and stays 98.86 when float32 is asked for. In float16 it is 100. All
+# the logits, and with them every threshold and every distilled target, shrink by one per cent although no weight was
+# touched.
+# Seen: "bfloat16 file: torch.bfloat16, scale 99.00; asked for float32, scale 98.86", "float16 file: torch.float16,
+# scale 100.00; asked for float32, scale 100.03".
 set -euo pipefail
 work=$(mktemp -d /tmp/f.XXXX)
 trap 'rm -rf "$work"' EXIT

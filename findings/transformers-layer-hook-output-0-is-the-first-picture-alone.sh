@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
-# transformers 5.24.0: a forward hook on a layer of CLIP's encoder that takes `output[0]`, as hooks for activations and
-# Grad-CAM do since layers returned tuples, gets the tokens of the first picture of the batch: the layer now returns the
-# tensor itself. With a batch of one, or an average over what came, nothing fails. The attention inside the layer still
-# returns a tuple, so the same habit is right one level below.
+# transformers 5.24.0: a forward hook on a layer of CLIP's encoder that takes `output[0]`, as hooks for activations
+# and Grad-CAM do since layers returned tuples, gets the tokens of the first picture of the batch: the layer now
+# returns the tensor itself. With a batch of one, or an average over what came, nothing fails. The attention inside
+# the layer still returns a tuple, so the same habit is right one level below.
 # Seen: "layer: Tensor, output[0] (17, 32) of a batch of 3", "its attention: tuple, output[0] (3, 17, 32)".
 set -euo pipefail
 work=$(mktemp -d /tmp/f.XXXX)
