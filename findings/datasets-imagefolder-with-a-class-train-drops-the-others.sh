@@ -9,7 +9,7 @@ set -euo pipefail
 work=$(mktemp -d /tmp/f.XXXX)
 trap 'rm -rf "$work"' EXIT
 python3 -m venv "$work/venv"
-"$work/venv/bin/pip" install --quiet datasets==5.2.0 pillow==13.0.0
+"$work/venv/bin/pip" install --quiet --no-compile datasets==5.2.0 pillow==13.0.0
 cat > "$work/try.py" <<'P'
 import sys
 from pathlib import Path

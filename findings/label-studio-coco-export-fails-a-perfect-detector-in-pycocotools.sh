@@ -8,7 +8,7 @@ set -euo pipefail
 work=$(mktemp -d /tmp/f.XXXX)
 trap 'rm -rf "$work"' EXIT
 python3 -m venv "$work/venv"
-"$work/venv/bin/pip" install --quiet label-studio-sdk==2.1.2 pycocotools==2.0.11 pillow==13.0.0
+"$work/venv/bin/pip" install --quiet --no-compile label-studio-sdk==2.1.2 pycocotools==2.0.11 pillow==13.0.0
 cat > "$work/try.py" <<'P'
 import contextlib, io, json, sys
 from pathlib import Path

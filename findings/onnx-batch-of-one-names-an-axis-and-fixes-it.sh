@@ -10,7 +10,7 @@ set -euo pipefail
 work=$(mktemp -d /tmp/f.XXXX)
 trap 'rm -rf "$work"' EXIT
 python3 -m venv "$work/venv"
-"$work/venv/bin/pip" install --quiet torch==2.14.1 onnx==1.23.2 onnxscript==0.7.2 onnxruntime==1.32.0
+"$work/venv/bin/pip" install --quiet --no-compile torch==2.14.1 onnx==1.23.2 onnxscript==0.7.2 onnxruntime==1.32.0
 cat > "$work/try.py" <<'P'
 import sys
 import onnxruntime

@@ -10,7 +10,7 @@ set -euo pipefail
 work=$(mktemp -d /tmp/f.XXXX)
 trap 'rm -rf "$work"' EXIT
 python3 -m venv "$work/venv"
-"$work/venv/bin/pip" install --quiet torch==2.14.1 torchvision==0.29.1 open_clip_torch==3.3.0
+"$work/venv/bin/pip" install --quiet --no-compile torch==2.14.1 torchvision==0.29.1 open_clip_torch==3.3.0
 cat > "$work/try.py" <<'P'
 import sys
 import open_clip

@@ -11,7 +11,7 @@ set -euo pipefail
 work=$(mktemp -d /tmp/f.XXXX)
 trap 'rm -rf "$work"' EXIT
 python3 -m venv "$work/venv"
-"$work/venv/bin/pip" install --quiet torch==2.14.1 transformers==5.24.0 peft==0.21.2
+"$work/venv/bin/pip" install --quiet --no-compile torch==2.14.1 transformers==5.24.0 peft==0.21.2
 cat > "$work/try.py" <<'P'
 import warnings
 import torch

@@ -8,7 +8,7 @@ set -euo pipefail
 work=$(mktemp -d /tmp/f.XXXX)
 trap 'rm -rf "$work"' EXIT
 python3 -m venv "$work/venv"
-"$work/venv/bin/pip" install --quiet scikit-learn==1.9.1
+"$work/venv/bin/pip" install --quiet --no-compile scikit-learn==1.9.1
 cat > "$work/try.py" <<'P'
 import numpy as np
 from sklearn.linear_model import LogisticRegressionCV
