@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -95,3 +96,12 @@ def dataset() -> Dataset:
         return (0.8 * colours[labels] + noise).clamp(0, 1), labels
 
     return from_images(*pictures(4), NAMES, val=pictures(2), test=pictures(3), template="a drawing of a {}.")
+
+
+def without_manifest(folder: Path) -> Path:
+    """The run as version 0.1 would have left it, so that its files can be changed without being found out."""
+    (folder / "manifest.json").unlink()
+    result = json.loads((folder / "result.json").read_text())
+    del result["manifest"]
+    (folder / "result.json").write_text(json.dumps(result))
+    return folder

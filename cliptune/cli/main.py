@@ -13,6 +13,7 @@ from cyclopts import App, CycloptsError
 
 from cliptune.cli.commands import (
     bench,
+    check,
     convert,
     data,
     demo,
@@ -54,10 +55,13 @@ def _register() -> None:
         "eval": evaluate.evaluate,
         "bench": bench.bench,
         "table": table.table,
+        "check": check.check,
         "recipes": recipes.recipes,
         "convert": convert.convert,
         "describe": describe.describe,
         "masks": masks.masks,
+    }
+    of_data: dict[str, Callable[..., int | None]] = {
         "check": data.check,
         "plan": data.plan,
         "split": data.split,
@@ -65,10 +69,10 @@ def _register() -> None:
     }
     for of_methods in (methods.methods, methods.check):
         of_methods.__doc__ = _unwrapped(of_methods.__doc__ or "")
-    for place, (name, function) in enumerate(commands.items()):
-        function.__doc__ = _unwrapped(function.__doc__ or "")
-        home = data.app if name in ("check", "plan", "split", "list") else app
-        home.command(function, name=name, sort_key=place)
+    for home, known in ((app, commands), (data.app, of_data)):
+        for place, (name, function) in enumerate(known.items()):
+            function.__doc__ = _unwrapped(function.__doc__ or "")
+            home.command(function, name=name, sort_key=place)
     methods.app.default(methods.methods)
     methods.app.command(methods.check, name="check")
     app.command(methods.app)

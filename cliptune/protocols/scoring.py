@@ -13,8 +13,9 @@ from cliptune.data.metrics import harmonic_mean
 from cliptune.data.spec import DataSpec
 from cliptune.protocols.training import class_set
 from cliptune.protocols.transfer import note_target
-from cliptune.runs.folder import read_config, read_images, read_result, rewrite_result
+from cliptune.runs.folder import held, read_config, read_images, read_result
 from cliptune.runs.loading import choose_weight
+from cliptune.runs.manifest import check_whole, write_result
 from cliptune.training import Evaluation, evaluate
 
 
@@ -64,8 +65,9 @@ def score_run(
         precision: of the frozen towers; None for the run's.
         weight: ω in [0, 1], see `choose_weight`.
         workers: processes that read images.
-    Raises: ValueError if the data cannot be opened again or has no such images.
+    Raises: ValueError if the run is damaged, or the data cannot be opened again or has no such images.
     """
+    check_whole(folder)
     result = read_result(folder) or {}
     own_precision = read_config(folder).get("precision", "fp32")  # a converted checkpoint has none
     trained = result.get("data") or {}
@@ -99,9 +101,11 @@ def score_run(
     if precision != own_precision:
         name = f"{name} ({precision})"
     if split == "test":
-        if data is not None:
-            note_target(result, name, None, dataset, adapter)
-        enter(folder, result, name, evaluation)
+        with held(folder):
+            result = read_result(folder) or {}  # another process may have entered something meanwhile
+            if data is not None:
+                note_target(result, name, None, dataset, adapter)
+            enter(folder, result, name, evaluation)
     return Scored(name, evaluation, dataset, wanted, mixed, data is not None or same)
 
 
@@ -112,7 +116,7 @@ def enter(folder: str | Path, result: dict[str, Any], name: str, evaluation: Eva
     if result.get("protocol") == "base2new" and {"base", "new"} <= set(evaluations):
         base, new = (evaluations[half]["accuracy"] for half in ("base", "new"))
         result |= {"base": base, "new": new, "harmonic_mean": harmonic_mean(base, new)}
-    rewrite_result(folder, result)
+    write_result(Path(folder).expanduser(), result)
 
 
 def _own_data(folder: str | Path, result: Mapping[str, Any], root: str | None) -> DataSpec:

@@ -15,7 +15,8 @@ from typing import Any
 
 from cliptune.data.metrics import harmonic_mean
 from cliptune.runs import read_config, read_result
-from cliptune.runs.folder import CONFIG_FILE, RESULT
+from cliptune.runs.file_names import CONFIG_FILE, RESULT
+from cliptune.runs.manifest import MARK, check_whole
 from cliptune.runs.spec import PART, RunSpec
 
 AVERAGE = "average"
@@ -276,6 +277,7 @@ def _entries(folder: Path, metric: str) -> list[Finished]:
     """The run in a folder, once for its own data and once for each transfer; empty without scores or a data set, as
     for a converted checkpoint.
     """
+    check_whole(folder)
     result = read_result(folder)
     if not isinstance(result, dict) or not result.get("evaluations") or not result.get("data"):
         return []
@@ -301,7 +303,7 @@ def _entries(folder: Path, metric: str) -> list[Finished]:
         result["learnables"],
         {name: numbers[metric] for name, numbers in evaluations.items() if "/" not in name},
         settings,
-        _caveats(result["flags"], data),
+        (*_caveats(result["flags"], data), *(() if MARK in result else ("made without a manifest, so unverified",))),
         metric=metric,
     )
     scores = {name: numbers[metric] for name, numbers in evaluations.items() if "/" in name}

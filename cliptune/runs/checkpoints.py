@@ -14,6 +14,7 @@ from safetensors.torch import save as to_safetensors
 from torch import Tensor
 
 from cliptune.files import atomic_write_bytes, atomic_write_json
+from cliptune.runs.file_names import CONFIG, WEIGHTS
 from cliptune.runs.jsonable import jsonable
 from cliptune.version import __version__
 
@@ -22,8 +23,6 @@ if TYPE_CHECKING:
     from cliptune.clip import CLIP
 
 FORMAT = 1
-CONFIG = "adapter_config.json"
-WEIGHTS = "adapter_model.safetensors"
 
 
 def save_adapter(folder: str | Path, adapter: Adapter, *, method: str, config: Mapping[str, Any], **more: Any) -> None:

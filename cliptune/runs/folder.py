@@ -6,7 +6,8 @@ import errno
 import json
 import os
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, MutableMapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -17,9 +18,21 @@ from safetensors.torch import save as to_safetensors
 from torch import Tensor
 
 from cliptune.files import atomic_write_bytes, atomic_write_json, atomic_write_text, explained
-from cliptune.runs.checkpoints import CONFIG, WEIGHTS
 from cliptune.runs.environment import environment
+from cliptune.runs.file_names import (
+    CONFIG,
+    CONFIG_FILE,
+    ENVIRONMENT,
+    LOG,
+    MANIFEST,
+    METRICS,
+    RESULT,
+    SPLIT,
+    STATE,
+    WEIGHTS,
+)
 from cliptune.runs.jsonable import jsonable
+from cliptune.runs.manifest import check_whole, write_result
 
 try:
     import fcntl
@@ -30,14 +43,7 @@ FORMAT = 1
 # What file systems answer that have no locks, or none for folders (NFS).
 _NO_LOCKS = (errno.EBADF, errno.ENOLCK, errno.ENOSYS, errno.EINVAL, errno.ENOTSUP, errno.EOPNOTSUPP)
 
-CONFIG_FILE = "config.yaml"
-ENVIRONMENT = "env.json"
-SPLIT = "split.json"
-METRICS = "metrics.jsonl"
-RESULT = "result.json"
-LOG = "log.txt"
-STATE = "state/state.safetensors"
-_OURS = (CONFIG_FILE, ENVIRONMENT, SPLIT, METRICS, RESULT, LOG, STATE, CONFIG, WEIGHTS)
+_OURS = (CONFIG_FILE, ENVIRONMENT, SPLIT, METRICS, RESULT, MANIFEST, LOG, STATE, CONFIG, WEIGHTS)
 # Lines of every training's configuration.
 _LINES = ("method", "options", "backbone", "data", "stages", "seed", "precision", "accumulate", "select", "views")
 
@@ -51,7 +57,8 @@ class RunFolder:
         resume: go on with (or return) the run that the folder holds, if its configuration is this one.
         overwrite: remove the run that the folder holds and start anew. Other files in the folder stay.
     Raises: ValueError if the folder holds another run, or this one and neither `resume` nor `overwrite` is set;
-        also if another process is working in it; OSError with a sentence if it cannot be written.
+        also if the run that it holds is damaged, or another process is working in it; OSError with a sentence if it
+        cannot be written.
     """
 
     def __init__(self, path: str | Path, config: Mapping[str, Any], *, resume: bool = True, overwrite: bool = False):
@@ -67,7 +74,9 @@ class RunFolder:
         try:
             if overwrite:
                 self._clear()
-            elif self._holds(config) and not resume:
+            else:
+                check_whole(self.path)
+            if not overwrite and self._holds(config) and not resume:
                 raise ValueError(
                     f"The folder {self.path} already holds this run, and resuming was turned off. "
                     "Choose another folder, or pass overwrite=True to start it anew."
@@ -110,21 +119,7 @@ class RunFolder:
 
     def _take(self) -> None:
         """Keep other processes out. The system lets go when this process ends, however it ends."""
-        if fcntl is None:
-            return
-        try:
-            self._lock = os.open(self.path, os.O_RDONLY)
-            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            self.release()
-            raise ValueError(
-                f"Another process is working in the run folder {self.path}. Wait for it to end, or take another folder."
-            ) from None
-        except OSError as error:
-            self.release()
-            # Where there are no locks nobody is kept out, but the run can be made.
-            if error.errno not in _NO_LOCKS:
-                raise explained(error, self.path) from error
+        self._lock = _lock(self.path)
 
     def release(self) -> None:
         """Let other processes work in the folder."""
@@ -206,8 +201,9 @@ class RunFolder:
         """`result.json`, or None while the run is not finished."""
         return read_result(self.path)
 
-    def write_result(self, result: Mapping[str, Any]) -> None:
-        rewrite_result(self.path, result)
+    def write_result(self, result: MutableMapping[str, Any]) -> None:
+        """Write `result.json`, first or anew, with the manifest that vouches for it; see `manifest.write_result`."""
+        write_result(self.path, result)
 
     def _append(self, name: str, text: str, durable: bool = False) -> int:
         path = self.path / name
@@ -229,6 +225,56 @@ class RunFolder:
                 os.close(handle)
         except OSError as error:
             raise explained(error, path) from error
+
+
+@contextmanager
+def held(folder: str | Path, wait: float = 60.0) -> Iterator[None]:
+    """Keep other processes out of a run folder for a moment.
+
+    Args:
+        wait: seconds to wait for one that works in it.
+    Raises: ValueError if it is still working then.
+    """
+    path, until = Path(folder).expanduser(), time.monotonic() + wait
+    lock = None
+    while True:
+        try:
+            lock = _lock(path)
+            break
+        except ValueError:
+            if time.monotonic() > until:
+                raise
+            time.sleep(0.05)
+    try:
+        yield
+    finally:
+        if lock is not None:
+            os.close(lock)
+
+
+def _lock(path: Path) -> int | None:
+    """A lock on a folder, let go when it is closed; None where there are no locks.
+
+    Raises: ValueError if another process has it.
+    """
+    if fcntl is None:
+        return None
+    lock = None
+    try:
+        lock = os.open(path, os.O_RDONLY)
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        return lock
+    except OSError as error:
+        if lock is not None:
+            os.close(lock)
+        if isinstance(error, BlockingIOError):
+            raise ValueError(
+                f"Another process is working in the run folder {path}. Wait for it to end, or take another folder."
+            ) from None
+        # Where there are no locks nobody is kept out, but the run can be made.
+        if error.errno not in _NO_LOCKS:
+            raise explained(error, path) from error
+        return None
 
 
 def read_config(folder: str | Path) -> dict[str, Any]:
@@ -265,11 +311,6 @@ def read_result(folder: str | Path) -> dict[str, Any] | None:
         Path(folder).expanduser() / RESULT,
         "Remove that file and give the run's command once more: it goes on from the saved state and scores anew.",
     )
-
-
-def rewrite_result(folder: str | Path, result: Mapping[str, Any]) -> None:
-    """Replace a run folder's `result.json`."""
-    atomic_write_json(Path(folder).expanduser() / RESULT, jsonable(result))
 
 
 def read_images(folder: str | Path) -> dict[str, Any] | None:

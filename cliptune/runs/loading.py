@@ -15,7 +15,8 @@ from cliptune.prompts.base import MixedPrompt
 from cliptune.registry import build
 from cliptune.registry.plugins import found_again
 from cliptune.runs.checkpoints import load_adapter, read_adapter_config
-from cliptune.runs.folder import CONFIG_FILE, RESULT
+from cliptune.runs.file_names import CONFIG_FILE, RESULT
+from cliptune.runs.manifest import check_whole
 from cliptune.texts import ClassSet
 
 
@@ -33,6 +34,7 @@ def load(folder: str | Path, *, clip: CLIP | None = None, device: torch.device |
         its files are damaged, of another version, or do not fit the given backbone, or the method file has changed.
     """
     _check_finished(Path(folder).expanduser())
+    check_whole(folder)
     description = read_adapter_config(folder)
     backbone = clip if clip is not None else open_backbone(description["backbone"], str(folder))
     classes = ClassSet(**description["classes"])

@@ -12,8 +12,10 @@ from typing import Any
 from torch import Tensor
 
 from cliptune.recipe import HostStages, Recipe
-from cliptune.runs.checkpoints import WEIGHTS, read_learnables
+from cliptune.runs.checkpoints import read_learnables
+from cliptune.runs.file_names import WEIGHTS
 from cliptune.runs.folder import differences, read_config, read_metrics, read_result
+from cliptune.runs.manifest import check_whole
 from cliptune.training.state import Position
 
 
@@ -58,6 +60,7 @@ def end_of(folder: str | Path, recipe: Recipe, config: Mapping[str, Any], here: 
         )
     folder = Path(folder).expanduser()
     try:
+        check_whole(folder)
         result = read_result(folder)
     except ValueError as error:
         raise HostRunMismatch(f"continues: {error}") from error

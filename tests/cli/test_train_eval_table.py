@@ -11,6 +11,7 @@ import pytest
 import yaml
 
 from cliptune.protocols import scoring
+from tests.conftest import without_manifest
 
 DATA = "tinyworld/textures"
 
@@ -162,7 +163,7 @@ def test_table_sets_published_numbers_beside_ours_with_their_source(cli, train):
     nothing = cli("table", "runs", "--compare", "published")
     assert nothing.code == 0
     assert "No published number is known" in nothing.err
-    path = Path("runs/a/result.json")
+    path = without_manifest(Path("runs/a")) / "result.json"
     result = json.loads(path.read_text())
     result["data"]["name"] = "oxford_pets"
     path.write_text(json.dumps(result))
@@ -183,13 +184,13 @@ def test_table_sets_published_numbers_beside_ours_with_their_source(cli, train):
 
 def test_table_as_a_page_says_how_the_epoch_was_chosen_and_escapes_names(cli, train):
     train("runs/a", "--select", "oracle")
-    path = Path("runs/a/result.json")
+    path = without_manifest(Path("runs/a")) / "result.json"
     result = json.loads(path.read_text())
     result["data"]["name"] = "<b>&"
     path.write_text(json.dumps(result))
     page = cli("table", "runs", "--format", "html").out
     assert page.startswith("<!doctype html>")
-    assert "<td>epoch chosen on test images</td>" in page
+    assert "<td>epoch chosen on test images; made without a manifest, so unverified</td>" in page
     assert "<td>&lt;b&gt;&amp;</td>" in page
 
 

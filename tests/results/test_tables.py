@@ -9,6 +9,7 @@ import pytest
 from cliptune.data import DataSpec
 from cliptune.results.tables import AVERAGE, Finished, _caveats, collect, rows
 from cliptune.runs import RunSpec
+from tests.conftest import without_manifest
 
 
 def run(method: str = "coop", data: str = "a", seed: int = 1, **more) -> Finished:
@@ -221,7 +222,7 @@ def test_runs_are_collected_at_any_depth(tiny_clip, dataset, tmp_path):
     assert (one.trained, one.seed, list(one.scores)) == ("all", 1, ["test"])
     assert (two.trained, two.seed, list(two.scores)) == ("base", 5, ["base", "new"])
     assert one.settings["select"] == "last"
-    (tmp_path / "one" / "result.json").write_text("{")
+    (without_manifest(tmp_path / "one") / "result.json").write_text("{")
     with pytest.raises(ValueError, match="not readable JSON"):
         collect(tmp_path)
 
@@ -253,7 +254,7 @@ def test_a_damaged_run_is_named_and_costs_only_its_own_row(name, tiny_clip, data
     for seed in (1, 2):
         few_shot("zeroshot", tiny_clip, dataset, shots=2, seed=seed, out=tmp_path / str(seed), progress="silent")
     whole = collect(tmp_path)
-    path = tmp_path / "1" / name
+    path = without_manifest(tmp_path / "1") / name
     content = path.read_bytes()
     for part in (0, len(content) // 4, len(content) // 2, 3 * len(content) // 4):
         path.write_bytes(content[:part])

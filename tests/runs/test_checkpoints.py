@@ -6,7 +6,8 @@ import torch
 from safetensors.torch import load_file
 
 from cliptune.runs import load_adapter, read_adapter_config, read_learnables, save_adapter
-from cliptune.runs.checkpoints import CONFIG, WEIGHTS, to_bytes
+from cliptune.runs.checkpoints import to_bytes
+from cliptune.runs.file_names import CONFIG, WEIGHTS
 from cliptune.training import fit
 from tests.conftest import TINY, random_clip
 from tests.training.support import recipe, squares

@@ -11,6 +11,7 @@ from cliptune.data.items import Dataset, Item, Split
 from cliptune.runs import RunFolder, read_config, read_metrics, read_result
 from cliptune.runs.jsonable import jsonable
 from cliptune.training import fit
+from tests.conftest import without_manifest
 from tests.training.support import NAMES, recipe, squares
 from tests.training.test_fit import StopAfter, same
 
@@ -19,7 +20,7 @@ def test_a_run_leaves_every_file(tiny_clip, tmp_path):
     fit(recipe(tiny_clip), squares(), tmp_path, progress="silent")
     assert {path.name for path in tmp_path.iterdir()} == {
         "config.yaml", "env.json", "split.json", "metrics.jsonl", "result.json", "adapter_config.json",
-        "adapter_model.safetensors", "state", "log.txt",
+        "adapter_model.safetensors", "state", "log.txt", "manifest.json",
     }  # fmt: skip
     config = read_config(tmp_path)
     assert (config["method"], config["seed"], config["select"]) == ("coop", 1, "last")
@@ -93,7 +94,7 @@ def test_a_file_is_no_folder(tiny_clip, tmp_path):
 
 def test_another_folder_format_is_refused(tiny_clip, tmp_path):
     fit(recipe(tiny_clip), squares(), tmp_path, progress="silent")
-    config = yaml.safe_load((tmp_path / "config.yaml").read_text())
+    config = yaml.safe_load((without_manifest(tmp_path) / "config.yaml").read_text())
     (tmp_path / "config.yaml").write_text(yaml.safe_dump({**config, "format": 9}))
     with pytest.raises(ValueError, match="run-folder format 9; this version of cliptune reads format 1"):
         fit(recipe(tiny_clip), squares(), tmp_path, progress="silent")

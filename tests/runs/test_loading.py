@@ -8,7 +8,7 @@ import torch
 from cliptune.protocols import few_shot, training
 from cliptune.runs import load, loading, open_backbone
 from cliptune.texts import ClassSet
-from tests.conftest import random_clip
+from tests.conftest import random_clip, without_manifest
 
 METHODS = {"coop": {"epochs": 1}, "vpt": {"epochs": 1}, "maple": {"epochs": 1}, "linear_probe": {}, "zeroshot": {}}
 
@@ -90,7 +90,7 @@ def test_another_format_version_and_another_backbone_are_refused(tiny_clip, tiny
     few_shot("zeroshot", tiny_clip, dataset, shots=2, out=tmp_path / "run", progress="silent")
     with pytest.raises(ValueError, match="trained on the backbone 'tiny'"):
         load(tmp_path / "run", clip=tiny_resnet)
-    path = tmp_path / "run" / "adapter_config.json"
+    path = without_manifest(tmp_path / "run") / "adapter_config.json"
     path.write_text(json.dumps({**json.loads(path.read_text()), "format": 99}))
     with pytest.raises(ValueError, match="format 99"):
         load(tmp_path / "run", clip=tiny_clip)

@@ -21,7 +21,7 @@ import torch
 
 from cliptune.data import DataSpec
 from cliptune.runs import read_result
-from cliptune.runs.checkpoints import WEIGHTS
+from cliptune.runs.file_names import WEIGHTS
 from cliptune.sweep.bench import grid_rows, run_grid
 from cliptune.sweep.cells import Cell
 from cliptune.sweep.grid import Sweep

@@ -1,0 +1,12 @@
+"""What the files of a run folder are called."""
+
+CONFIG_FILE = "config.yaml"
+ENVIRONMENT = "env.json"
+SPLIT = "split.json"
+METRICS = "metrics.jsonl"
+RESULT = "result.json"
+MANIFEST = "manifest.json"
+LOG = "log.txt"
+STATE = "state/state.safetensors"
+CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
+"""Of the adapter: what it is, and what it learned."""
