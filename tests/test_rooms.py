@@ -8,7 +8,7 @@ from pathlib import Path
 import cliptune
 
 ROOT = Path(cliptune.__file__).parent
-BOTTOM = {"batch", "files", "version"}
+BOTTOM = {"batch", "files", "reading", "version"}
 # Each room with the rooms it may import besides itself and the bottom.
 ALLOWED = {
     "clip": set(),
