@@ -23,6 +23,7 @@ DEEPEST = 64
 MOST_VALUES = 1_000_000
 """Values that a YAML file may stand for once its aliases are written out."""
 _LONGEST_NUMBER = 100
+_NUMBERED = ("PUT", "BINPUT", "LONG_BINPUT")
 _SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")
 
 
@@ -79,6 +80,18 @@ def yaml_value(content: bytes | str) -> Any:
     if _written_out(value) > MOST_VALUES:
         raise ValueError(f"its aliases stand for more than {MOST_VALUES:,} values")
     return value
+
+
+def check_pickle(content: bytes) -> None:
+    """Raises: ValueError with a phrase if a pickle numbers what it remembers beyond its own length.
+
+    The unpickler makes room for every number below the largest, so that a few bytes could take all memory.
+    """
+    import pickletools
+
+    for opcode, argument, _ in pickletools.genops(content):
+        if opcode.name in _NUMBERED and isinstance(argument, int) and argument > len(content):
+            raise ValueError("it numbers what it remembers beyond its own length")
 
 
 def shown(text: str, most: int = 80) -> str:
