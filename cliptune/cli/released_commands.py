@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from cliptune.cli.show import remark
+from cliptune.reading import LARGEST_YAML, content_of, shown, yaml_value
 
 _TRAINING = ("--trainer", "--config-file", "--dataset-config-file", "--eval-only", "--model-dir")
 _LORA = ("--root_path", "--n_iters", "--dataset")
@@ -114,7 +115,7 @@ def _number(config: Mapping[str, Any], name: str, default: float) -> float:
     try:
         return float(config.get(name, default))
     except (TypeError, ValueError):
-        raise ValueError(f"train: {name} must be a number, got {config[name]!r}.") from None
+        raise ValueError(f"train: {name} must be a number, got {shown(repr(config[name]))}.") from None
 
 
 def _arguments() -> argparse.ArgumentParser:
@@ -149,12 +150,10 @@ def _configuration(asked: argparse.Namespace, notes: list[str]) -> tuple[dict[st
 
 def read_yaml(path: Path) -> dict[str, Any]:
     """A mapping from a YAML file, read without executing anything. Raises: ValueError if it is none."""
-    import yaml
-
     try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ValueError(f"train: {path} cannot be read as YAML: {' '.join(str(error).split())}.") from error
+        content = yaml_value(content_of(path, LARGEST_YAML))
+    except (OSError, ValueError) as error:
+        raise ValueError(f"train: {path} cannot be read as YAML: {error}. Correct the file.") from error
     if not isinstance(content, dict):
         raise ValueError(f"train: {path} should hold settings by name, but holds {type(content).__name__}.")
     return content
@@ -162,7 +161,7 @@ def read_yaml(path: Path) -> dict[str, Any]:
 
 def _flat(tree: Mapping[str, Any], above: str = "") -> dict[str, Any]:
     flat: dict[str, Any] = {}
-    for name, value in tree.items():
+    for name, value in ((str(name), value) for name, value in tree.items()):
         flat |= _flat(value, f"{above}{name}.") if isinstance(value, dict) else {f"{above}{name}": value}
     return flat
 
@@ -249,7 +248,7 @@ def _settings(
         elif _standard(name, value) or name.endswith(".PREC") or name.startswith(tuple(silent)):
             continue
         else:
-            notes.append(f"{name} {value} has no counterpart here and was left out.")
+            notes.append(f"{shown(name)} {shown(str(value))} has no counterpart here and was left out.")
     if config.get("TEST.FINAL_MODEL") == "best_val":
         options["select"] = "val"
     return assigned(method, options, start or {})

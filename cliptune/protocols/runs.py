@@ -15,8 +15,10 @@ from cliptune.data.items import Dataset, Split
 from cliptune.methods import build
 from cliptune.methods.plugins import found_again
 from cliptune.protocols.listing import count_learnables
+from cliptune.reading import shown
 from cliptune.texts import ClassSet
 from cliptune.training import Run, evaluate, fit, load_adapter, read_adapter_config
+from cliptune.training.checkpoints import CONFIG
 from cliptune.training.run_folder import CONFIG_FILE, RESULT
 from cliptune.wrappers.dpc import DualPrompt
 
@@ -37,11 +39,28 @@ def load(folder: str | Path, *, clip: CLIP | None = None, device: torch.device |
     _check_finished(Path(folder).expanduser())
     description = read_adapter_config(folder)
     backbone = clip if clip is not None else open_backbone(description["backbone"], str(folder))
+    if "classes" not in description:
+        raise ValueError(
+            f"Run folder {folder}: its {CONFIG} names no classes. Train the run anew, or restore the file."
+        )
     classes = ClassSet(**description["classes"])
     method = found_again(description["method"], description.get("plugins", {}), f"Run folder {folder}")
-    adapter = build(method, backbone, classes, **description["config"]).adapter
+    adapter = _built(method, backbone, classes, description["config"], f"Run folder {folder}")
     load_adapter(folder, adapter)
     return adapter.to(device).eval()
+
+
+def _built(method: str, clip: CLIP, classes: ClassSet, options: Mapping[str, Any], who: str) -> Adapter:
+    """The adapter of noted options. Raises: ValueError if they are not such as a run notes."""
+    try:
+        return build(method, clip, classes, **options).adapter
+    except OSError:
+        raise
+    except Exception as error:  # options of a wrong kind are met wherever they are used first
+        raise ValueError(
+            f"{who}: the adapter cannot be built from its {CONFIG}: {shown(str(error), 300)}. Restore the file, or "
+            "train the run anew."
+        ) from error
 
 
 def choose_weight(adapter: Adapter, weight: float | None) -> float | None:
