@@ -11,7 +11,7 @@ from typing import Any
 
 from cliptune.data.fewshot import MAX_VAL_SHOTS, few_shot_indices
 from cliptune.data.items import Dataset, Split
-from cliptune.reading import content_of, json_value, shown
+from cliptune.reading import check_pickle, content_of, json_value, listed, shown
 
 FORMAT = "fewshot/1"
 
@@ -121,7 +121,10 @@ def import_few_shot_pickle(
         image_folder = dataset.root.resolve().name
     content = _unpickled(path, who)
     if set(content) - {"train", "val"} or "train" not in content:
-        raise ValueError(f"{who}: expected the lists train and val, got {', '.join(map(str, content))}.")
+        names = listed(name if isinstance(name, str) else f"a {type(name).__name__}" for name in content)
+        raise ValueError(
+            f"{who}: expected the lists train and val, got {names}. Use few-shot sampling by seed instead."
+        )
     train, val = (
         _positions(content.get(split, []), dataset[split], image_folder, f"{who}, {split}")
         for split in ("train", "val")
@@ -183,15 +186,22 @@ def _unpickled(path: Path, who: str) -> Mapping[Any, Any]:
             f"{who}: {path.stat().st_size:,} bytes are too many for few-shot picks (at most {PICKLE_LIMIT:,})."
         )
     try:
-        content = _PlainUnpickler(io.BytesIO(path.read_bytes())).load()
+        raw = path.read_bytes()
+        check_pickle(raw)
+        content = _PlainUnpickler(io.BytesIO(raw)).load()
     except Exception as error:  # a malformed pickle fails in many ways, none of which has built anything
+        reason = shown(str(error) or type(error).__name__, 200)
         raise ValueError(
-            f"{who}: expected lists of Datum and nothing else, but {error}. It was not executed; "
+            f"{who}: expected lists of Datum and nothing else, but {reason}. It was not executed; "
             "use few-shot sampling by seed instead."
         ) from error
     if not isinstance(content, dict):
         raise ValueError(f"{who}: expected a dictionary of lists, got {type(content).__name__}.")
     return content
+
+
+def _number(label: int) -> str:
+    return f"{label}" if abs(label) < 10**9 else "far too large"
 
 
 def _positions(data: Any, split: Split, image_folder: str, who: str) -> list[int]:
@@ -209,7 +219,7 @@ def _positions(data: Any, split: Split, image_folder: str, who: str) -> list[int
         here = next((position[tail, label] for tail in tails if (tail, label) in position), None)
         if here is None:
             raise ValueError(
-                f"{who}: the split has no image {path!r} with label {label} after the folder "
+                f"{who}: the split has no image {shown(path, 200)!r} with label {_number(label)} after the folder "
                 f"{image_folder!r}. Give the right data set, or the right image_folder."
             )
         found.append(here)
