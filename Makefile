@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test lint site clean
+.PHONY: demo test lint site nightly oldest newest clean
 
 demo: .venv/installed
 	$(BIN)/cliptune demo
@@ -18,6 +18,27 @@ lint: .venv/installed-dev
 site: .venv/installed-dev
 	$(BIN)/python -m sphinx -q -W --keep-going docs build/site
 	@echo "The site lies in build/site/index.html."
+
+# What takes too long for every change: many more cases for every reader of outside content (docs/reliability.md), and
+# a look at the dependencies. The day is the seed, so every night has cases of its own.
+nightly: .venv/installed-dev
+	CLIPTUNE_FUZZ_CASES=2000 CLIPTUNE_FUZZ_SEED=$$(date +%Y%m%d) OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests/fuzz
+	$(BIN)/python tools/dependencies.py licences
+	$(BIN)/python tools/dependencies.py audit
+
+# The tests on the oldest and on the newest releases that pyproject.toml allows, each in an environment of its own.
+OLDEST_PYTHON ?= $(shell command -v python3.10 || echo $(PYTHON))
+
+oldest: .venv/installed-dev
+	$(BIN)/python tools/dependencies.py oldest > .venv/oldest.txt
+	$(OLDEST_PYTHON) -m venv .venv/oldest
+	.venv/oldest/bin/python -m pip install --quiet --constraint .venv/oldest.txt --editable . pytest hypothesis packaging
+	OMP_NUM_THREADS=1 .venv/oldest/bin/python -m pytest --ignore tests/sweep/test_ray_engine.py
+
+newest:
+	$(PYTHON) -m venv --clear .venv/newest
+	.venv/newest/bin/python -m pip install --quiet --upgrade --upgrade-strategy eager --editable '.[dev]'
+	OMP_NUM_THREADS=1 .venv/newest/bin/python -m pytest
 
 .venv/bin/python:
 	$(PYTHON) -m venv .venv

@@ -20,6 +20,7 @@ from cliptune.clip.pictures import fitted
 from cliptune.clip.ports import EMPTY, Ports, TowerPorts
 from cliptune.heads import FoldedClassifier, Head
 from cliptune.prompts import Prompt
+from cliptune.reading import listed
 from cliptune.texts import ClassSet, KnownTexts, Phrasing, TextBatch
 
 
@@ -403,8 +404,9 @@ class Adapter(nn.Module):
         missing, spare = sorted(set(own) - set(tensors)), sorted(set(tensors) - set(own))
         if missing or spare:
             raise ValueError(
-                f"Adapter: these learnables are of another method or other options: missing {missing or 'none'}, "
-                f"unexpected {spare or 'none'}. Build the adapter with the options it was trained with."
+                "Adapter: these learnables are of another method or other options: missing "
+                f"{listed(missing) or 'none'}, unexpected {listed(spare) or 'none'}. Build the adapter with the "
+                "options it was trained with."
             )
         growing = {f"head.{name}" for name in self.head.growing}
         for name, value in own.items():

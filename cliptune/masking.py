@@ -21,6 +21,7 @@ from torchvision.transforms.functional import to_tensor
 from cliptune.batch import Batch
 from cliptune.clip.tokenizer import default_tokenizer
 from cliptune.clip.towers.image import VisionTransformer
+from cliptune.clip.weights.hub import hub_folder
 from cliptune.data.images import decoded
 from cliptune.data.items import Item, Split
 from cliptune.data.masks import checked_mask, labels_of
@@ -183,8 +184,10 @@ class ByCLIPSeg:
     """A CLIPSeg model of transformers (arXiv:2112.10003), asked for the name of each picture's class.
 
     Args:
-        model: name on the Hugging Face hub, or folder. threshold: of its probabilities, in (0, 1).
-    Raises: ImportError with a sentence without transformers; OSError if there is no such model.
+        model: name on the Hugging Face hub, perhaps with @revision, or folder. threshold: of its probabilities, in
+            (0, 1).
+    Raises: ImportError with a sentence without transformers; OSError if there is no such model; ValueError if what was
+        fetched is not what the hub names.
     """
 
     def __init__(self, model: str = CLIPSEG, threshold: float = 0.5, device: str | None = None) -> None:
@@ -249,7 +252,10 @@ def _pretrained(by: str, kind: str, model: str, device: str | None) -> Any:
         raise ImportError(
             f"masks: --by {by} needs transformers, which is not installed. Run: pip install 'cliptune[masks]'"
         ) from error
-    opened: Any = getattr(transformers, kind).from_pretrained(model).eval()
+    where = Path(model).expanduser()
+    if not where.is_dir():
+        where = hub_folder(model, "masks")
+    opened: Any = getattr(transformers, kind).from_pretrained(str(where), local_files_only=True).eval()
     return opened if device is None else opened.to(device)
 
 

@@ -11,7 +11,7 @@ from cliptune.registry import add_ons, names
 
 ROOT = Path(cliptune.__file__).parent
 # Nothing of the package stands below these.
-BOTTOM = {"batch", "files", "saliency", "version"}
+BOTTOM = {"batch", "files", "reading", "saliency", "version"}
 # Each room, and each room inside a room, with those that it may import besides itself and the bottom.
 ALLOWED = {
     "clip": {"clip/towers"},
@@ -41,7 +41,7 @@ ALLOWED = {
     "runs": {"adapter", "clip", "clip/weights", "texts", "prompts", "registry", "data"},
     "training": {"adapter", "recipe", "data", "runs"},
     "analysis": {"adapter", "clip", "clip/towers", "texts", "prompts", "heads"},
-    "masking": {"adapter", "clip", "clip/towers", "data"},
+    "masking": {"adapter", "clip", "clip/towers", "clip/weights", "data"},
     "protocols": {
         *("adapter", "clip", "clip/weights", "texts", "registry", "runs", "training"),
         *("data", "data/published", "data/selection", "data/tinyworld"),

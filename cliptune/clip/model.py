@@ -78,30 +78,30 @@ class CLIPConfig:
     def from_state_dict(cls, tensors: Mapping[str, Tensor], activation: str = "quick_gelu", **known: Any) -> CLIPConfig:
         """Read the sizes from tensors in OpenAI's layout (`visual.*`, `transformer.*`, …).
 
-        Raises: ValueError naming the first tensor that is missing.
+        Raises: ValueError naming the first tensor that is missing, or has not the axes that it must have.
         """
 
-        def shape(key: str) -> tuple[int, ...]:
-            return tuple(_need(tensors, key).shape)
+        def shape(key: str, axes: int) -> tuple[int, ...]:
+            return _shape(tensors, key, axes)
 
-        context, text_width = shape("positional_embedding")
+        context, text_width = shape("positional_embedding", 2)
         if "visual.proj" in tensors or "visual.class_embedding" in tensors:
-            image_width, _, patch, _ = shape("visual.conv1.weight")
-            cells = shape("visual.positional_embedding")[0] - 1
+            image_width, _, patch, _ = shape("visual.conv1.weight", 4)
+            cells = shape("visual.positional_embedding", 2)[0] - 1
             image_layers: int | tuple[int, ...] = _count(tensors, "visual.transformer.resblocks.")
         else:
-            image_width, patch = shape("visual.layer1.0.conv1.weight")[0], 0
-            cells = shape("visual.attnpool.positional_embedding")[0] - 1
+            image_width, patch = shape("visual.layer1.0.conv1.weight", 4)[0], 0
+            cells = shape("visual.attnpool.positional_embedding", 2)[0] - 1
             image_layers = tuple(_count(tensors, f"visual.layer{s}.") for s in (1, 2, 3, 4))
         side = round(cells**0.5)
         config = cls(
-            embed=shape("text_projection")[1],
+            embed=shape("text_projection", 2)[1],
             resolution=side * (patch or 32),
             image_width=image_width,
             image_layers=image_layers,
             patch=patch,
             context=context,
-            vocab=shape("token_embedding.weight")[0],
+            vocab=shape("token_embedding.weight", 2)[0],
             text_width=text_width,
             text_layers=_count(tensors, "transformer.resblocks."),
             activation=activation,
@@ -167,6 +167,11 @@ class CLIP(nn.Module):
                 f"missing {_few(missing)}; unexpected {_few(spare)}. Is the file a complete CLIP checkpoint?"
             )
         for key, value in ours.items():
+            if value.is_floating_point() != expected[key].is_floating_point():
+                raise ValueError(
+                    f"CLIP {name!r}: tensor {key} must hold numbers like {expected[key].dtype}, got {value.dtype}. Is "
+                    "the file damaged?"
+                )
             if value.shape != expected[key].shape:
                 raise ValueError(
                     f"CLIP {name!r}: tensor {key} must have shape {tuple(expected[key].shape)}, "
@@ -257,6 +262,17 @@ def _need(tensors: Mapping[str, Tensor], key: str) -> Tensor:
     return tensors[key]
 
 
+def _shape(tensors: Mapping[str, Tensor], key: str, axes: int) -> tuple[int, ...]:
+    """Raises: ValueError for a tensor that is missing, empty, or has more or fewer axes."""
+    shape = tuple(_need(tensors, key).shape)
+    if len(shape) != axes or not all(shape):
+        raise ValueError(
+            f"CLIPConfig: tensor {key!r} must have {axes} axes, none of length 0, got shape {shape}. Is the file "
+            "damaged?"
+        )
+    return shape
+
+
 def _count(tensors: Mapping[str, Tensor], prefix: str) -> int:
     return len({key.removeprefix(prefix).split(".")[0] for key in tensors if key.startswith(prefix)})
 
@@ -264,7 +280,7 @@ def _count(tensors: Mapping[str, Tensor], prefix: str) -> int:
 def _mlp(tensors: Mapping[str, Tensor], block: str, width: int) -> int | None:
     """Inner width of the MLPs, where it is not 4 d; a ResNet has none."""
     weight = tensors.get(f"{block}mlp.c_fc.weight")
-    return None if weight is None or len(weight) == 4 * width else len(weight)
+    return None if weight is None or weight.ndim != 2 or len(weight) == 4 * width else len(weight)
 
 
 def _few(names: Sequence[str]) -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import json
 import pickle
 import warnings
 from collections.abc import Mapping
@@ -12,8 +11,11 @@ from typing import Any
 
 from cliptune.data.fewshot import MAX_VAL_SHOTS, few_shot_indices
 from cliptune.data.items import Dataset, Split
+from cliptune.reading import check_pickle, content_of, json_value, listed, shown
 
 FORMAT = "fewshot/1"
+
+PICKED = ("train", "val")
 
 DRAWN = "cpython-random"
 IMPORTED = "imported"
@@ -46,18 +48,16 @@ def read_few_shot(path: str | Path, dataset: Dataset) -> Dataset:
     if not path.is_file():
         raise FileNotFoundError(f"{who}: expected a JSON file, found nothing. Check the path.")
     try:
-        record = json.loads(path.read_text(encoding="utf-8"))
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        record = json_value(content_of(path))
+    except ValueError as error:
         raise ValueError(f"{who}: expected JSON, but {error}. Delete it; it can be made again.") from error
     if not isinstance(record, dict) or record.get("format") != FORMAT:
         came = record.get("format") if isinstance(record, dict) else type(record).__name__
-        raise ValueError(f"{who}: expected format {FORMAT!r}, got {came!r}. Delete it; it can be made again.")
-    try:
-        sampling = {"shots": int(record["shots"]), "seed": record["seed"], "repeat": bool(record["repeat"])}
-        rng, sha256 = record["rng"], record["split_sha256"]
-        train, val = record["train"]["indices"], record["val"]["indices"]
-    except (KeyError, TypeError, ValueError) as error:
-        raise ValueError(f"{who}: the record is incomplete ({error}). Delete it; it can be made again.") from error
+        raise ValueError(
+            f"{who}: expected format {FORMAT!r}, got {shown(str(came))!r}. Delete it; it can be made again."
+        )
+    sampling, train, val = _parts(record, who)
+    rng, sha256 = record.get("rng"), record.get("split_sha256")
     stale = sha256 != dataset.split_sha256
     if rng == DRAWN:
         again = few_shot_record(dataset, **sampling)
@@ -77,6 +77,24 @@ def read_few_shot(path: str | Path, dataset: Dataset) -> Dataset:
     if _record(dataset, *_in_range(train, val, dataset, who), **sampling, rng=rng) != record:
         raise ValueError(f"{who}: its items contradict its indices, so it was edited. Import the picks again.")
     return dataset.with_picks(train, val, {**sampling, "rng": rng})
+
+
+def _parts(record: Mapping[str, Any], who: str) -> tuple[dict[str, Any], Any, Any]:
+    """How a record was sampled, and its picks, which are not looked at yet. Raises: ValueError."""
+    sampling = {name: record.get(name) for name in ("shots", "seed", "repeat")}
+    train, val = (record[split].get("indices") if isinstance(record.get(split), dict) else None for split in PICKED)
+    kinds = [type(value) for value in sampling.values()]
+    if kinds != [int, int, bool] or not isinstance(train, list) or not isinstance(val, list):
+        raise ValueError(
+            f"{who}: the record is incomplete: expected shots and seed as whole numbers, repeat as true or false, and "
+            "the indices of train and val as lists. Delete it; it can be made again."
+        )
+    if record["repeat"] and record["shots"] > len(train):  # drawing that many could take forever
+        raise ValueError(
+            f"{who}: it lists {len(train)} training images and says that every class has {record['shots']}, so it was "
+            "edited. Delete it; it can be made again."
+        )
+    return sampling, train, val
 
 
 def import_few_shot_pickle(
@@ -103,7 +121,10 @@ def import_few_shot_pickle(
         image_folder = dataset.root.resolve().name
     content = _unpickled(path, who)
     if set(content) - {"train", "val"} or "train" not in content:
-        raise ValueError(f"{who}: expected the lists train and val, got {', '.join(map(str, content))}.")
+        names = listed(name if isinstance(name, str) else f"a {type(name).__name__}" for name in content)
+        raise ValueError(
+            f"{who}: expected the lists train and val, got {names}. Use few-shot sampling by seed instead."
+        )
     train, val = (
         _positions(content.get(split, []), dataset[split], image_folder, f"{who}, {split}")
         for split in ("train", "val")
@@ -165,15 +186,22 @@ def _unpickled(path: Path, who: str) -> Mapping[Any, Any]:
             f"{who}: {path.stat().st_size:,} bytes are too many for few-shot picks (at most {PICKLE_LIMIT:,})."
         )
     try:
-        content = _PlainUnpickler(io.BytesIO(path.read_bytes())).load()
+        raw = path.read_bytes()
+        check_pickle(raw)
+        content = _PlainUnpickler(io.BytesIO(raw)).load()
     except Exception as error:  # a malformed pickle fails in many ways, none of which has built anything
+        reason = shown(str(error) or type(error).__name__, 200)
         raise ValueError(
-            f"{who}: expected lists of Datum and nothing else, but {error}. It was not executed; "
+            f"{who}: expected lists of Datum and nothing else, but {reason}. It was not executed; "
             "use few-shot sampling by seed instead."
         ) from error
     if not isinstance(content, dict):
         raise ValueError(f"{who}: expected a dictionary of lists, got {type(content).__name__}.")
     return content
+
+
+def _number(label: int) -> str:
+    return f"{label}" if abs(label) < 10**9 else "far too large"
 
 
 def _positions(data: Any, split: Split, image_folder: str, who: str) -> list[int]:
@@ -191,7 +219,7 @@ def _positions(data: Any, split: Split, image_folder: str, who: str) -> list[int
         here = next((position[tail, label] for tail in tails if (tail, label) in position), None)
         if here is None:
             raise ValueError(
-                f"{who}: the split has no image {path!r} with label {label} after the folder "
+                f"{who}: the split has no image {shown(path, 200)!r} with label {_number(label)} after the folder "
                 f"{image_folder!r}. Give the right data set, or the right image_folder."
             )
         found.append(here)

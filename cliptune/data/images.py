@@ -13,6 +13,10 @@ T = TypeVar("T")
 
 SUFFIXES = frozenset({".jpg", ".jpeg", ".jfif", ".png", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm", ".pgm"})
 
+FORMATS = frozenset({"JPEG", "MPO", "PNG", "BMP", "DIB", "GIF", "WEBP", "TIFF", "PPM", "AVIF", "JPEG2000"})
+"""What a file may hold, whatever its suffix, by Pillow's names. Pillow knows thirty more formats: for some it starts a
+program (EPS), for others it decodes byte by byte in Python, so that a small file could keep it busy for minutes."""
+
 PIXEL_LIMIT = 178_956_970
 """Most pixels (width × height) a picture may have: the size from which Pillow itself refuses to decode."""
 
@@ -44,7 +48,7 @@ def read_image(path: str | Path, *, exif: bool = False, pixel_limit: int = PIXEL
     profile is applied and an alpha channel is dropped, not blended. 16-bit grey is scaled (value / 257), not
     cut at 255.
 
-    Raises: FileNotFoundError if there is no such file; ImageError if it is empty, truncated, no picture, has
+    Raises: FileNotFoundError if there is no such file; ImageError if it is empty, truncated, not of `FORMATS`, has
         more pixels than the limit, or a pixel format without a meaning as RGB (32-bit, floating point).
     """
     return decoded(path, lambda image: to_rgb(image, exif=exif, who=f"Picture {path}"), pixel_limit=pixel_limit)
@@ -62,6 +66,11 @@ def decoded(path: str | Path, convert: Callable[[Image.Image], T], *, pixel_limi
         raise ImageError(f"Picture {path} is empty (0 bytes). Copy it again, or take it out of the data.")
     try:
         with Image.open(path) as image:
+            if image.format not in FORMATS:
+                raise ImageError(
+                    f"Picture {path} is of the format {image.format}, which is not read; expected one of "
+                    f"{', '.join(sorted(FORMATS))}. Save it as PNG or JPEG."
+                )
             _check_pixels(image, path, pixel_limit)
             return convert(image)
     except ImageError:
@@ -86,7 +95,7 @@ def to_rgb(image: Image.Image, *, exif: bool = False, who: str = "Picture") -> I
     """
     image.load()
     if exif:
-        image = ImageOps.exif_transpose(image)
+        image = _turned(image)
     if image.mode.startswith("I;16"):
         return Image.fromarray(_eight_bits(np.asarray(image).astype(np.uint32))).convert("RGB")
     if image.mode == "I":
@@ -103,6 +112,14 @@ def to_rgb(image: Image.Image, *, exif: bool = False, who: str = "Picture") -> I
         image = image.copy()
         del image.info["transparency"]  # Pillow would only warn that RGB cannot hold it
     return image.convert("RGB") if image.mode != "RGB" else image.copy()
+
+
+def _turned(image: Image.Image) -> Image.Image:
+    """Turned as its EXIF tag says; as it is stored where the EXIF block is broken, for the pixels are whole."""
+    try:
+        return ImageOps.exif_transpose(image)
+    except Exception:  # the block is parsed here, and fails in as many ways as it has fields
+        return image
 
 
 def _eight_bits(values: np.ndarray) -> np.ndarray:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import pickle
 import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -14,6 +13,7 @@ from torch import Tensor
 
 from cliptune.adapter import Adapter
 from cliptune.clip.model import CLIP
+from cliptune.clip.weights.checkpoint import read_safetensors, read_saved
 from cliptune.interop.add_ons import FROZEN_BIAS, Part, parted, plain_host, put_into
 from cliptune.interop.visual import VISUAL, flattened, visual_from_published, visual_to_published
 from cliptune.recipe import Recipe
@@ -201,13 +201,10 @@ def read_published(path: str | Path) -> dict[str, Tensor]:
     if not path.is_file():
         raise FileNotFoundError(f"read_published: there is no file {path}. Give the path of a released checkpoint.")
     if path.suffix == ".safetensors":
-        from safetensors.torch import load_file
-
-        return load_file(path)
+        return read_safetensors(path)
     try:
-        with torch.serialization.safe_globals(_ARRAYS):  # type: ignore[arg-type]  # pairs of value and name are allowed
-            content = torch.load(path, map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError) as error:
+        content = read_saved(path, _ARRAYS)
+    except ValueError as error:
         raise ValueError(
             f"read_published: {path.name} is damaged, or holds more than tensors and plain values, which "
             "cannot be read safely. Save its state dict alone, with torch.save or as safetensors, where it was made."

@@ -19,6 +19,7 @@ from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 from cliptune.clip.weights.openai import OPENAI_CONFIGS, canonical_name
 from cliptune.data.published.facts import published
 from cliptune.data.published.places import recognise
+from cliptune.reading import shown
 from cliptune.registry.building import find, names
 from cliptune.registry.plugins import is_add_on, parts_of
 
@@ -86,12 +87,14 @@ def read_recipes(text: str, name: str) -> dict[str, tuple[Entry, ...]]:
     where = data_file(name).name
     try:
         content = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
-        raise ValueError(f"{where}: expected TOML, but {error}") from error
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"{where}: expected TOML, but {shown(str(error), 200)}. Correct the file.") from error
     content.pop("released", None)  # for `released_settings`
     for protocol, entries in content.items():
         if protocol not in PROTOCOLS or not isinstance(entries, list):
-            raise ValueError(f"{where}: expected [[{']], [['.join(PROTOCOLS)}]] or [released], got {protocol!r}.")
+            raise ValueError(
+                f"{where}: expected [[{']], [['.join(PROTOCOLS)}]] or [released], got {shown(protocol)!r}."
+            )
     return {
         protocol: tuple(_entry(name, protocol, row, f"{where}, [[{protocol}]] {i}") for i, row in enumerate(rows, 1))
         for protocol, rows in content.items()
@@ -171,19 +174,19 @@ def data_file(name: str) -> Path:
 
 def _entry(name: str, protocol: str, values: Any, where: str) -> Entry:
     if not isinstance(values, dict):
-        raise ValueError(f"{where}: expected a table of settings, got {values!r}.")
+        raise ValueError(f"{where}: expected a table of settings, got {shown(repr(values))}.")
     hints = get_type_hints(Entry)
     own = {key: hint for key, hint in hints.items() if key not in ("method", "protocol", "options")}
     options = values.get("options")
     if missing := [key for key in ("source", "certainty", "options") if key not in values]:
         raise ValueError(f"{where}: {' and '.join(missing)} must be given.")
     if not isinstance(options, dict):
-        raise ValueError(f"{where}: options must be a table, got {options!r}.")
+        raise ValueError(f"{where}: options must be a table, got {shown(repr(options))}.")
     given = _checked({key: value for key, value in values.items() if key != "options"}, own, where)
     for key, known in (("data", published()), ("backbone", OPENAI_CONFIGS), ("host", names())):
         for one in given.get(key, ()):
             if one not in known:
-                raise ValueError(f"{where}: {key} names {one!r}, which is not known.{_near(one, known)}")
+                raise ValueError(f"{where}: {key} names {shown(one)!r}, which is not known.{_near(one, known)}")
     settable = get_type_hints(find(name).Config)
     scopes = [{**get_type_hints(find(host).Config), **settable} for host in given.get("host", ())] or [settable]
     checked = [_checked(options, scope, where) for scope in scopes]
@@ -194,9 +197,9 @@ def _checked(values: Mapping[str, Any], hints: Mapping[str, Any], where: str) ->
     """Values as their types want them. Raises: ValueError for an unknown name or a value of another type."""
     for key, value in values.items():
         if key not in hints:
-            raise ValueError(f"{where}: there is no {key!r}.{_near(key, hints)}")
+            raise ValueError(f"{where}: there is no {shown(key)!r}.{_near(key, hints)}")
         if not _fits(value, hints[key]):
-            raise ValueError(f"{where}: {key} must be {_spoken(hints[key])}, got {value!r}.")
+            raise ValueError(f"{where}: {key} must be {_spoken(hints[key])}, got {shown(repr(value))}.")
     return {key: tuple(value) if isinstance(value, list) else value for key, value in values.items()}
 
 
@@ -207,7 +210,7 @@ def _fits(value: Any, hint: Any) -> bool:
     if origin in (Union, types.UnionType):
         return any(_fits(value, member) for member in members)
     if origin is Literal:
-        return value in members
+        return any(value == member and type(value) is type(member) for member in members)
     if origin is tuple:
         return isinstance(value, list) and all(_fits(one, members[0]) for one in value)
     return type(value) in ((int, float) if hint is float else (hint,))

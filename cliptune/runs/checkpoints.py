@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import dataclasses
-import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from safetensors import SafetensorError
 from safetensors.torch import load as from_safetensors
 from safetensors.torch import save as to_safetensors
 from torch import Tensor
 
 from cliptune.files import atomic_write_bytes, atomic_write_json
+from cliptune.reading import content_of, json_value, listed, shown
 from cliptune.runs.file_names import CONFIG, WEIGHTS
 from cliptune.runs.jsonable import jsonable
 from cliptune.version import __version__
@@ -64,18 +63,62 @@ def read_adapter_config(folder: str | Path) -> dict[str, Any]:
             f"{folder} holds no adapter: there is no {CONFIG} in it. Give the folder of a finished run."
         )
     try:
-        description: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        description: dict[str, Any] = json_value(content_of(path))
+    except ValueError as error:
         raise ValueError(
             f"{path} is not readable JSON: {error}. Train the adapter anew, or restore the file."
         ) from error
     version = description.get("format") if isinstance(description, dict) else None
     if version != FORMAT:
         raise ValueError(
-            f"{path} is of adapter format {version!r}; this version of cliptune ({__version__}) reads format {FORMAT}. "
-            "Use the version that wrote it, or train the adapter anew."
+            f"{path} is of adapter format {shown(repr(version))}; this version of cliptune ({__version__}) reads "
+            f"format {FORMAT}. Use the version that wrote it, or train the adapter anew."
+        )
+    wrong = next(_misfits(description), None)
+    if wrong is not None:
+        raise ValueError(
+            f"{path} was edited: {wrong} is missing or not what is written there. Train the adapter anew, or restore "
+            "the file."
         )
     return description
+
+
+def _misfits(description: Mapping[str, Any]) -> Iterator[str]:
+    """What is not of the form that `save_adapter` and `fit` write."""
+    for name, kind in (("method", str), ("config", dict), ("backbone", dict), ("learnables", dict)):
+        if not isinstance(description.get(name), kind):
+            yield name
+            return
+    backbone, origin = description["backbone"], description["backbone"].get("origin")
+    for name, kind in (("name", str), ("sizes", dict), ("origin", dict)):
+        if not isinstance(backbone.get(name), kind):
+            yield f"backbone.{name}"
+            return
+    if not all(value is None or isinstance(value, str) for value in origin.values()):
+        yield "backbone.origin"
+    if "classes" in description and not _is_class_set(description["classes"]):
+        yield "classes"
+    plugins = description.get("plugins", {})
+    if not isinstance(plugins, dict) or not all(
+        isinstance(one, dict) and {"path", "sha256", "installed"} <= set(one) for one in plugins.values()
+    ):
+        yield "plugins"
+
+
+def _is_class_set(classes: Any) -> bool:
+    if not isinstance(classes, dict) or not set(classes) <= {"names", "template", "descriptions"}:
+        return False
+    sets = classes.get("descriptions", {})
+    return (
+        _are_texts(classes.get("names"))
+        and isinstance(classes.get("template", ""), str)
+        and isinstance(sets, dict)
+        and all(isinstance(of, dict) and all(map(_are_texts, of.values())) for of in sets.values())
+    )
+
+
+def _are_texts(value: Any) -> bool:
+    return isinstance(value, list) and all(isinstance(text, str) for text in value)
 
 
 def read_learnables(folder: str | Path) -> dict[str, Tensor]:
@@ -85,8 +128,12 @@ def read_learnables(folder: str | Path) -> dict[str, Tensor]:
         raise FileNotFoundError(f"{folder} holds no learnables: there is no {WEIGHTS} in it.")
     try:
         return from_safetensors(path.read_bytes())
-    except SafetensorError as error:
-        raise ValueError(f"{path} is not a whole safetensors file ({error}). Copy or train it again.") from error
+    except OSError:
+        raise
+    except Exception as error:  # of its own kind, or a KeyError for a type of numbers that torch does not have
+        raise ValueError(
+            f"{path} is not a whole safetensors file ({shown(str(error), 200)}). Copy or train it again."
+        ) from error
 
 
 def load_adapter(folder: str | Path, adapter: Adapter) -> dict[str, Any]:
@@ -123,18 +170,18 @@ def check_backbone(saved: Mapping[str, Any], clip: CLIP, who: str) -> None:
     """
     here = jsonable(backbone(clip))
     differing = [
-        f"{name} {saved['sizes'].get(name)} instead of {size}"
+        f"{shown(name)} {shown(str(saved['sizes'].get(name)))} instead of {size}"
         for name in dict.fromkeys((*here["sizes"], *saved["sizes"]))
         if saved["sizes"].get(name) != (size := here["sizes"].get(name))
     ]
     if differing:
         raise ValueError(
-            f"The adapter in {who} was trained on the backbone {saved['name']!r}, which has {', '.join(differing)} "
+            f"The adapter in {who} was trained on the backbone {shown(saved['name'])!r}, which has {listed(differing)} "
             f"of the given {here['name']!r}. Load it on the backbone it was trained on."
         )
     theirs, ours = saved["origin"].get("sha256"), here["origin"].get("sha256")
     if theirs and ours and theirs != ours:
         raise ValueError(
-            f"The adapter in {who} was trained on other weights of {saved['name']!r} "
+            f"The adapter in {who} was trained on other weights of {shown(saved['name'])!r} "
             f"(SHA-256 {theirs[:12]}…, the given ones have {ours[:12]}…). Load the backbone it was trained on."
         )

@@ -13,11 +13,12 @@ from typing import Any
 
 import torch
 import yaml
-from safetensors import SafetensorError, safe_open
+from safetensors import safe_open
 from safetensors.torch import save as to_safetensors
 from torch import Tensor
 
 from cliptune.files import atomic_write_bytes, atomic_write_json, atomic_write_text, explained
+from cliptune.reading import LARGEST_YAML, content_of, json_value, shown, utf8, yaml_value
 from cliptune.runs.environment import environment
 from cliptune.runs.file_names import (
     CONFIG,
@@ -44,6 +45,8 @@ FORMAT = 1
 _NO_LOCKS = (errno.EBADF, errno.ENOLCK, errno.ENOSYS, errno.EINVAL, errno.ENOTSUP, errno.EOPNOTSUPP)
 
 _OURS = (CONFIG_FILE, ENVIRONMENT, SPLIT, METRICS, RESULT, MANIFEST, LOG, STATE, CONFIG, WEIGHTS)
+# What some of its lines hold.
+_KINDS = {"method": str, "options": dict, "backbone": dict, "data": dict, "stages": list, "seed": int}
 # Lines of every training's configuration.
 _LINES = ("method", "options", "backbone", "data", "stages", "seed", "precision", "accumulate", "select", "views")
 
@@ -147,7 +150,7 @@ class RunFolder:
         if not path.exists():
             atomic_write_json(path, now)
             return []
-        before = json.loads(path.read_text(encoding="utf-8"))
+        before = _read_json(path, "Remove that file; it only says on what machine the run began.") or {}
         return [
             f"This run started with {key} {before.get(key)} and goes on with {now[key]}: "
             "the numbers may differ in their last digits from an uninterrupted run."
@@ -189,10 +192,14 @@ class RunFolder:
         try:
             with safe_open(str(path), framework="pt") as file:
                 tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-                return tensors, json.loads(file.metadata()["values"])
-        except (SafetensorError, KeyError, TypeError, ValueError) as error:
+                values = json_value(file.metadata()["values"])
+                return tensors, values
+        except OSError:
+            raise
+        except Exception as error:  # safetensors fails in its own ways, and some of Python's
             raise ValueError(
-                f"The saved state {path} cannot be read ({error}). Start the run anew with overwrite=True."
+                f"The saved state {path} cannot be read ({shown(str(error), 200)}). Start the run anew with "
+                "overwrite=True."
             ) from error
 
     # -- what came out ---------------------------------------------------------------------------------------
@@ -287,13 +294,15 @@ def read_config(folder: str | Path) -> dict[str, Any]:
     if not path.exists():
         raise FileNotFoundError(f"{folder} is not a run folder: it holds no {CONFIG_FILE}.")
     try:
-        config: dict[str, Any] = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ValueError(f"{path} is not readable YAML: {error}.") from error
+        config: dict[str, Any] = yaml_value(content_of(path, LARGEST_YAML))
+    except ValueError as error:
+        raise ValueError(
+            f"{path} is not readable YAML: {error}. Put the file back, or make the run anew in another folder."
+        ) from error
     version = config.get("format") if isinstance(config, dict) else None
     if version != FORMAT:
         raise ValueError(
-            f"{path} is of run-folder format {version!r}; this version of cliptune reads format {FORMAT}. "
+            f"{path} is of run-folder format {shown(repr(version))}; this version of cliptune reads format {FORMAT}. "
             "Use the version that wrote it, or run it anew in another folder."
         )
     missing = [] if "converted_from" in config else [name for name in _LINES if name not in config]
@@ -301,6 +310,12 @@ def read_config(folder: str | Path) -> dict[str, Any]:
         raise ValueError(
             f"{path} is not complete: it lacks {', '.join(missing)}, which decide the run's numbers, so nothing stands "
             "in for them. Put the whole file back, or make the run anew in another folder."
+        )
+    odd = [name for name, kind in _KINDS.items() if name in config and not isinstance(config[name], kind)]
+    if odd:
+        raise ValueError(
+            f"{path} was edited: {', '.join(odd)} is not what a run writes there. Put the file back, or make the run "
+            "anew in another folder."
         )
     return config
 
@@ -317,9 +332,17 @@ def read_images(folder: str | Path) -> dict[str, Any] | None:
     """A run folder's `split.json`, the images that it learned from; None if there is none yet. Raises: ValueError if it
     is damaged.
     """
-    return _read_json(
-        Path(folder).expanduser() / SPLIT,
-        "It says which images the run learned from. Give another folder, or make the run anew with overwrite=True.",
+    path = Path(folder).expanduser() / SPLIT
+    advice = "It says which images the run learned from. Give another folder, or make the run anew with overwrite=True."
+    split = _read_json(path, advice)
+    if split is not None and not _lists_images(split.get("train")):
+        raise ValueError(f"{path} does not list the training images as [name, label, hash] each. {advice}")
+    return split
+
+
+def _lists_images(train: Any) -> bool:
+    return isinstance(train, list) and all(
+        isinstance(one, list) and len(one) == 3 and isinstance(one[0], str) for one in train
     )
 
 
@@ -328,16 +351,31 @@ def _read_json(path: Path, advice: str) -> dict[str, Any] | None:
     if not path.exists():
         return None
     try:
-        content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-        return content
+        content: dict[str, Any] = json_value(content_of(path))
     except ValueError as error:
         raise ValueError(f"{path} is not readable JSON ({error}). {advice}") from error
+    if not isinstance(content, dict):
+        raise ValueError(f"{path} holds a {type(content).__name__} where an object was expected. {advice}")
+    return content
 
 
 def read_metrics(folder: str | Path) -> list[dict[str, Any]]:
-    """The lines of a run folder's `metrics.jsonl`, one per epoch; empty if there is none yet."""
+    """The lines of a run folder's `metrics.jsonl`, one per epoch; empty if there is none yet.
+
+    Raises: ValueError if a line is no JSON object.
+    """
     path = Path(folder).expanduser() / METRICS
-    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()] if path.exists() else []
+    if not path.exists():
+        return []
+    try:
+        lines = [json_value(line) for line in utf8(content_of(path)).split("\n") if line.strip()]
+    except ValueError as error:
+        raise ValueError(
+            f"{path} holds a line that is no JSON ({error}). Make the run anew in another folder."
+        ) from error
+    if not all(isinstance(line, dict) for line in lines):
+        raise ValueError(f"{path} holds a line that is no JSON object. Make the run anew in another folder.")
+    return lines
 
 
 def _with_format(config: Mapping[str, Any]) -> dict[str, Any]:

@@ -12,10 +12,11 @@ from cliptune.adapter import Adapter
 from cliptune.clip.model import CLIP
 from cliptune.clip.weights.load import load_clip
 from cliptune.prompts.base import MixedPrompt
+from cliptune.reading import shown
 from cliptune.registry import build
 from cliptune.registry.plugins import found_again
 from cliptune.runs.checkpoints import load_adapter, read_adapter_config
-from cliptune.runs.file_names import CONFIG_FILE, RESULT
+from cliptune.runs.file_names import CONFIG, CONFIG_FILE, RESULT
 from cliptune.runs.manifest import check_whole
 from cliptune.texts import ClassSet
 
@@ -37,11 +38,28 @@ def load(folder: str | Path, *, clip: CLIP | None = None, device: torch.device |
     check_whole(folder)
     description = read_adapter_config(folder)
     backbone = clip if clip is not None else open_backbone(description["backbone"], str(folder))
+    if "classes" not in description:
+        raise ValueError(
+            f"Run folder {folder}: its {CONFIG} names no classes. Train the run anew, or restore the file."
+        )
     classes = ClassSet(**description["classes"])
     method = found_again(description["method"], description.get("plugins", {}), f"Run folder {folder}")
-    adapter = build(method, backbone, classes, **description["config"]).adapter
+    adapter = _built(method, backbone, classes, description["config"], f"Run folder {folder}")
     load_adapter(folder, adapter)
     return adapter.to(device).eval()
+
+
+def _built(method: str, clip: CLIP, classes: ClassSet, options: Mapping[str, Any], who: str) -> Adapter:
+    """The adapter of noted options. Raises: ValueError if they are not such as a run notes."""
+    try:
+        return build(method, clip, classes, **options).adapter
+    except OSError:
+        raise
+    except Exception as error:  # options of a wrong kind are met wherever they are used first
+        raise ValueError(
+            f"{who}: the adapter cannot be built from its {CONFIG}: {shown(str(error), 300)}. Restore the file, or "
+            "train the run anew."
+        ) from error
 
 
 def choose_weight(adapter: Adapter, weight: float | None) -> float | None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -10,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from cliptune.files import atomic_write_json
+from cliptune.reading import content_of, json_value
 from cliptune.texts.descriptions import DESCRIBING, DISTINGUISHING, MIN_LENGTH, read_descriptions
 from cliptune.texts.endpoint import Endpoint
 
@@ -157,8 +157,8 @@ def _opened(file: Path, about: Mapping[str, Any]) -> dict[str, list[str]]:
         atomic_write_json(beside, dict(about))
         return {}
     try:
-        before = json.loads(beside.read_text(encoding="utf-8")) if beside.exists() else None
-    except (json.JSONDecodeError, UnicodeDecodeError):
+        before = json_value(content_of(beside)) if beside.exists() else None
+    except ValueError:
         before = None
     if before != about:
         differs = [key for key in about if not isinstance(before, dict) or before.get(key) != about[key]]

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from cliptune.reading import content_of, json_value, shown
 from cliptune.texts.classes import ClassSet
 from cliptune.texts.templates import IMAGENET
 
@@ -130,9 +130,9 @@ def attribute_sets(descriptions: Descriptions) -> dict[str, dict[str, list[str]]
 
 def _read(file: Path) -> dict[str, list[str]]:
     try:
-        content = json.loads(file.read_text(encoding="utf-8"))
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise ValueError(f"Descriptions: {file} is not readable JSON: {error}.") from error
+        content = json_value(content_of(file))
+    except ValueError as error:
+        raise ValueError(f"Descriptions: {file} is not readable JSON: {error}. Write or fetch it again.") from error
     if not isinstance(content, dict) or not content:
         raise ValueError(
             f"Descriptions: {file} must hold a JSON object of class name → list of sentences, "
@@ -141,7 +141,8 @@ def _read(file: Path) -> dict[str, list[str]]:
     for class_name, sentences in content.items():
         if not isinstance(sentences, list) or not all(isinstance(s, str) for s in sentences):
             raise ValueError(
-                f"Descriptions: {file}, class {class_name!r}: expected a list of sentences, got {sentences!r:.80}."
+                f"Descriptions: {file}, class {shown(class_name)!r}: expected a list of sentences, got "
+                f"{shown(repr(sentences))}."
             )
     return content
 

@@ -13,9 +13,12 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
+from cliptune.reading import json_value, shown
+
 URL, MODEL, KEY = "CLIPTUNE_LLM_URL", "CLIPTUNE_LLM_MODEL", "CLIPTUNE_LLM_KEY"
 """Environment variables; the key is read from nowhere else, so that it stands in no command line and no file."""
 _LONGEST = 8 * 2**20
+_PIECE = 1 << 16
 _LONGEST_WAIT = 120.0
 
 
@@ -85,11 +88,7 @@ class Endpoint:
                 return _text_of(self._post(question))
             except urllib.error.HTTPError as error:
                 with error:
-                    reason = (
-                        f"it answered {error.code} {error.reason}: {error.read(300).decode(errors='replace')}".strip(
-                            ": "
-                        )
-                    )
+                    reason = shown(f"it answered {error.code} {error.reason}: {_beginning(error)}".strip(": "), 400)
                     if error.code not in (408, 409, 425, 429) and error.code < 500:
                         raise EndpointError(f"{self._who()}: {reason}. {_advice(error.code)}") from error
                     wait = max(wait, _asked_wait(error.headers.get("Retry-After")))
@@ -98,7 +97,7 @@ class Endpoint:
             except (OSError, ValueError, http.client.HTTPException) as error:
                 cause = getattr(error, "reason", None) or error
                 late = isinstance(cause, TimeoutError)
-                reason = f"no answer came within {self.timeout:g} seconds" if late else str(cause)
+                reason = f"no answer came within {self.timeout:g} seconds" if late else shown(str(cause), 400)
         raise EndpointError(
             f"{self._who()}: no usable answer in {self.attempts} attempts; the last time {reason}. What was received "
             "before is kept: give the same command again to go on."
@@ -114,11 +113,18 @@ class Endpoint:
         headers = {"Content-Type": "application/json", **({"Authorization": f"Bearer {self.key}"} if self.key else {})}
         address = self.url.rstrip("/") + "/chat/completions"
         request = urllib.request.Request(address, json.dumps(body).encode(), headers, method="POST")
+        until = time.monotonic() + self.timeout
         with urllib.request.build_opener(_NoRedirect).open(request, timeout=self.timeout) as answer:
-            content = answer.read(_LONGEST + 1)
-        if len(content) > _LONGEST:
-            raise ValueError(f"its answer had more than {_LONGEST >> 20} MiB")
-        return content
+            content = bytearray()
+            while piece := answer.read1(_PIECE):
+                content += piece
+                if len(content) > _LONGEST:
+                    raise ValueError(f"its answer had more than {_LONGEST >> 20} MiB")
+                if time.monotonic() > until:  # a piece now and then would keep the connection's own time-out away
+                    raise TimeoutError
+            if answer.length:
+                raise http.client.IncompleteRead(bytes(content), answer.length)
+        return bytes(content)
 
     def _who(self) -> str:
         return f"The model {self.model!r} at {self.url}"
@@ -127,10 +133,10 @@ class Endpoint:
 def _text_of(content: bytes) -> str:
     """Raises: ValueError that says what is wrong with the answer."""
     try:
-        answer = json.loads(content)
+        answer = json_value(content)
     except ValueError as error:
-        shown = content[:80].decode(errors="replace")
-        raise ValueError(f"its answer was not JSON ({error}; it begins with {shown!r})") from error
+        beginning = shown(content[:80].decode(errors="replace"))
+        raise ValueError(f"its answer was not JSON ({error}; it begins with {beginning!r})") from error
     choices = answer.get("choices") if isinstance(answer, dict) else None
     first = choices[0] if isinstance(choices, list) and choices else None
     message = first.get("message") if isinstance(first, dict) else None
@@ -149,9 +155,17 @@ def _asked_wait(header: str | None) -> float:
     except ValueError:
         try:
             seconds = email.utils.parsedate_to_datetime(header).timestamp() - time.time()
-        except (TypeError, ValueError):
+        except (TypeError, ValueError, OverflowError, LookupError):
             return 0.0
-    return min(max(seconds, 0.0), _LONGEST_WAIT)
+    return min(max(0.0, seconds), _LONGEST_WAIT)  # 0 also for "nan", which is not above it
+
+
+def _beginning(error: urllib.error.HTTPError) -> str:
+    """Of the text that comes with an error; "" if it does not arrive."""
+    try:
+        return error.read(300).decode(errors="replace")
+    except (OSError, ValueError, http.client.HTTPException):
+        return ""
 
 
 def _advice(code: int) -> str:

@@ -228,3 +228,11 @@ def test_training_on_base_and_testing_on_new_classes_runs_as_in_the_fields_scrip
     assert new.code == 0, new.err
     assert "cliptune eval runs/a --classes new" in new.err
     assert {"base", "new"} <= set(json.loads(Path("runs/a/result.json").read_text())["evaluations"])
+
+
+@pytest.mark.parametrize("scale", ["[1, 2, 3]", "7"])
+def test_a_search_scale_of_another_form_is_a_sentence(tmp_path, scale):
+    path = tmp_path / "tip.yaml"
+    path.write_text(f"dataset: fgvc\ninit_alpha: 5\nsearch_scale: {scale}\n")
+    with pytest.raises(ValueError, match="search_scale in .* must be two numbers, got"):
+        in_our_words(["train", "--config", str(path)])

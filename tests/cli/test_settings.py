@@ -72,7 +72,17 @@ def test_the_last_word_counts_and_options_go_where_they_belong(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("text", "sentence"), [("- a\n", "got list"), ("a: [", "expected YAML"), ("n_ctx: many\n", "whole number")]
+    ("text", "sentence"),
+    [
+        ("- a\n", "got list"),
+        ("a: [", "expected YAML"),
+        ("n_ctx: many\n", "whole number"),
+        ("n_ctx: .inf\n", "expected a whole number, got inf"),
+        ("lr: 2001-99-99\n", "a value in it cannot be read"),
+        ("lr: !!python/name:os.system\n", "could not determine a constructor"),
+        ("options: [1]\nstages: []\n", "there is no option 'options'"),
+        ('"a\\eb": 1\n', r"there is no option 'a\\\\x1bb'"),
+    ],
 )
 def test_a_bad_settings_file_is_one_sentence(tmp_path, text, sentence):
     file = tmp_path / "settings.yaml"

@@ -60,6 +60,10 @@ def test_a_stale_record_is_drawn_again(data, tmp_path):
         ({"rng": "imported", "train": {"indices": [99], "items": []}}, "integers from 0 to 11"),
         ({"rng": "imported", "split_sha256": "0"}, "imported for another version"),
         ({"shots": None}, "incomplete"),
+        ({"seed": []}, "shots and seed as whole numbers"),
+        ({"shots": float("inf")}, "shots and seed as whole numbers"),
+        ({"train": [0]}, "indices of train and val as lists"),
+        ({"shots": 2**40, "repeat": True}, "says that every class has 1099511627776, so it was edited"),
     ],
 )
 def test_edited_records_are_refused(data, tmp_path, change, sentence):

@@ -57,6 +57,24 @@ def test_transparent_palette_is_read_without_a_warning(tmp_path):
     assert pixels(image) == pixels(palette.convert("RGB"))
 
 
+@pytest.mark.parametrize("kind", ["EPS", "TGA", "PCX"])
+def test_other_formats_are_refused_before_they_are_decoded(tmp_path, kind):
+    noise(1).save(tmp_path / "picture.jpg", format=kind)
+    with pytest.raises(ImageError, match=f"of the format {kind}, which is not read; expected one of AVIF"):
+        read_image(tmp_path / "picture.jpg")
+
+
+def test_a_broken_exif_block_leaves_the_picture_as_it_is_stored(tmp_path):
+    exif = Image.Exif()
+    exif[ORIENTATION] = 6
+    noise(1).save(tmp_path / "whole.jpg", exif=exif)
+    content = (tmp_path / "whole.jpg").read_bytes()
+    at = content.index(b"Exif\0\0") + 6
+    (tmp_path / "broken.jpg").write_bytes(content[:at] + b"XX" + content[at + 2 :])
+    assert read_image(tmp_path / "whole.jpg", exif=True).size == (17, 23)
+    assert read_image(tmp_path / "broken.jpg", exif=True).size == (23, 17)
+
+
 @pytest.mark.parametrize("suffix", ["png", "tif"])
 def test_sixteen_bits_are_scaled_not_cut(tmp_path, suffix):
     values = np.linspace(0, 65535, 12 * 9).round().astype(np.uint16).reshape(9, 12)

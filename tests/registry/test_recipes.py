@@ -199,3 +199,11 @@ GOOD = 'source = "a paper"\ncertainty = "code"\n'
 def test_a_bad_file_is_a_sentence_that_names_the_place(name, text, sentence):
     with pytest.raises(ValueError, match=sentence):
         read_recipes(text, name)
+
+
+@pytest.mark.parametrize("text", ["a = " + "[" * 5000, "a = " + "9" * 5000, "a = 9999-99-99", "a = ["])
+def test_text_that_is_no_toml_is_one_sentence(text):
+    with pytest.raises(ValueError, match=r"coop\.toml: expected TOML, but .*\. Correct the file") as raised:
+        read_recipes(text, "coop")
+    assert type(raised.value) is ValueError
+    assert "\n" not in str(raised.value)

@@ -254,3 +254,37 @@ def test_models_texts_become_single_sentences():
 def test_names_of_sets_stay_in_the_folder(server, tmp_path, name):
     with pytest.raises(ValueError, match="plain words"):
         describe_classes(endpoint(server), ["pie"], [name], tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("answer", "sentence"),
+    [
+        (b"[" * 20_000, "its answer was not JSON"),
+        (b'{"choices": [{"message": {"content": "half \\ud83d"}}]}', "half a character"),
+        (b"\xff\xfe", "its answer was not JSON"),
+    ],
+)
+def test_answers_that_python_cannot_take_are_asked_for_again(server, answer, sentence):
+    server.script = [lambda handler, body: send(handler, answer)] * 2
+    with pytest.raises(EndpointError, match=sentence):
+        endpoint(server, attempts=2).ask("?")
+    server.script = [lambda handler, body: send(handler, answer), lambda handler, body: send(handler, says("Yes."))]
+    assert endpoint(server, attempts=2).ask("?") == "Yes."
+
+
+@pytest.mark.parametrize("header", ["nan", "-5", "Fri, 99 Foo 99999 99:99:99 GMT"])
+def test_times_to_wait_that_are_none_are_left_out(server, header):
+    server.script = [lambda handler, body: send(handler, b"", 503, Retry_After=header)]
+    asked = endpoint(server, attempts=2)
+    server.script.append(lambda handler, body: send(handler, says("Yes.")))
+    assert asked.ask("?") == "Yes."
+    assert asked.waits == [1.0]
+
+
+def test_an_error_whose_text_does_not_arrive_is_told_without_it(server):
+    def cut(handler: BaseHTTPRequestHandler, body: dict) -> None:
+        handler.wfile.write(b"HTTP/1.1 403 No\x1b[31m\r\nTransfer-Encoding: chunked\r\n\r\nzz")
+
+    server.script = [cut]
+    with pytest.raises(EndpointError, match=r"it answered 403 No\\x1b\[31m\. Set CLIPTUNE_LLM_KEY"):
+        endpoint(server).ask("?")

@@ -8,6 +8,7 @@ from typing import Annotated, Literal
 from cyclopts import Parameter
 
 from cliptune.cli.shared.output import say
+from cliptune.reading import content_of, utf8
 
 
 def describe(
@@ -101,4 +102,7 @@ def _read(path: str) -> str:
     file = Path(path).expanduser()
     if not file.is_file():
         raise FileNotFoundError(f"cliptune describe: there is no file {path}.")
-    return file.read_text(encoding="utf-8").strip()
+    try:
+        return utf8(content_of(file)).strip()
+    except ValueError as error:
+        raise ValueError(f"cliptune describe: {path} is no UTF-8 text ({error}). Save it as UTF-8.") from error

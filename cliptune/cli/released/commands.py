@@ -12,6 +12,7 @@ from typing import Any, NoReturn
 
 from cliptune.cli.released.words import assigned, data_name, read_yaml
 from cliptune.cli.shared.output import remark
+from cliptune.reading import shown
 
 _TRAINING = ("--trainer", "--config-file", "--dataset-config-file", "--eval-only", "--model-dir")
 _LORA = ("--root_path", "--n_iters", "--dataset")
@@ -115,7 +116,7 @@ def _number(config: Mapping[str, Any], name: str, default: float) -> float:
     try:
         return float(config.get(name, default))
     except (TypeError, ValueError):
-        raise ValueError(f"train: {name} must be a number, got {config[name]!r}.") from None
+        raise ValueError(f"train: {name} must be a number, got {shown(repr(config[name]))}.") from None
 
 
 def _arguments() -> argparse.ArgumentParser:
@@ -150,7 +151,7 @@ def _configuration(asked: argparse.Namespace, notes: list[str]) -> tuple[dict[st
 
 def _flat(tree: Mapping[str, Any], above: str = "") -> dict[str, Any]:
     flat: dict[str, Any] = {}
-    for name, value in tree.items():
+    for name, value in ((str(name), value) for name, value in tree.items()):
         flat |= _flat(value, f"{above}{name}.") if isinstance(value, dict) else {f"{above}{name}": value}
     return flat
 
@@ -223,7 +224,7 @@ def _settings(
         elif _standard(name, value) or name.endswith(".PREC") or name.startswith(tuple(silent)):
             continue
         else:
-            notes.append(f"{name} {value} has no counterpart here and was left out.")
+            notes.append(f"{shown(name)} {shown(str(value))} has no counterpart here and was left out.")
     if config.get("TEST.FINAL_MODEL") == "best_val":
         options["select"] = "val"
     return assigned(method, options, start or {})

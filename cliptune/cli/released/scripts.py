@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from cliptune.cli.released.words import assigned, data_name, read_yaml
+from cliptune.reading import shown
 from cliptune.registry.released_settings import released
 
 
@@ -65,7 +66,7 @@ def tip_adapter(parser: argparse.ArgumentParser, words: Sequence[str], notes: li
         for name, key in released(method).keys.items():
             options |= key.options(config.get(name, key.default))
         if "search_scale" in config:
-            options |= dict(zip(("beta_max", "alpha_max"), config["search_scale"], strict=True))
+            options |= dict(zip(("beta_max", "alpha_max"), _two(config["search_scale"], path), strict=True))
         command = ["train", "--method", method, "--data", data]
         command += ["--root", str(config["root_path"])] if config.get("root_path") else []
         command += ["--backbone", str(backbone), "--shots", str(shots), "--seed", "1"]
@@ -76,3 +77,11 @@ def tip_adapter(parser: argparse.ArgumentParser, words: Sequence[str], notes: li
     if config.get("search_step", [200, 20]) != [200, 20]:
         notes.append(f"search_step {config['search_step']} was left out: the grid has 200 × 20 places.")
     return commands
+
+
+def _two(value: Any, path: Path) -> list[Any]:
+    if not isinstance(value, list) or len(value) != 2:
+        raise ValueError(
+            f"train: search_scale in {path} must be two numbers, got {shown(repr(value))}. Correct the file."
+        )
+    return value

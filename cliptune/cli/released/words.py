@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from cliptune.reading import LARGEST_YAML, content_of, yaml_value
+
 
 def data_name(*names: str) -> str:
     """The first name of a published data set in any spelling, as `cliptune data list` has it; else the first name."""
@@ -23,12 +25,10 @@ def data_name(*names: str) -> str:
 
 def read_yaml(path: Path) -> dict[str, Any]:
     """A mapping from a YAML file, read without executing anything. Raises: ValueError if it is none."""
-    import yaml
-
     try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ValueError(f"train: {path} cannot be read as YAML: {' '.join(str(error).split())}.") from error
+        content = yaml_value(content_of(path, LARGEST_YAML))
+    except (OSError, ValueError) as error:
+        raise ValueError(f"train: {path} cannot be read as YAML: {error}. Correct the file.") from error
     if not isinstance(content, dict):
         raise ValueError(f"train: {path} should hold settings by name, but holds {type(content).__name__}.")
     return content

@@ -23,15 +23,18 @@ class WeightsOptions:
         Of a file of weights: quick_gelu (OpenAI's) or gelu (most of open_clip's), where nothing beside it says so.
     arch
         Of a file of weights, instead: open_clip's name, such as ViT-B-16 (gelu) or ViT-B-16-quickgelu.
+    trust
+        Of a name on the hub: take what was fetched though there is no checksum for it, which is said if it is so.
     """
 
     activation: Literal["quick_gelu", "gelu"] | None = None
     arch: str | None = None
+    trust: Flag = False
 
     @property
     def given(self) -> dict[str, Any]:
         """Arguments of `load_clip` that were given."""
-        return {name: value for name, value in vars(self).items() if value is not None}
+        return {name: value for name, value in vars(self).items() if value not in (None, False)}
 
 
 @Parameter(name="*")  # its fields are options of the command itself

@@ -10,6 +10,8 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
+from cliptune.reading import LARGEST_YAML, content_of, shown, yaml_value
+
 # Arguments of `fit` that change how a run is made; the others have options of their own on the command line.
 TRAINING = (
     "precision",
@@ -117,10 +119,10 @@ def typed(value: Any, hint: Any, name: str) -> Any:
     for kind in _alternatives(hint):
         try:
             return _as(value, kind)
-        except (TypeError, ValueError):
+        except (TypeError, ValueError, OverflowError):
             continue
     expected = " or ".join(_spoken(kind) for kind in _alternatives(hint))
-    raise ValueError(f"Option {name}: expected {expected}, got {value!r}.")
+    raise ValueError(f"Option {name}: expected {expected}, got {shown(repr(value))}.")
 
 
 def _as(value: Any, kind: Any) -> Any:
@@ -202,27 +204,25 @@ def _unknown(name: str, method: str, hints: Mapping[str, Any]) -> str:
     near = get_close_matches(name, hints, n=2, cutoff=0.5)
     own = [known for known in hints if known not in TRAINING]
     return (
-        f"{method}: there is no option {name!r}. "
+        f"{method}: there is no option {shown(name)!r}. "
         + (f"Did you mean {' or '.join(near)}? " if near else "")
         + f"Options of the method: {', '.join(own)}; of the training: {', '.join(TRAINING)}."
     )
 
 
 def _from_file(path: Path) -> dict[str, Any]:
-    import yaml
-
     if not path.is_file():
         raise FileNotFoundError(f"Settings file {path}: expected a YAML file, found nothing. Check the path.")
     try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        first = " ".join(str(error).split())
-        raise ValueError(f"Settings file {path}: expected YAML, but {first}.") from error
+        content = yaml_value(content_of(path, LARGEST_YAML))
+    except ValueError as error:
+        raise ValueError(f"Settings file {path}: expected YAML, but {error}. Correct the file.") from error
     if content is None:
         return {}
     if not isinstance(content, dict):
         raise ValueError(f"Settings file {path}: expected lines such as `n_ctx: 4`, got {type(content).__name__}.")
-    if "options" in content and "stages" in content:  # a run's own config.yaml
+    if isinstance(content.get("options"), dict) and "stages" in content:  # a run's own config.yaml
         repeated = ("precision", "accumulate", "select", "views")
-        return {**content["options"], **{key: content[key] for key in repeated if key in content}}
+        own = {str(name): value for name, value in content["options"].items()}
+        return {**own, **{key: content[key] for key in repeated if key in content}}
     return {str(name).replace("-", "_"): value for name, value in content.items()}

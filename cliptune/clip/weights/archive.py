@@ -7,6 +7,7 @@ inert holders, and the few functions of a short list, which are replaced by our 
 
 from __future__ import annotations
 
+import io
 import pickle
 import struct
 import zipfile
@@ -19,6 +20,8 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
+
+from cliptune.reading import check_pickle, shown
 
 _DTYPES = {
     f"{name}Storage": dtype
@@ -44,15 +47,26 @@ _LARGEST_PICKLE = 1 << 26
 _QUICK_FACTORS = {struct.pack(kind, 1.702) for kind in ("<d", "<f", "<e")}
 
 
+def is_zip(path: Path) -> bool:
+    """Whether the file has the end of a zip."""
+    try:
+        return zipfile.is_zipfile(path)
+    except zipfile.BadZipFile:  # an end that speaks of other disks
+        return False
+
+
 def is_torchscript(path: Path) -> bool:
     """Whether the file is a zip that holds a program beside its data, as `torch.jit.save` writes it."""
-    if not zipfile.is_zipfile(path):
+    if not is_zip(path):
         return False
-    with zipfile.ZipFile(path) as archive:
-        root = _root(archive)
-        return root is not None and any(
-            name.startswith(f"{root}code/") or name == f"{root}constants.pkl" for name in archive.namelist()
-        )
+    try:
+        with zipfile.ZipFile(path) as archive:
+            root = _root(archive)
+            return root is not None and any(
+                name.startswith(f"{root}code/") or name == f"{root}constants.pkl" for name in archive.namelist()
+            )
+    except _DAMAGE:  # not for this reader to say
+        return False
 
 
 def read_torchscript(path: Path) -> dict[str, Tensor]:
@@ -66,13 +80,16 @@ def read_torchscript(path: Path) -> dict[str, Tensor]:
             if archive.getinfo(f"{root}data.pkl").file_size > _LARGEST_PICKLE:
                 raise _Refusal(f"its data.pkl is above {_LARGEST_PICKLE >> 20} MiB, which no CLIP needs")
             with archive.open(f"{root}data.pkl") as stream:
-                tree = _Reader(stream, archive, root).load()
+                content = stream.read()
+            check_pickle(content)
+            tree = _Reader(io.BytesIO(content), archive, root).load()
     except _Refusal as refusal:
         raise ValueError(
             f"{path} was refused: {refusal}. Only tensors in modules are read. Get the file from its publisher again."
         ) from refusal
     except _DAMAGE as error:
-        raise ValueError(f"{path} is damaged ({type(error).__name__}: {error}). Download it again.") from error
+        reason = shown(f"{type(error).__name__}: {error}", 200)
+        raise ValueError(f"{path} is damaged ({reason}). Download it again.") from error
     return _flatten(tree, path)
 
 
@@ -81,6 +98,13 @@ def stated_activation(path: Path) -> str | None:
 
     QuickGELU is known by its factor 1.702, which scripting writes into the code and tracing keeps among the constants.
     """
+    try:
+        return _stated_activation(path)
+    except _DAMAGE:  # what cannot be read states nothing
+        return None
+
+
+def _stated_activation(path: Path) -> str | None:
     quick = gelu = False
     with zipfile.ZipFile(path) as archive:
         root = _root(archive) or ""
@@ -112,6 +136,9 @@ _DAMAGE = (
     ValueError,
     ArithmeticError,
     RuntimeError,
+    OSError,
+    struct.error,
+    MemoryError,
 )
 
 
@@ -153,25 +180,29 @@ class _Reader(pickle.Unpickler):
             return _untagged
         if (module, name) == ("torch", "device"):
             return str
-        raise _Refusal(f"it asks for {module}.{name}")
+        raise _Refusal(f"it asks for {shown(f'{module}.{name}')}")
 
     def persistent_load(self, reference: Any) -> _Storage:
         kind, dtype, key, _device, count = reference
         if kind != "storage" or not isinstance(dtype, torch.dtype) or not isinstance(count, int):
-            raise _Refusal(f"it refers to {reference!r} outside of itself")
+            raise _Refusal("it refers to something outside of itself")
+        if not isinstance(key, str):
+            raise _Refusal("it names a storage by something else than a text")
         known = self._storages.get(key)
         if known is None:
-            known = self._storages[key] = _Storage(dtype, self._numbers(str(key), dtype, count))
+            known = self._storages[key] = _Storage(dtype, self._numbers(key, dtype, count))
         if known.dtype != dtype:
-            raise _Refusal(f"it reads storage {key} both as {known.dtype} and as {dtype}")
+            raise _Refusal(f"it reads storage {shown(str(key))} both as {known.dtype} and as {dtype}")
         return known
 
     def _numbers(self, key: str, dtype: torch.dtype, count: int) -> Tensor:
         entry = self._archive.getinfo(f"{self._root}data/{key}")
         if entry.compress_type != zipfile.ZIP_STORED:  # torch never compresses; unpacking could fill the memory
-            raise _Refusal(f"storage {key} is compressed")
+            raise _Refusal(f"storage {shown(key)} is compressed")
         if count < 0 or entry.file_size != count * dtype.itemsize:
-            raise _Refusal(f"storage {key} should have {count} values of {dtype} but has {entry.file_size} bytes")
+            raise _Refusal(
+                f"storage {shown(key)} should have {count} values of {dtype} but has {entry.file_size} bytes"
+            )
         if count == 0:
             return torch.empty(0, dtype=dtype)
         return torch.frombuffer(bytearray(self._archive.read(entry)), dtype=dtype)
@@ -180,11 +211,11 @@ class _Reader(pickle.Unpickler):
 def _tensor(storage: _Storage, offset: int, size: Sequence[int], stride: Sequence[int], *_: Any) -> Tensor:
     if not isinstance(storage, _Storage) or len(size) != len(stride):
         raise _Refusal("it describes a tensor without a storage, or with unequal size and stride")
-    if offset < 0 or min([*size, *stride], default=0) < 0:
-        raise _Refusal(f"it describes a tensor of size {tuple(size)} at {offset}")
+    if any(type(n) is not int or n < 0 for n in (offset, *size, *stride)):
+        raise _Refusal("it describes a tensor whose size or place are no whole numbers from 0")
     last = offset + sum((n - 1) * step for n, step in zip(size, stride, strict=True))
-    if prod(size) and last >= len(storage.numbers):
-        raise _Refusal(f"it describes a tensor of size {tuple(size)} beyond its storage")
+    if prod(size) and (last >= len(storage.numbers) or prod(size) > len(storage.numbers)):
+        raise _Refusal(f"it describes a tensor of size {shown(str(tuple(size)))} beyond its storage")
     return storage.numbers.as_strided(tuple(size), tuple(stride), offset)
 
 

@@ -5,18 +5,23 @@ from __future__ import annotations
 import hashlib
 import pickle
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from cliptune.clip.weights.archive import is_torchscript, read_torchscript
+from cliptune.clip.weights.archive import is_torchscript, is_zip, read_torchscript
+from cliptune.reading import shown
 
 # Where training programs put the weights, and what parallelism, compilation or wrappers put before names.
 _WRAPPERS = ("state_dict", "model_state_dict", "model")
 _PREFIXES = ("module.", "_orig_mod.", "model.", "clip_model.", "clip.")
+
+
+# Bytes that a tensor may have beyond what is stored of it: an expanded scalar does no harm.
+_LITTLE = 1 << 20
 
 
 def read_tensors(path: Path) -> dict[str, Tensor]:
@@ -32,13 +37,13 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
     if not start:
         raise ValueError(f"{path} is empty. Download it again.")
     if path.suffix == ".safetensors":
-        found: Any = _read_safetensors(path)
-    elif start.startswith(b"PK") and not zipfile.is_zipfile(path):
+        found: Any = read_safetensors(path)
+    elif start.startswith(b"PK") and not is_zip(path):
         raise ValueError(f"{path} is cut off: it begins like a weights file but has no end. Download it again.")
     elif is_torchscript(path):
         found = read_torchscript(path)
     elif start.startswith((b"PK", b"\x80")):
-        found = _read_saved(path)
+        found = read_saved(path)
     else:
         raise ValueError(
             f"{path} is not a weights file: expected a TorchScript archive, a file written by torch.save, or "
@@ -58,26 +63,60 @@ def sha256(path: Path) -> str:
     return digest.hexdigest()
 
 
-def _read_safetensors(path: Path) -> dict[str, Tensor]:
-    from safetensors import SafetensorError
+def read_safetensors(path: Path) -> dict[str, Tensor]:
+    """Tensors of a safetensors file. Raises: ValueError with a sentence if it is damaged."""
     from safetensors.torch import load_file
 
     try:
         return load_file(path)
-    except SafetensorError as error:
-        raise ValueError(f"{path} is not a whole safetensors file ({error}). Download it again.") from error
+    except OSError:
+        raise
+    except Exception as error:  # of its own kind, or a KeyError for a type of numbers that torch does not have
+        raise ValueError(
+            f"{path} is not a whole safetensors file ({shown(str(error), 200)}). Download it again."
+        ) from error
 
 
-def _read_saved(path: Path) -> Any:
+def read_saved(path: Path, allowed: Sequence[Any] = ()) -> Any:
+    """What `torch.save` wrote, if it is tensors and plain values; nothing in it is executed.
+
+    Args:
+        allowed: what else the file may name, as in `torch.serialization.safe_globals`.
+    Raises: ValueError with a sentence if it is damaged, holds more, or unpacks to more than it is large.
+    """
+    _check_stored(path)
     try:
-        return torch.load(path, map_location="cpu", weights_only=True)
+        with torch.serialization.safe_globals(list(allowed)):
+            return torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as refusal:
         raise ValueError(
             f"{path} was refused: it holds more than tensors, and loading it could run code "
-            f"({str(refusal).splitlines()[0]}) Save the model's state_dict, or use safetensors."
+            f"({_first_line(refusal)}) Save the model's state_dict, or use safetensors."
         ) from refusal
-    except (RuntimeError, EOFError, ValueError, KeyError) as error:
-        raise ValueError(f"{path} is damaged ({str(error).splitlines()[0]}). Download it again.") from error
+    except Exception as error:  # a damaged pickle fails in many ways inside torch
+        raise ValueError(f"{path} is damaged ({_first_line(error)}). Download it again.") from error
+
+
+def _check_stored(path: Path) -> None:
+    """Raises: ValueError if members of a zip are compressed: torch never does that, and unpacking could fill the
+    memory.
+    """
+    if not is_zip(path):
+        return
+    try:
+        with zipfile.ZipFile(path) as archive:
+            packed = next((entry for entry in archive.infolist() if entry.compress_type != zipfile.ZIP_STORED), None)
+    except Exception as error:  # a damaged directory fails in many ways
+        raise ValueError(f"{path} is damaged ({_first_line(error)}). Download it again.") from error
+    if packed is not None:
+        raise ValueError(
+            f"{path} was refused: its part {shown(packed.filename)!r} is compressed, which torch.save never does. Get "
+            "the file from its publisher again."
+        )
+
+
+def _first_line(error: Exception) -> str:
+    return shown((str(error).splitlines() or [type(error).__name__])[0], 300)
 
 
 def _unwrap(found: Any, path: Path) -> dict[str, Tensor]:
@@ -91,10 +130,27 @@ def _unwrap(found: Any, path: Path) -> dict[str, Tensor]:
     for name, value in found.items():
         if not isinstance(name, str) or not isinstance(value, Tensor):
             raise ValueError(
-                f"{path}: entry {name!r} is a {type(value).__name__} where a tensor was expected. "
+                f"{path}: entry {_called(name)} is a {type(value).__name__} where a tensor was expected. "
                 "Give the file of the model's state_dict alone."
             )
-    tensors = dict(found)
+        if not _is_stored(value):
+            raise ValueError(
+                f"{path}: tensor {_called(name)} of shape {tuple(value.shape)} stands for more numbers than are "
+                "stored. Save it as a dense tensor (`.contiguous()`)."
+            )
+    tensors = {str(name): value for name, value in found.items()}
     while prefix := next((p for p in _PREFIXES if all(name.startswith(p) for name in tensors)), None):
         tensors = {name.removeprefix(prefix): value for name, value in tensors.items()}
     return tensors
+
+
+def _called(name: Any) -> str:
+    # What is no text may be of any size once it is written out.
+    return repr(shown(name)) if isinstance(name, str) else f"called by a {type(name).__name__}"
+
+
+def _is_stored(value: Tensor) -> bool:
+    """Whether every number of a tensor is there: not sparse, without numbers, or one number seen from many places."""
+    if value.layout is not torch.strided or value.device.type != "cpu":
+        return False
+    return value.numel() * value.itemsize <= max(value.untyped_storage().nbytes(), _LITTLE)

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from cliptune.clip.tokenizer import VOCAB_SIZE
+from cliptune.reading import content_of, json_value, shown
 
 HUGGING_FACE_CONFIG = "config.json"
 HUGGING_FACE_IMAGES = "preprocessor_config.json"
@@ -45,6 +46,8 @@ _OPEN_CLIP_AS_CLIP = {
     "proj_type": ("linear",),
 }
 _LAYER_NORM_EPS = 1e-5
+# Far above any number of heads, their widths, and any statistic of pixels in [0, 1].
+_MOST = 1 << 20
 
 
 @dataclass(frozen=True)
@@ -84,28 +87,28 @@ def _hugging_face(folder: Path) -> Declared:
         return Declared()
     config = _read(path)
     # What equals the default of transformers' CLIPConfig is often left out of the file.
-    text, image = config.get("text_config") or {}, config.get("vision_config") or {}
-    activations = {tower.get("hidden_act", "quick_gelu") for tower in (text, image)}
-    if len(activations) > 1 or not activations <= {"quick_gelu", "gelu"}:
+    text, image = _part(config, "text_config", path), _part(config, "vision_config", path)
+    activations = [tower.get("hidden_act", "quick_gelu") for tower in (text, image)]
+    if activations not in (["quick_gelu"] * 2, ["gelu"] * 2):
         raise ValueError(
             f"{path}: hidden_act must be quick_gelu or gelu, the same in both towers, got "
-            f"{' and '.join(sorted(activations))}."
+            f"{' and '.join(sorted({shown(str(a)) for a in activations}))}."
         )
-    eps = {tower.get("layer_norm_eps", _LAYER_NORM_EPS) for tower in (text, image)}
-    if eps != {_LAYER_NORM_EPS}:
-        raise ValueError(f"{path}: layer_norm_eps must be {_LAYER_NORM_EPS} as in CLIP, got {sorted(eps)}.")
+    eps = [tower.get("layer_norm_eps", _LAYER_NORM_EPS) for tower in (text, image)]
+    if eps != [_LAYER_NORM_EPS] * 2:
+        raise ValueError(f"{path}: layer_norm_eps must be {_LAYER_NORM_EPS} as in CLIP, got {shown(str(eps))}.")
     # 2 is what early files say; transformers then takes the largest id, which is the same token.
     end = text.get("eos_token_id", VOCAB_SIZE - 1)
     if end not in (2, VOCAB_SIZE - 1):
         raise ValueError(
-            f"{path}: the end-of-text token must be {VOCAB_SIZE - 1} as in OpenAI's vocabulary, got {end}."
+            f"{path}: the end-of-text token must be {VOCAB_SIZE - 1} as in OpenAI's vocabulary, got {shown(str(end))}."
         )
     images_path = folder / HUGGING_FACE_IMAGES
     images = _read(images_path) if images_path.exists() else {}
     return Declared(
-        activation=activations.pop(),
-        text_heads=text.get("num_attention_heads", 8),
-        image_heads=image.get("num_attention_heads", 12),
+        activation=activations[0],
+        text_heads=_number(text, "num_attention_heads", 8, path),
+        image_heads=_number(image, "num_attention_heads", 12, path),
         mean=_statistics(images.get("image_mean"), images_path),
         std=_statistics(images.get("image_std"), images_path),
     )
@@ -113,20 +116,22 @@ def _hugging_face(folder: Path) -> Declared:
 
 def _open_clip(path: Path) -> Declared:
     found = _read(path)
-    model, images = found.get("model_cfg", found), found.get("preprocess_cfg") or {}
-    towers = {"image": model.get("vision_cfg") or {}, "text": model.get("text_cfg") or {}}
+    model = _part(found, "model_cfg", path) if "model_cfg" in found else found
+    images = _part(found, "preprocess_cfg", path)
+    towers = {"image": _part(model, "vision_cfg", path), "text": _part(model, "text_cfg", path)}
     for tower, config in towers.items():
         for option, value in config.items():
             as_clip = not value or value in _OPEN_CLIP_AS_CLIP.get(option, ())
             if option not in _OPEN_CLIP_HARMLESS[tower] and not as_clip:
                 raise ValueError(
-                    f"{path}: the {tower} tower has {option} = {value!r}, which CLIP's towers do not have. "
+                    f"{path}: the {tower} tower has {shown(option)} = {shown(repr(value))}, which CLIP's towers do not "
+                    "have. "
                     "Only OpenAI's ViT, ResNet and text tower can be read."
                 )
     return Declared(
         activation="quick_gelu" if model.get("quick_gelu") else "gelu",
-        text_heads=towers["text"].get("heads", 8),
-        image_head_width=towers["image"].get("head_width", 64),
+        text_heads=_number(towers["text"], "heads", 8, path),
+        image_head_width=_number(towers["image"], "head_width", 64, path),
         mean=_statistics(images.get("mean"), path),
         std=_statistics(images.get("std"), path),
     )
@@ -134,7 +139,7 @@ def _open_clip(path: Path) -> Declared:
 
 def _read(path: Path) -> dict[str, Any]:
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))
+        found = json_value(content_of(path))
     except ValueError as error:
         raise ValueError(f"{path} is not valid JSON ({error}). Download it again.") from error
     if not isinstance(found, dict):
@@ -142,10 +147,29 @@ def _read(path: Path) -> dict[str, Any]:
     return found
 
 
+def _part(config: Mapping[str, Any], name: str, path: Path) -> dict[str, Any]:
+    """An object within the object; empty if it is left out or null."""
+    part = config.get(name)
+    if part is not None and not isinstance(part, dict):
+        raise ValueError(f"{path}: {name} must be an object, got {shown(repr(part))}. Download it again.")
+    return part or {}
+
+
+def _number(config: Mapping[str, Any], name: str, usual: int, path: Path) -> int:
+    """A count from 1."""
+    value = config.get(name, usual)
+    if type(value) is not int or not 1 <= value <= _MOST:
+        raise ValueError(f"{path}: {name} must be a whole number from 1, got {shown(repr(value))}. Download it again.")
+    return value
+
+
 def _statistics(value: Any, path: Path) -> Statistics | None:
     if value is None:
         return None
-    if not isinstance(value, list) or len(value) != 3:
-        raise ValueError(f"{path}: mean and std must be three numbers, one per channel, got {value!r}.")
-    red, green, blue = (float(v) for v in value)
+    numbers = value if isinstance(value, list) else []
+    if len(numbers) != 3 or not all(type(number) in (int, float) and abs(number) < _MOST for number in numbers):
+        raise ValueError(
+            f"{path}: mean and std must be three numbers, one per channel, got {shown(repr(value))}. Download it again."
+        )
+    red, green, blue = (float(number) for number in numbers)
     return red, green, blue

@@ -64,7 +64,8 @@ def to_openai_layout(tensors: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], 
         ours = _from_hugging_face(tensors)
     else:
         ours = {openai_key(name): value for name, value in tensors.items()}
-    rows = len(ours["token_embedding.weight"]) if "token_embedding.weight" in ours else VOCAB_SIZE
+    table = ours.get("token_embedding.weight")
+    rows = VOCAB_SIZE if table is None else 1 if table.ndim == 0 else len(table)
     if rows != VOCAB_SIZE:
         raise ValueError(
             f"the vocabulary must be OpenAI's, of {VOCAB_SIZE} tokens, but token_embedding.weight has {rows} "
@@ -72,6 +73,8 @@ def to_openai_layout(tensors: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], 
         )
     if "logit_scale" in ours:
         # Some open_clip models keep one value in a vector.
+        if ours["logit_scale"].numel() != 1:
+            raise ValueError(f"logit_scale must be one number, got shape {tuple(ours['logit_scale'].shape)}.")
         ours["logit_scale"] = ours["logit_scale"].reshape(())
     return ours, layout
 

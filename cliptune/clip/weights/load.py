@@ -46,6 +46,7 @@ def load_clip(
     arch: str | None = None,
     head_width: int | None = None,
     revision: str | None = None,
+    trust: bool = False,
 ) -> CLIP:
     """Load a frozen CLIP in evaluation mode; no code of the weights is ever run.
 
@@ -64,6 +65,7 @@ def load_clip(
         head_width: width of an attention head in both towers; None stands for what the configuration beside
             the weights says, else 64.
         revision: branch, tag or commit on the hub.
+        trust: also take files of the hub for which there is no checksum (`cliptune.clip.weights.hub.checked`).
     Returns: a CLIP whose `origin` holds source, file, sha256, layout, activation and activation_from.
     Raises: ValueError for an unknown name or a file that is not such a CLIP; FileNotFoundError for a path
         that does not exist or a download in offline mode; OSError if a download fails. Each says what to do.
@@ -86,7 +88,7 @@ def load_clip(
             return brought
     # A Path is never a name, even if it is spelled like one.
     where = name if isinstance(name, str) else str(name.absolute())
-    weights = _locate(where, None if pretrained is None else str(pretrained), revision)
+    weights = _locate(where, None if pretrained is None else str(pretrained), revision, trust)
     clip = _from_file(weights, dtype, activation, known, head_width)
     canonical = canonical_name(weights.name)
     if pretrained is not None and canonical is not None:
@@ -118,7 +120,7 @@ def _mini(pretrained: str | Path | None, dtype: torch.dtype, activation: str | N
     return clip
 
 
-def _locate(name: str, pretrained: str | None, revision: str | None) -> _Weights:
+def _locate(name: str, pretrained: str | None, revision: str | None, trust: bool) -> _Weights:
     canonical = canonical_name(name)
     if pretrained is None or (pretrained == "openai" and canonical is not None):
         if canonical is not None:
@@ -132,7 +134,7 @@ def _locate(name: str, pretrained: str | None, revision: str | None) -> _Weights
             )
         where = pretrained
     if where.startswith(PREFIX):
-        path = hub_file(where, revision)
+        path = hub_file(where, revision, trust)
         return _Weights(path, name, f"{where.partition('@')[0]}@{path.parent.name}")
     path = Path(where).expanduser()
     if path.is_dir():

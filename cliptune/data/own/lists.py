@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import io
-import json
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -12,6 +11,7 @@ from typing import Any, NamedTuple
 from cliptune.data.items import DEFAULT_TEMPLATE, SPLITS, Dataset, Item, Split
 from cliptune.data.own.naming import SPLIT_NAMES, class_labels, class_name, relative_path, require_files
 from cliptune.data.splits import FRACTIONS, stratified
+from cliptune.reading import content_of, json_value, listed, shown, utf8
 
 LIST_SUFFIXES = (".csv", ".jsonl")
 
@@ -87,20 +87,21 @@ def read_list(
 def _records(path: Path, who: str) -> Iterator[tuple[str, dict[str, Any]]]:
     """(where, column → value) of each row; where names the line."""
     try:
-        text = path.read_text(encoding="utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise ValueError(f"{who}: expected UTF-8 text, but byte {error.start} is none. Save it as UTF-8.") from error
+        text = utf8(content_of(path))
+    except ValueError as error:
+        raise ValueError(f"{who}: expected UTF-8 text, but {error}. Save it as UTF-8, or cut it in pieces.") from error
     if path.suffix.lower() == ".csv":
         yield from _csv_records(text, who)
         return
-    for number, line in enumerate(text.splitlines(), 1):
+    # Not `splitlines`: a JSON text may hold the other characters that end a line for Python.
+    for number, line in enumerate(text.split("\n"), 1):
         where = f"{who}, line {number}"
         if not line.strip():
             continue
         try:
-            record = json.loads(line)
-        except json.JSONDecodeError as error:
-            raise ValueError(f"{where}: expected a JSON object, but {error.msg} at column {error.colno}.") from error
+            record = json_value(line)
+        except ValueError as error:
+            raise ValueError(f"{where}: expected a JSON object, but {error}. Correct the line.") from error
         if not isinstance(record, dict):
             raise ValueError(f"{where}: expected a JSON object with image and class, got {type(record).__name__}.")
         _check_columns(list(record), where)
@@ -118,7 +119,7 @@ def _csv_records(text: str, who: str) -> Iterator[tuple[str, dict[str, Any]]]:
                 continue
             if len(fields) != len(header):
                 raise ValueError(
-                    f"{where}: expected {len(header)} values ({', '.join(header)}), got {len(fields)}. "
+                    f"{where}: expected {len(header)} values ({listed(header)}), got {len(fields)}. "
                     "Put a value with a comma in it between double quotes."
                 )
             yield where, dict(zip(header, fields, strict=True))
@@ -132,15 +133,19 @@ def _check_columns(columns: list[str], where: str) -> None:
     unknown = [column for column, meaning in zip(columns, meant, strict=True) if meaning is None]
     if unknown:
         raise ValueError(
-            f"{where}: unknown column {unknown[0]!r}. Expected image (or path), class (or label) and, if wanted, split."
+            f"{where}: unknown column {shown(unknown[0])!r}. Expected image (or path), class (or label) and, if "
+            "wanted, split."
         )
     for meaning, spoken in (("path", "image (or path)"), ("class", "class (or label)"), ("split", "split")):
         n = meant.count(meaning)
         if n > 1 or (n == 0 and meaning != "split"):
-            raise ValueError(f"{where}: expected one column {spoken}, got {n}. The columns are {', '.join(columns)}.")
+            raise ValueError(f"{where}: expected one column {spoken}, got {n}. The columns are {listed(columns)}.")
 
 
 def _row(where: str, record: dict[str, Any]) -> _Row:
+    wrong = next((value for value in record.values() if not (value is None or type(value) in (str, int))), None)
+    if wrong is not None:
+        raise ValueError(f"{where}: expected texts, got {shown(str(wrong))!r}. Put every value between double quotes.")
     values = {COLUMNS[column]: str(value).strip() for column, value in record.items() if value is not None}
     for meaning in ("path", "class"):
         if not values.get(meaning):
@@ -149,7 +154,7 @@ def _row(where: str, record: dict[str, Any]) -> _Row:
     if "split" in (COLUMNS[column] for column in record):
         split = SPLIT_NAMES.get(values.get("split", "").lower())
         if split is None:
-            raise ValueError(f"{where}: split must be train, val or test, got {values.get('split', '')!r}.")
+            raise ValueError(f"{where}: split must be train, val or test, got {shown(values.get('split', ''))!r}.")
     return _Row(where, relative_path(values["path"], where), values["class"], split)
 
 
@@ -157,7 +162,9 @@ def _check_rows(rows: list[_Row], who: str) -> None:
     first: dict[str, _Row] = {}
     for row in rows:
         if row.path in first:
-            raise ValueError(f"{row.where}: {row.path} is already listed ({first[row.path].where}). List it once.")
+            raise ValueError(
+                f"{row.where}: {shown(row.path)} is already listed ({first[row.path].where}). List it once."
+            )
         first[row.path] = row
         if (row.split is None) != (rows[0].split is None):
             raise ValueError(f"{row.where}: some rows have a split and others none. Give it to all or to none.")
@@ -166,6 +173,6 @@ def _check_rows(rows: list[_Row], who: str) -> None:
         untrained = sorted({row.raw_class for row in rows} - trained)
         if untrained:
             raise ValueError(
-                f"{who}: {len(untrained)} classes have no training picture: {', '.join(untrained[:5])}. "
+                f"{who}: {len(untrained)} classes have no training picture: {listed(untrained)}. "
                 "Add a row with split train for each."
             )

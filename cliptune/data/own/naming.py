@@ -7,6 +7,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from pathlib import Path, PurePosixPath, PureWindowsPath
 
+from cliptune.reading import listed, shown
+
 SPLIT_NAMES = {
     "train": "train",
     "training": "train",
@@ -35,10 +37,10 @@ def class_labels(raw_names: Iterable[str], who: str) -> dict[str, int]:
     for raw in labels:
         spoken = class_name(raw).casefold()
         if not spoken:
-            raise ValueError(f"{who}: a class name is blank ({raw!r}). Give every class a name in words.")
+            raise ValueError(f"{who}: a class name is blank ({shown(raw)!r}). Give every class a name in words.")
         if spoken in read_as:
             raise ValueError(
-                f"{who}: the classes {read_as[spoken]!r} and {raw!r} are both read as {spoken!r} "
+                f"{who}: the classes {shown(read_as[spoken])!r} and {shown(raw)!r} are both read as {shown(spoken)!r} "
                 "(underscores are spaces, capitals do not count). Merge them or rename one."
             )
         read_as[spoken] = raw
@@ -55,17 +57,24 @@ def relative_path(raw: str, who: str) -> str:
         raise ValueError(f"{who}: the path is empty. Name a picture relative to the root.")
     if path.is_absolute() or PureWindowsPath(raw).drive or ".." in path.parts:
         raise ValueError(
-            f"{who}: the path {raw!r} leaves the root. Listed paths must be relative and stay below it, without '..'."
+            f"{who}: the path {shown(raw)!r} leaves the root. Listed paths must be relative and stay below it, "
+            "without '..'."
         )
     return str(path)
 
 
 def require_files(root: Path, paths: Iterable[str], who: str) -> None:
     """Raises FileNotFoundError that lists what is not there below `root`."""
-    missing = [path for path in dict.fromkeys(paths) if not (root / path).is_file()]
+    missing = [path for path in dict.fromkeys(paths) if not _is_file(root / path)]
     if missing:
-        listed = ", ".join(missing[:5]) + (f" and {len(missing) - 5} more" if len(missing) > 5 else "")
         raise FileNotFoundError(
-            f"{who}: {len(missing)} listed pictures are not below {root}: {listed}. "
+            f"{who}: {len(missing)} listed pictures are not below {root}: {listed(missing)}. "
             "Put them there, correct the root, or take them out of the list."
         )
+
+
+def _is_file(path: Path) -> bool:
+    try:
+        return path.is_file()
+    except (OSError, ValueError):  # a name that is too long, or that no file can have
+        return False

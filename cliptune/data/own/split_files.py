@@ -9,6 +9,7 @@ from typing import Any
 
 from cliptune.data.items import DEFAULT_TEMPLATE, SPLITS, Dataset, Item, Split
 from cliptune.data.own.naming import class_name, relative_path, require_files
+from cliptune.reading import content_of, json_value, listed, shown
 
 
 def make_split(dataset: Dataset) -> dict[str, list[list[Any]]]:
@@ -68,13 +69,11 @@ def _loaded(path: Path, who: str) -> Mapping[str, list[Any]]:
     if not path.is_file():
         raise FileNotFoundError(f"{who}: expected a JSON file, found nothing. Check the path.")
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        content = json_value(content_of(path))
+    except ValueError as error:
         raise ValueError(f"{who}: expected JSON, but {error}. Fetch or write the file again.") from error
     if not isinstance(content, dict) or any(not isinstance(content.get(split), list) for split in SPLITS):
-        came = (
-            f"an object with {', '.join(content) or 'nothing'}" if isinstance(content, dict) else type(content).__name__
-        )
+        came = f"an object with {listed(content) or 'nothing'}" if isinstance(content, dict) else type(content).__name__
         raise ValueError(f"{who}: expected an object with the lists train, val and test, got {came}.")
     return content
 
@@ -101,7 +100,7 @@ def _class_names(items: Mapping[str, list[Item]], who: str) -> tuple[str, ...]:
         for item in items[split]:
             if names.setdefault(item.label, item.class_name) != item.class_name:
                 raise ValueError(
-                    f"{who}: label {item.label} is called {names[item.label]!r} and {item.class_name!r}. "
+                    f"{who}: label {item.label} is called {shown(names[item.label])!r} and {shown(item.class_name)!r}. "
                     "Give each label one name."
                 )
     gaps = sorted(set(range(len(names))) - set(names))

@@ -7,6 +7,7 @@ from pathlib import Path
 from cliptune.data.items import SPLITS, Item
 from cliptune.data.own.naming import relative_path
 from cliptune.data.published.annotations import text_lines
+from cliptune.reading import shown
 
 Found = tuple[tuple[str, ...], dict[str, list[Item]], tuple[str, ...]]
 
@@ -28,7 +29,7 @@ def aircraft_items(folder: Path, who: str) -> Found:
             number, _, variant = line.partition(" ")
             if variant not in label:
                 raise ValueError(
-                    f"{who}: {path.name} has the line {line!r}; expected an id and a variant of variants.txt. "
+                    f"{who}: {path.name} has the line {shown(line)!r}; expected an id and a variant of variants.txt. "
                     "Fetch the archive again."
                 )
             items[split].append(Item(relative_path(f"{number}.jpg", f"{who}, {path.name}"), label[variant], variant))

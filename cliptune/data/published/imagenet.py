@@ -9,6 +9,7 @@ from cliptune.data.own.naming import class_name
 from cliptune.data.published.annotations import text_lines
 from cliptune.data.published.facts import Facts
 from cliptune.data.published.places import class_folders
+from cliptune.reading import shown
 
 NAMES_FILE = "classnames.txt"
 
@@ -75,8 +76,8 @@ def wordnet_names(folder: Path, who: str) -> dict[str, str]:
         wnid, _, name = line.partition(" ")
         if not name or wnid in names:
             raise ValueError(
-                f"{who}: {path} has the line {line!r}; expected a WordNet id, a blank and a class name, each id once. "
-                "Fetch the file again."
+                f"{who}: {path} has the line {shown(line)!r}; expected a WordNet id, a blank and a class name, each id "
+                "once. Fetch the file again."
             )
         names[wnid] = class_name(name)
     return names
@@ -86,6 +87,6 @@ def _check_ids(found: set[str], expected: set[str], who: str) -> None:
     for odd, what in ((expected - found, "is not there"), (found - expected, f"is not in {NAMES_FILE}")):
         if odd:
             raise ValueError(
-                f"{who}: class folders and {NAMES_FILE} must name the same classes, but {sorted(odd)[0]} {what} "
+                f"{who}: class folders and {NAMES_FILE} must name the same classes, but {shown(sorted(odd)[0])} {what} "
                 f"({len(odd)} such). Extract the archive again, or correct {NAMES_FILE}."
             )

@@ -12,10 +12,18 @@ from pathlib import Path, PurePosixPath
 
 from cliptune.data.items import Dataset, Item, Split
 from cliptune.data.own.naming import class_name, relative_path, require_files
-from cliptune.data.published.annotations import json_object, mat_fields, mat_variable, text_lines
+from cliptune.data.published.annotations import (
+    json_object,
+    mat_fields,
+    mat_numbers,
+    mat_texts,
+    text_lines,
+    whole_number,
+)
 from cliptune.data.published.facts import Facts
 from cliptune.data.published.places import class_folders
 from cliptune.data.splits import split_trainval, stratified
+from cliptune.reading import shown
 
 
 def own_split(facts: Facts, folder: Path, images: Path, seed: int, who: str) -> Dataset:
@@ -33,7 +41,7 @@ def own_split(facts: Facts, folder: Path, images: Path, seed: int, who: str) -> 
         parts = [[items[i] for i in at] for at in stratified([item.label for item in items], seed)]
     names = {item.label: item.class_name for part in parts for item in part}
     if set(names) != set(range(len(names))):
-        gap = min(set(range(max(names) + 1)) - set(names))
+        gap = next(label for label in range(len(names) + 1) if label not in names)
         raise ValueError(f"{who}: the label files list no picture of class {gap + 1}. Fetch them again.")
     require_files(images, (item.path for part in parts for item in part), who)
     note = (
@@ -57,9 +65,9 @@ def _class_folders(facts: Facts, images: Path, who: str) -> list[Item]:
 
 def _flowers(folder: Path, who: str) -> list[Item]:
     """The n-th label belongs to `image_<n>.jpg`; labels count from 1 and so do the keys of `cat_to_name.json`."""
-    labels = [int(value) for value in mat_variable(folder / "imagelabels.mat", "labels", who)]
+    labels = mat_numbers(folder / "imagelabels.mat", "labels", who)
     names = json_object(folder / "cat_to_name.json", who)
-    unnamed = sorted({label for label in labels if str(label) not in names})
+    unnamed = sorted({label for label in labels if not isinstance(names.get(str(label)), str)})
     if unnamed:
         raise ValueError(f"{who}: cat_to_name.json has no name for class {unnamed[0]}. Fetch it again.")
     return [
@@ -76,8 +84,11 @@ def _pets(folder: Path, who: str) -> tuple[list[Item], list[Item]]:
             if line.startswith("#"):
                 continue
             words = line.split(" ")
-            if len(words) < 2 or not words[1].isdecimal() or "_" not in words[0]:
-                raise ValueError(f"{who}: {file} has the line {line!r}; expected a picture and its class number.")
+            if len(words) < 2 or not _counts(words[1]) or "_" not in words[0]:
+                raise ValueError(
+                    f"{who}: {file} has the line {shown(line)!r}; expected a picture and its class number. Fetch the "
+                    "file again."
+                )
             path = relative_path(f"{words[0]}.jpg", f"{who}, {file}")
             items.append(Item(path, int(words[1]) - 1, class_name(words[0].rpartition("_")[0].lower())))
         return items
@@ -87,15 +98,16 @@ def _pets(folder: Path, who: str) -> tuple[list[Item], list[Item]]:
 
 def _cars(folder: Path, who: str) -> tuple[list[Item], list[Item]]:
     """Annotations count classes from 1; the year at the end of a name moves to its front."""
-    names = [str(name) for name in mat_variable(folder / "devkit" / "cars_meta.mat", "class_names", who)]
+    names = mat_texts(folder / "devkit" / "cars_meta.mat", "class_names", who)
 
     def listed(pictures: str, file: str) -> list[Item]:
         items = []
         for picture, number in mat_fields(folder / file, "annotations", ("fname", "class"), who):
-            if not 1 <= number <= len(names):
+            number = whole_number(number, f"{who}: {file}")
+            if number > len(names):
                 raise ValueError(f"{who}: {file} names class {number}; cars_meta.mat has 1 to {len(names)}.")
             path = relative_path(f"{pictures}/{picture}", f"{who}, {file}")
-            items.append(Item(path, int(number) - 1, class_name(year_first(names[int(number) - 1]))))
+            items.append(Item(path, number - 1, class_name(year_first(names[number - 1]))))
         return items
 
     return listed("cars_train", "devkit/cars_train_annos.mat"), listed("cars_test", "cars_test_annos_withlabels.mat")
@@ -111,7 +123,7 @@ def _sun(folder: Path, who: str) -> tuple[list[Item], list[Item]]:
             path = PurePosixPath(relative_path(line.lstrip("/"), f"{who}, {file}"))
             scene = str(path.parent)
             if scene not in label:
-                raise ValueError(f"{who}: {file} has the line {line!r}, whose folder is not in ClassName.txt.")
+                raise ValueError(f"{who}: {file} has the line {shown(line)!r}, whose folder is not in ClassName.txt.")
             items.append(Item(str(path), label[scene], class_name(" ".join(reversed(scene.split("/")[1:])))))
         return items
 
@@ -122,7 +134,7 @@ def _ucf(folder: Path, who: str) -> tuple[list[Item], list[Item]]:
     """Labels are the numbers of `classInd.txt`, which is not the sorted order of the folders of mid-frames."""
     lists = folder / "ucfTrainTestlist"
     pairs = [line.split(" ") for line in text_lines(lists / "classInd.txt", who)]
-    if any(len(pair) != 2 or not pair[0].isdecimal() for pair in pairs):
+    if any(len(pair) != 2 or not _counts(pair[0]) for pair in pairs):
         raise ValueError(f"{who}: classInd.txt must have lines of a number and an action. Fetch it again.")
     label = {action: int(number) - 1 for number, action in pairs}
 
@@ -131,13 +143,18 @@ def _ucf(folder: Path, who: str) -> tuple[list[Item], list[Item]]:
         for line in text_lines(lists / file, who):
             action, _, video = line.split(" ")[0].partition("/")
             if action not in label:
-                raise ValueError(f"{who}: {file} has the line {line!r}, whose action is not in classInd.txt.")
+                raise ValueError(f"{who}: {file} has the line {shown(line)!r}, whose action is not in classInd.txt.")
             words = underscored(action)
             path = relative_path(f"{words}/{video.removesuffix('.avi')}.jpg", f"{who}, {file}")
             items.append(Item(path, label[action], class_name(words)))
         return items
 
     return listed("trainlist01.txt"), listed("testlist01.txt")
+
+
+def _counts(word: str) -> bool:
+    """Whether a word is a number that counts from 1."""
+    return word.isdecimal() and len(word) < 10 and int(word) > 0
 
 
 def year_first(name: str) -> str:

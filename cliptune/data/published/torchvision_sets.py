@@ -9,6 +9,7 @@ from typing import Any
 
 from cliptune.data.items import SPLITS, Dataset, Item, Split
 from cliptune.data.own.naming import class_name, relative_path, require_files
+from cliptune.data.published.annotations import mat_file
 from cliptune.data.published.facts import Facts, published
 from cliptune.data.published.own_split import year_first
 from cliptune.data.published.reading import class_count_noted
@@ -31,6 +32,8 @@ class Reader:
         spoken: such a name in the field's words.
         options: further arguments of the class.
         shared: which of its splits are the field's: "none", "test" or "all".
+        mats: its MATLAB files below the root. They are read here first, because what torchvision reads them with may
+            end the process on a damaged one.
     """
 
     kind: str
@@ -41,6 +44,7 @@ class Reader:
     spoken: Callable[[str], str] = lambda raw: raw
     options: Mapping[str, Any] = field(default_factory=dict)
     shared: str = "none"
+    mats: tuple[str, ...] = ()
 
 
 def _numbered(found: Any) -> Rows:
@@ -73,9 +77,18 @@ READERS: dict[str, Reader] = {
         rows=lambda found: found._samples,
         spoken=year_first,
         shared="test",
+        mats=(
+            "stanford_cars/devkit/cars_meta.mat",
+            "stanford_cars/devkit/cars_train_annos.mat",
+            "stanford_cars/cars_test_annos_withlabels.mat",
+        ),
     ),
     "oxford_flowers": Reader(
-        "Flowers102", "flowers-102/jpg", ("train", "val", "test"), spoken=lambda raw: raw.rstrip("?")
+        "Flowers102",
+        "flowers-102/jpg",
+        ("train", "val", "test"),
+        spoken=lambda raw: raw.rstrip("?"),
+        mats=("flowers-102/imagelabels.mat", "flowers-102/setid.mat"),
     ),
     "food101": Reader("Food101", "food-101/images", ("train", "test")),
     "fgvc_aircraft": Reader(
@@ -134,6 +147,9 @@ def read_torchvision(
         raise FileNotFoundError(
             f"{who}: expected the pictures in the folder {images}, which is not there. {_fetch(reader, known, top)}"
         )
+    for file in reader.mats:
+        if (top / file).is_file():
+            mat_file(top / file, who)
     found = {split: _opened(reader, known, top, split, who) for split in reader.splits or (None,)}
     names, items = _listed(found, reader, known, images, who)
     if check_files:

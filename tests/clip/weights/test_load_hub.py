@@ -12,6 +12,7 @@ from huggingface_hub import constants
 from huggingface_hub.errors import LocalEntryNotFoundError
 from safetensors.torch import save
 
+from cliptune.clip.weights.hub import hub_folder
 from cliptune.clip.weights.load import load_clip
 from tests.clip.weights.checkpoints import HEAD_WIDTH, hugging_face_tensors, openai_tensors, same_weights
 
@@ -99,3 +100,52 @@ def test_no_network_is_a_sentence(cache, monkeypatch, error):
     monkeypatch.setattr(huggingface_hub, "hf_hub_download", fails)
     with pytest.raises(OSError, match=r"hub could not be asked for some/clip \((no connection|refused)\.\)"):
         load_clip("hf-hub:some/clip")
+
+
+def git_sha1(content: bytes) -> str:
+    return hashlib.sha1(f"blob {len(content)}\0".encode() + content).hexdigest()
+
+
+def test_small_files_are_checked_against_gits_hash(cache, tiny_clip):
+    config = json.dumps({"model_cfg": {"vision_cfg": {"head_width": 8}, "text_cfg": {"heads": 3}}}).encode()
+    snapshot = put(cache, "some/clip", {"open_clip_model.safetensors": save(openai_tensors(tiny_clip))})
+    blob = cache / "models--some--clip" / "blobs" / git_sha1(config)
+    blob.write_bytes(config)
+    (snapshot / "open_clip_config.json").symlink_to(blob)
+    assert load_clip("hf-hub:some/clip").config.activation == "gelu"
+    blob.write_bytes(config.replace(b"{", b"{ ", 1))
+    with pytest.raises(ValueError, match=f"open_clip_config.json should have Git hash {blob.name}, but has"):
+        load_clip("hf-hub:some/clip")
+
+
+def test_what_has_no_checksum_needs_a_commit_or_trust(cache, tiny_clip):
+    """As the client keeps files where the file system has no links."""
+    snapshot = put(cache, "some/clip", {"open_clip_model.safetensors": save(openai_tensors(tiny_clip))})
+    link = snapshot / "open_clip_model.safetensors"
+    content = link.read_bytes()
+    link.unlink()
+    link.write_bytes(content)
+    said = {"head_width": HEAD_WIDTH, "activation": "gelu"}
+    for name in ("hf-hub:some/clip", "hf-hub:some/clip@tagged"):
+        with pytest.raises(ValueError, match=r"came without a checksum.*@COMMIT, or say that you trust .*--trust"):
+            load_clip(name, **said)
+        assert same_weights(load_clip(name, trust=True, **said), openai_tensors(tiny_clip))
+    assert same_weights(load_clip(f"hf-hub:some/clip@{COMMIT}", **said), openai_tensors(tiny_clip))
+
+
+def test_a_models_folder_is_checked_too(cache):
+    snapshot = put(cache, "some/model", {"model.safetensors": b"weights", "config.json": b"{}"})
+    assert hub_folder("some/model", "masks") == snapshot
+    (snapshot / "config.json").resolve().write_bytes(b"[]")
+    with pytest.raises(ValueError, match="masks: .*config.json should have SHA-256"):
+        hub_folder("some/model", "masks")
+    with pytest.raises(
+        FileNotFoundError, match="masks: hf-hub:some/other, revision main, has none of model.safetensors"
+    ):
+        hub_folder("some/other", "masks")
+
+
+@pytest.mark.parametrize("name", ["hf-hub:some/clip@../../refs", "hf-hub:some/clip@a b", "hf-hub:some/clip@/above"])
+def test_revisions_that_climb_are_refused(cache, name):
+    with pytest.raises(ValueError, match="a revision is a branch, a tag or a commit, got"):
+        load_clip(name)

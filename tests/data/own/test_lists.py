@@ -56,6 +56,23 @@ def test_paths_may_be_relative_to_another_root(root):
     assert data.train.ids == ("a/p00.png", "b/p00.png")
 
 
+def test_a_json_line_ends_at_its_line_feed(root):
+    line = json.dumps({"image": "pics/a/p00.png", "class": "fox\u2028red"}, ensure_ascii=False)
+    assert read_list(write(root, line, "list.jsonl")).class_names == ("fox red",)
+
+
+@pytest.mark.parametrize("value", [True, 1.5, ["fox"], {"name": "fox"}])
+def test_values_that_are_no_texts_are_refused(root, value):
+    line = json.dumps({"image": "pics/a/p00.png", "class": value})
+    with pytest.raises(ValueError, match="line 1: expected texts, got"):
+        read_list(write(root, line, "list.jsonl"))
+
+
+def test_what_a_screen_would_obey_stands_escaped_in_the_sentence(root):
+    with pytest.raises(FileNotFoundError, match=r"not below .*: \\x1b\[31m\.png\. Put"):
+        read_list(write(root, "image,label\n\x1b[31m.png,fox\n"))
+
+
 def test_numbers_as_classes_are_pointed_out(root):
     data = read_list(write(root, "image,label\npics/a/p00.png,0\npics/a/p01.png,1\n"))
     assert "classes are numbers" in data.notes[-1]

@@ -195,7 +195,7 @@ def test_a_missing_folder_is_named_with_the_call_that_fetches_it(name, tmp_path)
         ("food101", "food-101/images/waffles/train0.jpg", None, FileNotFoundError, "1 listed pictures"),
         ("oxford_pets", "oxford-iiit-pet/annotations/test.txt", "Bengal\n", ValueError, "OxfordIIITPet cannot read"),
         ("oxford_flowers", "flowers-102/setid.mat", None, FileNotFoundError, "Flowers102 cannot read"),
-        ("oxford_flowers", "flowers-102/setid.mat", "no matrix", ValueError, "Flowers102 cannot read"),
+        ("oxford_flowers", "flowers-102/setid.mat", "no matrix", ValueError, "cannot be read as a MATLAB file"),
         ("stanford_cars", "stanford_cars/devkit/cars_train_annos.mat", None, FileNotFoundError, "says where to get"),
         ("sun397", "SUN397/ClassName.txt", "/a/abbey\n", ValueError, "SUN397 cannot read"),
     ],
