@@ -15,6 +15,7 @@ from cliptune.clip.tokens import TokenBatch
 from cliptune.clip.towers.image import VisionTransformer
 from cliptune.clip.towers.resnet import ModifiedResNet
 from cliptune.clip.towers.text import TextTower
+from cliptune.reading import listed
 
 MEAN = (0.48145466, 0.4578275, 0.40821073)
 STD = (0.26862954, 0.26130258, 0.27577711)
@@ -284,4 +285,4 @@ def _mlp(tensors: Mapping[str, Tensor], block: str, width: int) -> int | None:
 
 
 def _few(names: Sequence[str]) -> str:
-    return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "") if names else "none"
+    return listed(names, 3) or "none"

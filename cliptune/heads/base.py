@@ -18,7 +18,7 @@ class Head(nn.Module):
     `growing`: names of its tensors whose first size depends on the data, and comes with what is loaded.
     `settled`: false while it waits to be shown the text features (see `settle`), always so if it needs them every time.
     `chosen`: of a head that chooses on validation images, once it has: "images", how many there were, and "chose",
-        symbol → value. None for others.
+    symbol → value. None for others.
     `listener`: is told what a long `refit` is doing, as `listener(line, minor)`.
     """
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from cliptune.files import atomic_write_bytes, atomic_write_json
+from cliptune.reading import content_of, json_value
 from cliptune.runs.file_names import (
     CONFIG,
     CONFIG_FILE,
@@ -133,18 +134,21 @@ def _write(folder: Path, files: Mapping[str, list[str]], result: list[str]) -> N
 def _read(folder: Path) -> dict[str, Any] | None:
     """The manifest; None if it is damaged."""
     try:
-        manifest: dict[str, Any] = json.loads((folder / MANIFEST).read_bytes())
+        manifest: dict[str, Any] = json_value(content_of(folder / MANIFEST))
         said = {name: manifest[name] for name in ("format", "files", "result")}
-        return manifest if manifest["sha256"] == _digest(said) else None
-    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+        known = set(said["files"]) <= set(VOUCHED) and all(
+            isinstance(hashes, list) for hashes in (said["result"], *said["files"].values())
+        )
+        return manifest if known and manifest["sha256"] == _digest(said) else None
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return None
 
 
 def _of_an_older_run(folder: Path) -> dict[str, str]:
     """What is wrong with a result that has no manifest beside it; nothing, if it never had one."""
     try:
-        result = json.loads((folder / RESULT).read_bytes())
-    except (ValueError, RecursionError):
+        result = json_value(content_of(folder / RESULT))
+    except ValueError:
         return {RESULT: "is not readable JSON"}
     return {MANIFEST: "is missing"} if isinstance(result, dict) and MARK in result else {}
 

@@ -236,3 +236,10 @@ def test_a_search_scale_of_another_form_is_a_sentence(tmp_path, scale):
     path.write_text(f"dataset: fgvc\ninit_alpha: 5\nsearch_scale: {scale}\n")
     with pytest.raises(ValueError, match="search_scale in .* must be two numbers, got"):
         in_our_words(["train", "--config", str(path)])
+
+
+def test_settings_that_a_screen_would_obey_are_refused(tmp_path):
+    path = tmp_path / "tip.yaml"
+    path.write_text('dataset: fgvc\ninit_alpha: 5\nshots: "\\e[31m"\n')
+    with pytest.raises(ValueError, match="characters that cannot be printed"):
+        in_our_words(["train", "--config", str(path)])

@@ -46,7 +46,7 @@ ODD_JSON = (
 
 def changed_bytes(seeds: Sequence[bytes]) -> SearchStrategy[bytes]:
     """One of the seeds with one to eight changes."""
-    return st.builds(lambda seed, n: _mutate(seed, seeds, Random(n)), st.sampled_from(seeds), st.integers(0, 2**48))
+    return st.builds(lambda seed, n: mutated(seed, seeds, Random(n)), st.sampled_from(seeds), st.integers(0, 2**48))
 
 
 def changed_values(seeds: Sequence[Any]) -> SearchStrategy[Any]:
@@ -75,7 +75,8 @@ def to_json(value: Any) -> bytes:
     return json.dumps(value).encode()
 
 
-def _mutate(seed: bytes, seeds: Sequence[bytes], draw: Random) -> bytes:
+def mutated(seed: bytes, seeds: Sequence[bytes], draw: Random) -> bytes:
+    """A copy with one to eight changes; pieces of the other seeds among them."""
     data = bytearray(seed)
     for _ in range(draw.choice((1, 1, 1, 2, 3, 8))):
         at = draw.randrange(len(data) + 1)

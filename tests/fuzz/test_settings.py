@@ -7,6 +7,7 @@ import io
 from pathlib import Path
 from typing import Any
 
+import pytest
 import yaml
 from hypothesis import strategies as st
 
@@ -35,13 +36,17 @@ def yaml_cases(seeds: list[Any]) -> Any:
     return st.one_of(others, values().map(to_yaml), st.sampled_from([*written, *ODD_YAML]))
 
 
+@pytest.fixture(autouse=True, scope="module")
+def imported() -> None:
+    """What is imported at the first call makes folders of its own."""
+    resolve("coop")
+
+
 def test_settings(tmp_path):
     seeds = [
         {"n_ctx": 4, "words": "a photo of a", "class-specific": False, "lr": 0.002, "precision": "fp32", "views": None},
         {"options": {"n_ctx": 4, "lr": 0.002}, "stages": [], "precision": "bf16", "accumulate": 2, "select": "val"},
     ]
-
-    resolve("coop")  # what it imports makes folders of its own
 
     def read(case: bytes) -> Any:
         (tmp_path / "settings.yaml").write_bytes(case)

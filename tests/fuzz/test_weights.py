@@ -13,6 +13,7 @@ import zipfile
 from collections import OrderedDict
 from collections.abc import Callable
 from pathlib import Path
+from random import Random
 from typing import Any
 
 import pytest
@@ -29,7 +30,7 @@ from cliptune.interop import read_published
 from tests.clip.weights.checkpoints import openai_tensors, save_torchscript
 from tests.conftest import random_clip
 from tests.fuzz.campaign import MIB, REFUSED, campaign
-from tests.fuzz.changes import ODD, changed_bytes, changed_values, json_cases
+from tests.fuzz.changes import ODD, changed_bytes, changed_values, json_cases, mutated
 
 SMALL = {"a.weight": torch.arange(6.0).reshape(2, 3), "b": torch.arange(4).half(), "empty": torch.zeros(0, 2)}
 SIZES = {"embed": 8, "resolution": 16, "image_width": 8, "image_layers": 1, "patch": 8}
@@ -255,12 +256,16 @@ def test_clips_from_files(tmp_path, tensors):
         return save(other)
 
     few = [name for name in names if "resblocks" not in name]
+    header, data = unpacked(content)
+    # The files have a megabyte each, so a case is what makes one.
     cases = st.one_of(
-        st.builds(changed, st.sampled_from(few) | st.sampled_from(names), shapes, st.integers(0, 4)), headers(content)
+        st.tuples(st.just(changed), st.sampled_from(few) | st.sampled_from(names), shapes, st.integers(0, 4)),
+        st.tuples(st.just(lambda other: packed(other, data)), changed_values([header])),
+        st.tuples(st.just(lambda n: mutated(content, [content], Random(n))), st.integers(0, 2**48)),
     )
 
-    def read(case: bytes) -> Any:
-        (tmp_path / "x.safetensors").write_bytes(case)
+    def read(case: tuple[Any, ...]) -> Any:
+        (tmp_path / "x.safetensors").write_bytes(case[0](*case[1:]))
         clip = load_clip(tmp_path / "x.safetensors", activation="gelu", head_width=8)
         with torch.no_grad():
             size = clip.config.resolution

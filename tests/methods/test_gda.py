@@ -10,7 +10,6 @@ from cliptune.registry import build
 from cliptune.runs import load_adapter
 from cliptune.texts import ClassSet
 from cliptune.training import fit
-from tests.protocols.conftest import dataset  # noqa: F401
 from tests.training.support import NAMES, squares
 
 OTHERS = ("yellow", "violet", "red", "orange")
@@ -47,7 +46,7 @@ def test_an_adapter_without_images_leaves_new_classes_to_the_texts(tiny_clip, im
 
 
 @pytest.mark.parametrize("views", [0, 2])
-def test_base_to_new_scores_both_halves(tiny_clip, dataset, tmp_path, views):  # noqa: F811
+def test_base_to_new_scores_both_halves(tiny_clip, dataset, tmp_path, views):
     ask = lambda: base2new(
         "gda", tiny_clip, dataset, shots=2, out=tmp_path / "run", options={"views": views}, progress="silent"
     )
@@ -58,7 +57,7 @@ def test_base_to_new_scores_both_halves(tiny_clip, dataset, tmp_path, views):  #
     assert ask()["new"] == result["new"]
 
 
-def test_some_of_the_classes_in_another_domain_are_asked_of_their_own_gaussians(tiny_clip, dataset):  # noqa: F811
+def test_some_of_the_classes_in_another_domain_are_asked_of_their_own_gaussians(tiny_clip, dataset):
     from dataclasses import replace
 
     drawn = replace(dataset, name="drawn")

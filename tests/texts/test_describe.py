@@ -288,3 +288,18 @@ def test_an_error_whose_text_does_not_arrive_is_told_without_it(server):
     server.script = [cut]
     with pytest.raises(EndpointError, match=r"it answered 403 No\\x1b\[31m\. Set CLIPTUNE_LLM_KEY"):
         endpoint(server).ask("?")
+
+
+def test_an_answer_that_only_trickles_in_is_given_up(server):
+    def trickle(handler: BaseHTTPRequestHandler, body: dict) -> None:
+        handler.wfile.write(b"HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\n")
+        try:
+            for _ in range(100):
+                handler.wfile.write(b" ")
+                time.sleep(0.05)
+        except OSError:  # the asker has left
+            pass
+
+    server.script = [trickle]
+    with pytest.raises(EndpointError, match=r"no answer came within 0\.2 seconds"):
+        endpoint(server, attempts=1, timeout=0.2).ask("?")

@@ -13,13 +13,14 @@ from cliptune.runs import read_adapter_config, read_config, read_learnables, rea
 from cliptune.runs.folder import read_images
 from cliptune.runs.loading import load
 from cliptune.training import fit
+from tests.conftest import without_manifest
 from tests.training.support import recipe, squares
 
 
 @pytest.fixture
 def run(tiny_clip, tmp_path) -> Path:
     fit(recipe(tiny_clip, method="coop", epochs=1), squares(), tmp_path / "run", progress="silent")
-    return tmp_path / "run"
+    return without_manifest(tmp_path / "run")
 
 
 @pytest.mark.parametrize(

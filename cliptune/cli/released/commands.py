@@ -60,6 +60,8 @@ def in_our_words(words: Sequence[str]) -> list[list[str]]:
         commands = tip_adapter(_Parser("Tip-Adapter", allow_abbrev=False), words[1:], notes)
     else:
         return [list(words)]
+    if not all(word.isprintable() for command in commands for word in command):
+        raise ValueError("train: a setting holds characters that cannot be printed. Correct the configuration.")
     remark("In words of cliptune:\n" + "\n".join(f"  cliptune {shlex.join(command)}" for command in commands))
     for note in dict.fromkeys(notes):
         remark(note)

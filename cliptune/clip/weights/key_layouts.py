@@ -18,6 +18,7 @@ from torch import Tensor
 
 from cliptune.clip.model import openai_key
 from cliptune.clip.tokenizer import VOCAB_SIZE
+from cliptune.reading import listed
 
 # Sizes that OpenAI stored beside the weights, and masks and positions that the towers make themselves.
 _NOT_WEIGHTS = re.compile(r"(^|\.)(attn_mask|position_ids|input_resolution|context_length|vocab_size)$")
@@ -99,7 +100,7 @@ def _layout(tensors: Mapping[str, Tensor]) -> str:
         return "open_clip"
     if {"visual", "transformer"} <= parts:
         return "openai"
-    found = ", ".join(sorted(tensors)[:3]) or "nothing"
+    found = listed(sorted(tensors)[:3]) or "nothing"
     half = parts & {"vision_model", "text_model", "visual", "transformer"}
     raise ValueError(
         f"it is not a CLIP: an image tower (visual.*) and a text tower (transformer.*) were expected, but "
