@@ -19,6 +19,7 @@ import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import yaml
@@ -32,6 +33,7 @@ from cliptune.registry import describe
 from cliptune.registry.recipes import tomllib
 
 ROOT = Path(__file__).parents[2]
+EMPTY = SimpleNamespace()
 _ONE, _REST = "<!-- parsed only: ", "<!-- commands below are parsed only: "
 _NO_CODE = ("text", "bibtex")
 _OTHERS = ("make", "pip", "python", "python3", "ray", "git", "cd", "source")  # programs that no test starts
@@ -177,7 +179,7 @@ def _parsed(block: Block, words: list[str]) -> int:
         ours = in_our_words(words)
     for command in ours:
         _, bound, _ = app.parse_args(command, exit_on_error=False, print_error=False)
-        given = bound.arguments
+        given = {**bound.arguments, **vars(bound.arguments.get("grid", EMPTY))}
         methods = str(given.get("methods") or given.get("method") or "").split(",")
         for method in filter(None, methods):
             assigned = getattr(given.get("run"), "set", None) or []
