@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
 from typing import Any
 
 from cliptune.clip.model import CLIP, CLIPConfig
 from cliptune.clip.tokenizer import default_tokenizer
-from cliptune.registry.building import add_ons, build, names
+from cliptune.registry.building import add_ons, build, find, names
+from cliptune.registry.plugins import is_add_on
 
 # Small, and with different sizes everywhere; only shapes matter.
 SIZES = CLIPConfig(
@@ -55,7 +56,10 @@ class Cell:
 
 
 def compatibility(
-    together: int = 1, options: Mapping[str, Mapping[str, Any]] | None = None, clip: CLIP | None = None
+    together: int = 1,
+    options: Mapping[str, Mapping[str, Any]] | None = None,
+    clip: CLIP | None = None,
+    others: Sequence[str] = (),
 ) -> list[Cell]:
     """Every host with every choice of up to `together` add-ons, host by host.
 
@@ -63,11 +67,14 @@ def compatibility(
         together: add-ons joined at once, ≥ 0.
         options: host → options that it cannot be built without.
         clip: backbone to ask about; None for a small ViT.
+        others: methods and add-ons from outside the package, by path or entry point, beside those of the package.
     """
     clip = CLIP.of_sizes(SIZES, default_tokenizer(), "a small ViT") if clip is None else clip
-    known = add_ons()
+    outside = {other: is_add_on(find(other)) for other in others}
+    known = (*add_ons(), *(other for other, joins in outside.items() if joins))
+    hosts = (*names(), *(other for other, joins in outside.items() if not joins))
     chosen = [some for count in range(together + 1) for some in combinations(known, count)]
-    return [_cell(clip, host, some, (options or {}).get(host, {})) for host in names() for some in chosen]
+    return [_cell(clip, host, some, (options or {}).get(host, {})) for host in hosts for some in chosen]
 
 
 def _cell(clip: CLIP, host: str, joined: tuple[str, ...], options: Mapping[str, Any]) -> Cell:

@@ -43,8 +43,22 @@ class MethodListing:
 
 
 def list_methods() -> list[MethodListing]:
-    """All methods by name, then all add-ons, then what installed distributions bring."""
-    return [list_method(name) for name in (*names(), *add_ons(), *installed_names())]
+    """All methods by name, then all add-ons, then what installed distributions bring.
+
+    Warns of installed methods that are broken, and leaves them out.
+    """
+    listed = [list_method(name) for name in (*names(), *add_ons())]
+    try:
+        others = installed_names()
+    except ValueError as error:
+        warnings.warn(str(error), stacklevel=2)
+        others = ()
+    for name in others:
+        try:
+            listed.append(list_method(name))
+        except ValueError as error:
+            warnings.warn(f"{error} It is left out.", stacklevel=2)
+    return listed
 
 
 def list_method(name: str) -> MethodListing:

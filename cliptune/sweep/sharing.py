@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from cliptune.registry import describe, host_run, names
-from cliptune.registry.plugins import parts_of
+from cliptune.registry.plugins import is_path, parts_of
 from cliptune.runs import read_result
 from cliptune.runs.spec import RunSpec
 from cliptune.sweep.cells import Cell
@@ -44,8 +44,9 @@ def _taught(
     """The run with its teacher's folder in the place of the teacher's method; and that folder, if there is one."""
     teacher = spec.options.get(TEACHER)
     method, at, backbone = teacher.partition("@") if isinstance(teacher, str) else ("", "", "")
+    is_method = method.split("+")[0].strip() in names() or any(map(is_path, parts_of(method)))
     # What a method teaches itself with when it is told nothing needs no run.
-    if method.split("+")[0].strip() not in names() or teacher == _usual_teacher(spec.method):
+    if not is_method or teacher == _usual_teacher(spec.method):
         return spec, ()
     backbone = backbone or spec.backbone
     # What was said of the run's own weights says nothing of another backbone's.

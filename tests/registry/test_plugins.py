@@ -9,6 +9,7 @@ import pytest
 
 import cliptune
 from cliptune import methods
+from cliptune.registry import add_ons, compatibility, list_methods
 from cliptune.registry.building import find, installed_names
 from cliptune.registry.plugins import label, parts_of
 from tests.conftest import CLASS_NAMES
@@ -150,3 +151,18 @@ def test_installed_names_that_clash_are_a_sentence(tmp_path, monkeypatch):
     monkeypatch.syspath_prepend(str(tmp_path / "more"))
     with pytest.raises(ValueError, match="Two installed distributions name a method 'twice'"):
         find("twice")
+
+
+def test_a_broken_installed_method_costs_the_listing_only_itself(installed, tmp_path, monkeypatch):
+    distribution(tmp_path / "broken", "cliptune.methods", "shattered = nowhere_to_be_found", "broken")
+    monkeypatch.syspath_prepend(str(tmp_path / "broken"))
+    with pytest.warns(UserWarning, match=r"Installed method 'shattered' .* cannot be imported.* It is left out\."):
+        listed = [method.name for method in list_methods()]
+    assert "anchored" in listed
+    assert "shattered" not in listed
+
+
+def test_what_joins_a_method_from_a_file_is_asked_too():
+    cells = [cell for cell in compatibility(others=[str(EXAMPLE)]) if cell.host == str(EXAMPLE)]
+    assert {cell.add_ons: cell.accepted for cell in cells}[("rlp",)]
+    assert len(cells) == 1 + len(add_ons())

@@ -91,21 +91,24 @@ def methods(name: str | None = None, /, *, table: Flag = False, json: Flag = Fal
 
 def _compatibility(name: str | None, json: bool) -> None:
     """Hosts by add-ons, with what restricts or forbids a cell below."""
-    from cliptune.registry import add_ons, compatibility
+    from cliptune.registry import add_ons, compatibility, names
     from cliptune.registry.building import find
+    from cliptune.registry.plugins import is_add_on, label
 
-    if name is not None:
-        find(name)
-    cells = [cell for cell in compatibility() if cell.add_ons and name in (None, cell.host, *cell.add_ons)]
+    joins = name is not None and is_add_on(find(name))
+    outside = [name] if name is not None and name not in (*names(), *add_ons()) else []
+    cells = [
+        cell for cell in compatibility(others=outside) if cell.add_ons and name in (None, cell.host, *cell.add_ons)
+    ]
     if json:
         show_json([{"method": cell.method, **asdict(cell), "mark": cell.mark} for cell in cells])
         return
-    columns = [name] if name in add_ons() else list(add_ons())
+    columns = [str(about)] if joins else list(add_ons())
     notes: dict[str, int] = {}
     rows: dict[str, list[str]] = {}
     for cell in cells:
         number = f" {notes.setdefault(cell.note, len(notes) + 1)}" if cell.note else ""
-        rows.setdefault(cell.host, []).append(cell.mark + number)
+        rows.setdefault(label(cell.host), []).append(cell.mark + number)
     show_table(
         ["method", *(f"+{column}" for column in columns)], [[host, *marks] for host, marks in rows.items()], left=9
     )
