@@ -13,7 +13,7 @@ from cliptune.cli.shared.output import say, show_json
 from cliptune.cli.shared.output import table as show_table
 
 if TYPE_CHECKING:
-    from cliptune.registry import MethodListing
+    from cliptune.registry import Cell, MethodListing
 
 
 FAILED = 1
@@ -97,9 +97,8 @@ def _compatibility(name: str | None, json: bool) -> None:
 
     joins = name is not None and is_add_on(find(name))
     outside = [name] if name is not None and name not in (*names(), *add_ons()) else []
-    cells = [
-        cell for cell in compatibility(others=outside) if cell.add_ons and name in (None, cell.host, *cell.add_ons)
-    ]
+    about = None if name is None else label(name)
+    cells = [cell for cell in compatibility(others=outside) if cell.add_ons and about in (None, *_parts(cell))]
     if json:
         show_json([{"method": cell.method, **asdict(cell), "mark": cell.mark} for cell in cells])
         return
@@ -116,6 +115,12 @@ def _compatibility(name: str | None, json: bool) -> None:
         "✓ works   (✓) works, with a restriction   ✗ does not",
         *(f"{number:>2}  {note}" for note, number in notes.items()),
     )
+
+
+def _parts(cell: Cell) -> list[str]:
+    from cliptune.registry.plugins import label
+
+    return [label(part) for part in (cell.host, *cell.add_ons)]
 
 
 def _paper(method: MethodListing) -> str:
