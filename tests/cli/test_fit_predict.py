@@ -10,6 +10,7 @@ from PIL import Image
 
 from cliptune.cli.main import main
 from tests.cli.conftest import COLOURS
+from tests.conftest import without_manifest
 
 QUICK = ("--epochs", 2, "--method", "coop")
 
@@ -266,7 +267,9 @@ def test_a_damaged_run_says_so(cli, photos, run):
     (run / "adapter_model.safetensors").write_bytes(b"half")
     answer = cli("predict", run, photos / "snow" / "00.png")
     assert answer.code == 2
-    assert "not a whole safetensors file" in answer.err
+    assert "adapter_model.safetensors is not as the run wrote it" in answer.err
+    without_manifest(run)
+    assert "not a whole safetensors file" in cli("predict", run, photos / "snow" / "00.png").err
 
 
 def test_a_truncated_training_picture_is_named(cli, photos, backbone):

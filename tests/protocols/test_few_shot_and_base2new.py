@@ -7,6 +7,7 @@ import pytest
 from cliptune import build, evaluate, fit
 from cliptune.data import from_images
 from cliptune.protocols import base2new, few_shot
+from cliptune.runs.manifest import write_result
 from cliptune.texts import ClassSet
 
 COOP = {"epochs": 2, "batch_size": 4, "lr": 0.05}
@@ -71,7 +72,7 @@ def test_a_finished_protocol_is_returned_and_a_half_scored_one_is_completed(tiny
     path = tmp_path / "run" / "result.json"
     halved = json.loads(path.read_text())
     del halved["evaluations"]["new"], halved["new"], halved["harmonic_mean"]
-    path.write_text(json.dumps(halved))
+    write_result(tmp_path / "run", halved)
     again = base2new("coop", tiny_clip, dataset, shots=2, out=tmp_path / "run", options=COOP, **SILENT)
     assert again == first
 

@@ -11,6 +11,7 @@ from cliptune import build, evaluate, fit
 from cliptune.data import Dataset, Split, from_images
 from cliptune.protocols import cross_dataset, domain_generalization, few_shot, transfer
 from cliptune.protocols.transfer import usual_targets
+from cliptune.runs.manifest import write_result
 from cliptune.texts import ClassSet
 
 COOP = {"epochs": 2, "batch_size": 4, "lr": 0.05}
@@ -101,7 +102,7 @@ def test_what_is_scored_is_not_scored_again_unless_the_target_has_changed(
     path = tmp_path / "run" / "result.json"
     halved = json.loads(path.read_text())
     del halved["evaluations"]["drawn/test"]  # as if it had been stopped there
-    path.write_text(json.dumps(halved))
+    write_result(tmp_path / "run", halved)
     assert cross_dataset("coop", tiny_clip, dataset, [cars, drawn], **arguments) == whole
     assert scored == ["cars/test", "drawn/test", "drawn/test"]
     other = elsewhere("cars", cars.class_names, 9)

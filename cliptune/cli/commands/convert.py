@@ -105,23 +105,26 @@ def _to_run(
         "class_names": names,
     }
     folder = RunFolder(out, config, overwrite=overwrite)
-    save_adapter(
-        folder.path,
-        adapter,
-        method=recipe.method,
-        config=recipe.config,
-        classes=vars(adapter.trained_classes),
-    )
-    folder.write_result(
-        {
-            "method": recipe.method,
-            "protocol": "converted",
-            "backbone": clip.name,
-            "learnables": count_learnables(adapter),
-            "converted_from": Path(checkpoint).name,
-            "evaluations": {},
-        }
-    )
+    try:
+        save_adapter(
+            folder.path,
+            adapter,
+            method=recipe.method,
+            config=recipe.config,
+            classes=vars(adapter.trained_classes),
+        )
+        folder.write_result(
+            {
+                "method": recipe.method,
+                "protocol": "converted",
+                "backbone": clip.name,
+                "learnables": count_learnables(adapter),
+                "converted_from": Path(checkpoint).name,
+                "evaluations": {},
+            }
+        )
+    finally:
+        folder.release()
     say(
         f"{out} holds the {method} checkpoint: {count(count_learnables(adapter), 'learned value')}, "
         f"{count(len(names), 'class', 'classes')}, options {recipe.config}.",
