@@ -13,16 +13,20 @@ import torch
 from torch import Tensor
 
 from cliptune.clip.weights.archive import is_torchscript, read_torchscript
+from cliptune.noted import few
 
 # Where training programs put the weights, and what parallelism, compilation or wrappers put before names.
 _WRAPPERS = ("state_dict", "model_state_dict", "model")
 _PREFIXES = ("module.", "_orig_mod.", "model.", "clip_model.", "clip.")
 
 
-def read_tensors(path: Path) -> dict[str, Tensor]:
+def read_tensors(path: Path, notes: list[str] | None = None) -> dict[str, Tensor]:
     """Tensors of a weights file by name, on the CPU, in the precision of the file; none of its code is run.
 
     Training checkpoints are unwrapped (`{"state_dict": …}`), and prefixes such as `module.` are dropped.
+
+    Args:
+        notes: what was left out and dropped is added here, as phrases.
 
     Raises: ValueError with a sentence if the file is empty, truncated, of another kind, or holds more than
         tensors.
@@ -46,7 +50,7 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
             + ("It looks like a web page or text. " if start.lstrip()[:1] in (b"<", b"{") else "")
             + "Download the weights themselves."
         )
-    return _unwrap(found, path)
+    return _unwrap(found, path, [] if notes is None else notes)
 
 
 def sha256(path: Path) -> str:
@@ -80,9 +84,12 @@ def _read_saved(path: Path) -> Any:
         raise ValueError(f"{path} is damaged ({str(error).splitlines()[0]}). Download it again.") from error
 
 
-def _unwrap(found: Any, path: Path) -> dict[str, Tensor]:
+def _unwrap(found: Any, path: Path, notes: list[str]) -> dict[str, Tensor]:
     for wrapper in _WRAPPERS:
         if isinstance(found, Mapping) and isinstance(found.get(wrapper), Mapping):
+            beside = [name for name in found if name != wrapper]
+            if beside:
+                notes.append(f"of the checkpoint {wrapper} was read, and not {few(beside)}")
             found = found[wrapper]
     if not isinstance(found, Mapping) or not found:
         raise ValueError(
@@ -97,4 +104,5 @@ def _unwrap(found: Any, path: Path) -> dict[str, Tensor]:
     tensors = dict(found)
     while prefix := next((p for p in _PREFIXES if all(name.startswith(p) for name in tensors)), None):
         tensors = {name.removeprefix(prefix): value for name, value in tensors.items()}
+        notes.append(f"{prefix!r} was dropped from the names of its tensors")
     return tensors
