@@ -19,6 +19,7 @@ from cliptune.protocols.few_shot_learning import few_shot_run
 from cliptune.protocols.training import class_set, evaluation_options, score
 from cliptune.texts import ClassSet
 from cliptune.training import Run
+from cliptune.training.fit import add_notes
 
 CROSS, DOMAIN = "cross", "domains"
 _GROUPS = {CROSS: "cross10", DOMAIN: "shifts4"}
@@ -113,7 +114,8 @@ def note_target(result: dict[str, Any], name: str, protocol: str | None, target:
         measured["descriptions_sha256"] = adapter.descriptions_sha256
     before = notes.get(name, {})
     if {key: value for key, value in before.items() if key != "protocols"} != measured:
-        result.get("evaluations", {}).pop(name, None)
+        if result.get("evaluations", {}).pop(name, None) is not None and before:
+            add_notes(result, f"The earlier evaluation {name!r} was dropped: it was of another split, or other words.")
         before = {}
     asked = {*before.get("protocols", ()), *([] if protocol is None else [protocol])}
     notes[name] = {**measured, "protocols": sorted(asked)}
@@ -146,9 +148,11 @@ def _score_on(run: Run, protocol: str, target: Dataset, trained: ClassSet, setti
         run.result["why_no_targets"] = (
             f"{run.result['method']} holds values for its training classes and knows no others"
         )
+        run.note(f"{protocol}: {target.name} was not scored, because {run.result['why_no_targets']}.")
         return
     name = f"{target.name}/test"
     adapter.set_classes(classes)
+    run.note(*target.notes, *adapter.texts.notes)
     note_target(run.result, name, protocol, target, adapter)
     score(run, name, target.test, **settings)
 

@@ -54,13 +54,18 @@ class Run:
 
     def note(self, *sentences: str) -> None:
         """Enter sentences under the result's notes, each once; they are written with the next evaluation or result."""
-        self.result["notes"] = [*once(self.result.get("notes", ()), sentences)]
+        add_notes(self.result, *sentences)
 
     def add(self, name: str, evaluation: Evaluation) -> None:
         """Enter an evaluation into the result under a name such as "test" or "new", and rewrite `result.json`."""
         self.result.setdefault("evaluations", {})[name] = evaluation.summary()
         if self.folder is not None:
             self.folder.write_result(self.result)
+
+
+def add_notes(result: dict[str, Any], *sentences: str) -> None:
+    """Enter sentences under a result's notes, each once; a result of an early version may have none yet."""
+    result["notes"] = [*once(result.get("notes", ()), sentences)]
 
 
 def fit(

@@ -115,9 +115,11 @@ def _parts(root: Path) -> tuple[dict[str, Path], list[str]]:
     """Split → folder of class folders; a folder of class folders alone counts as train."""
     folders = {path.name: path for path in _subfolders(root)}
     named: dict[str, Path] = {}
+    alike: list[str] = []
     for folder_name, path in folders.items():
         split = SPLIT_NAMES.get(folder_name.lower())
         if split is None or not _subfolders(path):
+            alike += [] if split is None else [folder_name]
             continue  # a folder "train" that holds pictures and no folders is a class: photographs of trains
         if split in named:
             raise ValueError(
@@ -130,7 +132,8 @@ def _parts(root: Path) -> tuple[dict[str, Path], list[str]]:
                 f"Data folder {root}: found {', '.join(path.name for path in named.values())} with class "
                 "folders, but no train folder. Add train/, or give a folder of class folders."
             )
-        return {"train": root}, []
+        spoken = f"{root}: {few(alike)} is read as a class and no split, because there are no folders in it."
+        return {"train": root}, [spoken] if alike else []
     notes = []
     others = [folder_name for folder_name, path in folders.items() if path not in named.values()]
     if others:
