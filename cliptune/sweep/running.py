@@ -45,7 +45,7 @@ def run_cell(cell: Cell, progress: str | Progress | None = "silent") -> Outcome:
             warnings.simplefilter("ignore", NotedWarning)
             try:
                 result = run(cell.spec, cell.folder, progress=progress, continues=cell.continues)
-            except HostRunMismatch as mismatch:  # the host failed, or its images have changed since: its stages are trained here
+            except HostRunMismatch as mismatch:  # the host failed, or its images have changed since
                 result = run(cell.spec, cell.folder, progress=progress)
                 add_notes(result, f"bench: the host's stages were trained here. {mismatch}")
                 rewrite_result(cell.folder, result)
