@@ -141,7 +141,10 @@ class DescriptionPhrasing:
             m = self.m or USUAL
             return [generator.sample(p, m) if m < len(p) else generator.choices(p, k=m) for p in pools]
         if self.m is None:
-            pools = [list(dict.fromkeys(pool)) for pool in pools]
+            given, pools = pools, [list(dict.fromkeys(pool)) for pool in pools]
+            repeated = sum(map(len, given)) - sum(map(len, pools))
+            if repeated:
+                notes.append(f"Descriptions, set {name!r}: {repeated} sentences stand there twice and count once.")
             m = min(USUAL, *(len(pool) for pool in pools))
             if m < USUAL:
                 notes.append(
