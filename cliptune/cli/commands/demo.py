@@ -92,6 +92,7 @@ def demo(*, out: str = "runs/demo", seed: int = 1, quick: Flag = False) -> None:
     torch.set_num_threads(threads)
     headers = ["suite", "method", "base (%)", "new (%)", "HM", "learnables", "seconds"]
     table(headers, lines, title=f"{LABEL}: {SHOTS} shots, seed {seed}, base-to-new", left=2)
+    tell_notes(notes)
     about = list_suites()
     say(
         *(f"{suite}: {about[suite]}." for suite in suites),
@@ -99,7 +100,6 @@ def demo(*, out: str = "runs/demo", seed: int = 1, quick: Flag = False) -> None:
         "linear_probe has one weight vector per trained class, so it cannot speak of new ones.",
         f"Took {time.monotonic() - started:.0f} s. The runs lie in {folder}.",
     )
-    tell_notes(notes)
     if dataset is not None:
         _what_next(folder, suites[-1], _save_pictures(dataset, folder / "pictures"))
 
