@@ -31,7 +31,8 @@ class Scored:
         classes: "all", "base" or "new".
         weight: ω that mixed the two prompts; None for an adapter of one.
         own_images: false if these are no longer the images, or the split, that the run was made with.
-        notes: what was replaced, left out or decided for this evaluation, a sentence each.
+        notes: what was replaced, left out or decided for this evaluation, a sentence each; the last one says so where
+            the images are not the run's own.
     """
 
     name: str
@@ -104,7 +105,10 @@ def score_run(
         name = f"{name} ({precision})"
     notes = once(dataset.notes, adapter.clip.notes, adapter.texts.notes)
     if data is None and not same:
-        notes += (f"eval: the split of {dataset.name} is not that of the run any more, so {name!r} stands for itself.",)
+        notes += (
+            f"The images of {dataset.name} or their split are not those of the run any more: some of these {split} "
+            "images may have been trained on.",
+        )
     if split == "test":
         if data is not None:
             note_target(result, name, None, dataset, adapter)

@@ -84,11 +84,9 @@ def evaluate(
             weight=weight,
             workers=workers,
         )
-    if not scored.own_images:
-        remark(
-            f"The images of {scored.data.name} or their split are not those of the run any more: some of these "
-            f"{split} images may have been trained on."
-        )
+    warned = () if scored.own_images else scored.notes[-1:]
+    for sentence in warned:
+        remark(sentence)
     evaluation = scored.evaluation
     about = {"run": run, "data": scored.data.name, "classes": scored.classes, "split": split}
     numbers = {**about, **evaluation.summary()}
@@ -100,6 +98,6 @@ def evaluate(
     say(f"{(read_result(run) or {}).get('method', 'run')} on {what}: {count(evaluation.n, 'image')}")
     shown = ("accuracy", "macro_f1", "mean_per_class", "ece")
     table([key.replace("_", " ") + " (%)" for key in shown], [[percent(numbers[key]) for key in shown]], left=0)
-    tell_notes(scored.notes)
+    tell_notes(scored.notes, told=warned)
     if per_class:
         table(["class", "accuracy (%)"], [[key, percent(value)] for key, value in evaluation.per_class.items()])
