@@ -19,6 +19,7 @@ from cliptune.clip.model import CLIP
 from cliptune.clip.pictures import fitted
 from cliptune.clip.ports import EMPTY, Ports, TowerPorts
 from cliptune.heads import FoldedClassifier, Head
+from cliptune.noted import once
 from cliptune.prompts import Prompt
 from cliptune.reading import listed
 from cliptune.texts import ClassSet, KnownTexts, Phrasing, TextBatch
@@ -125,6 +126,12 @@ class Adapter(nn.Module):
     def descriptions_sha256(self) -> str | None:
         """Hex hash of the descriptions that the texts are drawn from; None if they are not drawn from any."""
         return self.classes.descriptions_sha256 if self.texts.set_of is not None else None
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What backbone, prompt, head and texts replaced, cut or guessed, a sentence each."""
+        parts: list[tuple[str, ...]] = [getattr(part, "notes", ()) for part in self.modules() if part is not self]
+        return once(*parts, self.texts.notes)
 
     @property
     def class_names(self) -> tuple[str, ...]:

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from torch import Tensor
 
+from cliptune.noted import once
+
 if TYPE_CHECKING:
     from cliptune.adapter import Adapter, Outputs
     from cliptune.batch import Batch
@@ -183,6 +185,7 @@ class Recipe:
         remarks: restrictions that a combination of method and add-ons works under, a phrase each.
         plugins: name → path, sha256 and kind of each part that comes from outside the package.
         host_stages: of a recipe that goes on after its host's, what a finished run of the host may stand for.
+        notes: what was replaced, or chosen where an option was left out, a sentence each.
     """
 
     adapter: Adapter
@@ -193,3 +196,9 @@ class Recipe:
     remarks: tuple[str, ...] = ()
     plugins: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     host_stages: HostStages | None = None
+    notes: tuple[str, ...] = ()
+
+    @property
+    def all_notes(self) -> tuple[str, ...]:
+        """Each once: what the adapter's parts noted, its own notes, and the remarks as sentences."""
+        return once(self.adapter.notes, self.notes, (f"{self.method}: {remark}." for remark in self.remarks))

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from cliptune.noted import warn
 from cliptune.objectives import WeightedLoss, cross_entropy
 from cliptune.recipe import OptimiserConfig, Stage
 from cliptune.texts import ClassSet, DescriptionPhrasing
@@ -131,7 +131,7 @@ def flags(method: str, classes: ClassSet) -> dict[str, Any]:
     """For `result.json`: where the descriptions came from. Warns where templates have to stand in."""
     if classes.descriptions:
         return {"descriptions": "given"}
-    warnings.warn(
+    warn(
         f"{method}: the classes have no descriptions, so hand-written templates stand in for them, which say nothing "
         "but the name. Write some with `cliptune describe`, and give them as `descriptions`.",
         stacklevel=3,

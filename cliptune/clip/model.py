@@ -120,12 +120,14 @@ class CLIP(nn.Module):
         tokenizer: `tokenizer(texts, context_length=…) → ids (K, context)`.
         name: of the backbone; origin: where the weights come from.
         mean, std: per-channel normalisation of images in [0, 1].
+        notes: what was left out, converted or decided in reading the weights, a sentence each.
     """
 
     def __init__(self, config: CLIPConfig, tokenizer: Tokenizer | None = None, name: str = "clip") -> None:
         super().__init__()
         self.config, self.tokenizer, self.name = config, tokenizer, name
         self.origin: dict[str, Any] = {}
+        self.notes: tuple[str, ...] = ()
         c = config
         self.image: VisionTransformer | ModifiedResNet
         if c.patch:

@@ -6,7 +6,7 @@ import difflib
 import importlib
 import inspect
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 from typing import Any
@@ -216,6 +216,7 @@ def _read(name: str, root: str | Path | None, options: dict[str, Any], source: s
         raise ValueError(f"Data {name!r} is a group of data sets: open one of {', '.join(data_group(family))}.")
     reader: Callable[..., Dataset]
     arguments: tuple[Any, ...]
+    guess = ""
     if source == "torchvision":
         reader, arguments = read_torchvision, (name, root)
     elif entry is not None and entry.members is not None and member:
@@ -228,10 +229,13 @@ def _read(name: str, root: str | Path | None, options: dict[str, Any], source: s
     elif path.is_dir() and (known := recognise(path)) is not None:
         entry = next(entry for entry in ENTRIES if entry.name == known.name)
         reader, arguments = entry.function(entry.reader), (*entry.arguments, path)
+        guess = f"Data {name!r}: by its files the folder is the published data set {known.name}, and was read as that."
     elif path.is_dir():
         reader, arguments = read_folder, (path,)
+        guess = _named_alike(name, entry)
     elif root is not None and (Path(root).expanduser() / path).is_dir():
         reader, arguments = read_folder, (Path(root).expanduser() / path,)
+        guess = _named_alike(name, entry)
     elif path.suffix.lower() in LIST_SUFFIXES:
         reader, arguments = read_list, (path, root)
     elif path.suffix.lower() == ".json":
@@ -249,7 +253,14 @@ def _read(name: str, root: str | Path | None, options: dict[str, Any], source: s
     dataset = reader(*arguments, **options)
     if not isinstance(dataset, Dataset):
         raise ValueError(f"Data {name!r}: its reader must return a Dataset, got {type(dataset).__name__}.")
-    return dataset
+    return replace(dataset, notes=(*dataset.notes, guess)) if guess else dataset
+
+
+def _named_alike(name: str, entry: Entry | None) -> str:
+    """What is to be said of a folder that is called like a data set of the listing; "" of any other."""
+    if entry is None:
+        return ""
+    return f"Data {name!r}: there is a folder of this name, so it was read, and not the data set {entry.name}."
 
 
 def _installed(name: str) -> EntryPoint | None:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import io
 import pickle
-import warnings
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from cliptune.data.fewshot import MAX_VAL_SHOTS, few_shot_indices
 from cliptune.data.items import Dataset, Split
+from cliptune.noted import warn
 from cliptune.reading import check_pickle, content_of, json_value, listed, shown
 
 FORMAT = "fewshot/1"
@@ -38,7 +39,7 @@ def read_few_shot(path: str | Path, dataset: Dataset) -> Dataset:
     """The whole data set reduced to the picks of a record.
 
     Drawn picks are drawn again and compared; if the record belongs to another version of the split it is
-    stale, and the picks of this version are used with a warning. Imported picks are taken as they stand and
+    stale, and the picks of this version are used, with a warning and a note. Imported picks are taken as they stand and
     must exist in the split.
 
     Raises: FileNotFoundError; ValueError for another format, or picks that contradict the split or the rule.
@@ -61,22 +62,27 @@ def read_few_shot(path: str | Path, dataset: Dataset) -> Dataset:
     stale = sha256 != dataset.split_sha256
     if rng == DRAWN:
         again = few_shot_record(dataset, **sampling)
+        notes = dataset.notes
         if stale:
-            warnings.warn(
+            notes += (
                 f"{who} was made for another version of {dataset.name}'s split; the picks were drawn again "
                 f"with {sampling['shots']} shots and seed {sampling['seed']}.",
-                stacklevel=2,
             )
+            warn(notes[-1])
         elif again != record:
             raise ValueError(
                 f"{who}: its picks are not those of its seed, so it was edited. Delete it and sample again."
             )
-        return dataset.with_picks(again["train"]["indices"], again["val"]["indices"], {**sampling, "rng": DRAWN})
+        picked = dataset.with_picks(again["train"]["indices"], again["val"]["indices"], {**sampling, "rng": DRAWN})
+        return replace(picked, notes=notes)
     if stale:
         raise ValueError(f"{who}: its picks were imported for another version of {dataset.name}'s split. Import again.")
     if _record(dataset, *_in_range(train, val, dataset, who), **sampling, rng=rng) != record:
         raise ValueError(f"{who}: its items contradict its indices, so it was edited. Import the picks again.")
-    return dataset.with_picks(train, val, {**sampling, "rng": rng})
+    picked = dataset.with_picks(train, val, {**sampling, "rng": rng})
+    if val or not len(dataset.val):
+        return picked
+    return replace(picked, notes=(*dataset.notes, f"{who} picks no validation images, so none are left."))
 
 
 def _parts(record: Mapping[str, Any], who: str) -> tuple[dict[str, Any], Any, Any]:

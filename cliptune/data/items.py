@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import warnings
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
@@ -15,10 +14,11 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from cliptune.data.fewshot import few_shot_indices, groups
+from cliptune.data.fewshot import MAX_VAL_SHOTS, few_shot_indices, groups
 from cliptune.data.images import ImageError
 from cliptune.data.sources import FileSource, ImageSource, MemorySource
 from cliptune.data.splits import base_or_new
+from cliptune.noted import few, once, warn
 
 DEFAULT_TEMPLATE = "a photo of a {}."
 
@@ -238,8 +238,14 @@ class Dataset:
                 f"Dataset {self.name} is already {state}; few-shot images are drawn from the whole data set, "
                 "so that the picks equal the field's. Call few_shot first, then subset."
             )
+        train, val = few_shot_indices(self.train.labels.tolist(), self.val.labels.tolist(), shots, seed, repeat=repeat)
         small = {label: n for label, n in self.train.count().items() if n < shots}
         notes = self.notes
+        if len(val) < len(self.val):
+            notes += (
+                f"Dataset {self.name}: {len(val)} of {len(self.val)} validation images are kept, at most "
+                f"{min(shots, MAX_VAL_SHOTS)} of a class, as in the field.",
+            )
         if small:
             listed = ", ".join(f"{self.class_names[label]!r} ({n})" for label, n in list(small.items())[:5])
             more = f" and {len(small) - 5} more" if len(small) > 5 else ""
@@ -251,8 +257,7 @@ class Dataset:
                 raise ValueError(f"{sentence} Ask for fewer shots, add images, or leave out strict.")
             drawn = "drawn with repetition" if repeat else "all used once"
             notes += (f"{sentence} Their images are {drawn}.",)
-            warnings.warn(notes[-1], stacklevel=2)
-        train, val = few_shot_indices(self.train.labels.tolist(), self.val.labels.tolist(), shots, seed, repeat=repeat)
+            warn(notes[-1])
         sampling = {"shots": shots, "seed": seed, "repeat": repeat, "rng": "cpython-random"}
         return replace(self.with_picks(train, val, sampling), notes=notes)
 
@@ -290,12 +295,12 @@ class Dataset:
             test=self.test.relabelled(labels),
             classes=classes,
             whole_names=self.class_names,
-            notes=(*self.notes, *self._notes_on_empty_classes(labels)),
+            notes=once(self.notes, self._notes_on_empty_classes(labels)),
             whole_sha256=self.split_sha256,
         )
 
     def _notes_on_empty_classes(self, labels: Sequence[int]) -> list[str]:
-        """Sentences on what a cut to these labels leaves out: classes in neither half, and classes without a test."""
+        """What a cut to these labels leaves out, as sentences: classes in neither half, and classes without a test."""
         notes = []
         trained, tested = set(self.train.labels.tolist()), set(self.test.labels.tolist())
         for label, name in enumerate(self.class_names):
@@ -304,6 +309,21 @@ class Dataset:
             elif tested and label in labels and label not in tested:
                 notes.append(f"Dataset {self.name}: {name!r} has no test images, so no number speaks of it.")
         return notes
+
+    def with_gaps_noted(self) -> Dataset:
+        """With a note if classes have no training images, and one if they have no test images, where others have."""
+        notes = []
+        for split, follows in (
+            (self.train, "have no training images and cannot be learned"),
+            (self.test, "have no test images, so no number speaks of them"),
+        ):
+            there = set(split.labels.tolist())
+            missing = [repr(name) for label, name in enumerate(self.class_names) if label not in there]
+            if there and missing:
+                notes.append(
+                    f"Dataset {self.name}: {len(missing)} of {len(self.class_names)} classes {follows}: {few(missing)}."
+                )
+        return replace(self, notes=once(self.notes, notes))
 
     def descriptor(self) -> dict[str, Any]:
         """What a run stores as `split.json`: the chosen images by relative path and content hash.

@@ -17,8 +17,8 @@ class Head(nn.Module):
     `class_specific`: true once it holds values per class, so that it cannot speak of other classes.
     `growing`: names of its tensors whose first size depends on the data, and comes with what is loaded.
     `settled`: false while it waits to be shown the text features (see `settle`), always so if it needs them every time.
-    `chosen`: of a head that chooses on validation images, once it has: "images", how many there were, and "chose",
-    symbol → value. None for others.
+    `chosen`: what it chose on validation images: "images", their number, and "chose", symbol → value. None for others.
+    `notes`: what it chose by itself where an option was left out, a sentence each.
     `listener`: is told what a long `refit` is doing, as `listener(line, minor)`.
     """
 
@@ -27,6 +27,7 @@ class Head(nn.Module):
     growing: frozenset[str] = frozenset()
     chosen: Mapping[str, Any] | None = None
     listener: Callable[[str, bool], None] | None = None
+    notes: tuple[str, ...] = ()
 
     def forward(self, similarity: Tensor, texts: TextBatch, image_embedding: Tensor) -> Tensor:
         """Args: similarity (B, V, K), scaled; image_embedding (B, V, D), before unit norm."""

@@ -96,6 +96,7 @@ class GaussianHead(Head):
             self.chosen = {"images": len(held[2]), "chose": {"α": float(self.alpha)}}
         elif self.chooses:
             self.alpha.fill_(self._cross_validated(train))
+            self.say(f"α was left out and is {float(self.alpha):.4g}, by cross-validation on the training images")
         self._forget()
 
     def grow(self, shapes: Mapping[str, torch.Size]) -> None:

@@ -119,6 +119,8 @@ class KernelHead(Head):
         self.keys, self.coefficients = keys.to(self.keys), solution.to(self.coefficients).contiguous()
         self.beta.fill_(beta)
         self.ridge.fill_(ridge)
+        if None in self.given and not (self.grid is not None and self._seen["val"]):
+            self.say(f"β is {beta:.4g} and λ is {ridge:.4g}, the usual ones for so many images where left out")
         self._forget()
 
     def grow(self, shapes: Mapping[str, torch.Size]) -> None:

@@ -75,6 +75,8 @@ class LinearHead(Head):
                 f"LinearHead: a linear probe separates at least two classes, got {len(x)} images of class "
                 f"{int(present[0])} only. Add images of another class."
             )
+        if self.weight.device.type == "mps":
+            self.say("computed on the CPU, because mps has no float64")
         missing = len(self.bias) - len(present)
         if missing:
             self.say(f"{missing} of {len(self.bias)} classes have no training images and are never predicted")

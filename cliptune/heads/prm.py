@@ -103,6 +103,11 @@ class PRMHead(Head):
     def refit(self) -> None:
         """Estimate ω from the votes since the last estimate."""
         kappa, m = self._strength(), self.counts.shape[1]
+        if self.smoothing == "auto":
+            self.say(f"smoothing='auto' is {kappa:.4g} votes of the uniform prior")
+        unseen = int((self.images == 0).sum())
+        if unseen:
+            self.say(f"{unseen} of {len(self.images)} classes have no training images and keep the weights they have")
         estimate = (self.counts + kappa / m) / (self.votes * self.images[:, None] + kappa).clamp_min(1e-12)
         self.weight.copy_(torch.where(self.images[:, None] > 0, estimate, self.weight))
         self.counts.zero_()

@@ -16,6 +16,7 @@ from cliptune.clip.model import CLIP
 from cliptune.clip.weights.checkpoint import read_safetensors, read_saved
 from cliptune.interop.add_ons import FROZEN_BIAS, Part, parted, plain_host, put_into
 from cliptune.interop.visual import VISUAL, flattened, visual_from_published, visual_to_published
+from cliptune.noted import few, warn
 from cliptune.recipe import Recipe
 from cliptune.registry.building import build, describe, find
 from cliptune.texts import ClassSet, ContextPhrasing
@@ -77,19 +78,36 @@ def from_published(
     whole = (lambda key: key) if host in VISUAL else _full_name
     states = [{whole(key): value for key, value in given.items()} for given in (tuned, tensors) if given is not None]
     plains = [_of_host(host, state, clip, class_names, **own) for state in states]
-    _compare_towers(method, states, clip, but=() if "bias" not in joined else _BIASES)
+    notes = _left_out(states) + _compare_towers(method, states, clip, but=() if "bias" not in joined else _BIASES)
     if not joined:
+        plains[0].notes += notes
         return plains[0]
     mode = {"dpc_mode": "released"} if "dpc" in joined else {}
     recipe = build(method, clip, class_names, **{**plains[0].config, **mode, **options})
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(options.get("seed", 1))  # of new low-rank factors
         put_into(recipe, [plain.adapter for plain in plains], states)
+    if mode and "dpc_mode" not in options:
+        notes += ("from_published: dpc_mode was left out and is 'released', since the checkpoint is.",)
+    recipe.notes += notes
     return recipe
 
 
-def _compare_towers(method: str, states: Sequence[Mapping[str, Tensor]], clip: CLIP, but: tuple[str, ...]) -> None:
-    """Args: but: endings of names that may differ, because they are learned."""
+def _left_out(states: Sequence[Mapping[str, Tensor]]) -> tuple[str, ...]:
+    """A sentence on what of a checkpoint is no learnable: the word embeddings of its classes, and the frozen CLIP."""
+    frozen = sorted({key for state in states for key in state if _is_frozen(key)})
+    if not frozen:
+        return ()
+    return (f"from_published: {len(frozen)} tensors that are no learnables were left out ({few(frozen)}).",)
+
+
+def _compare_towers(
+    method: str, states: Sequence[Mapping[str, Tensor]], clip: CLIP, but: tuple[str, ...]
+) -> tuple[str, ...]:
+    """A sentence if a checkpoint's towers are other ones, with a warning.
+
+    Args: but: endings of names that may differ, because they are learned.
+    """
     frozen = clip.state_dict()
     other: list[str] = []
     for key, value in ((key, value) for state in states for key, value in state.items() if not key.endswith(but)):
@@ -105,12 +123,14 @@ def _compare_towers(method: str, states: Sequence[Mapping[str, Tensor]], clip: C
         advice = (
             f"they are biases, which {method}+bias takes over" if biases else "give the backbone it was trained with"
         )
-        warnings.warn(
+        sentence = (
             f"from_published: the checkpoint holds frozen towers that are not those of {clip.name} "
             f"(tensors that differ: {len(other)}, such as {other[0]}). They are left out, so the answers will "
-            f"differ: {advice}.",
-            stacklevel=3,
+            f"differ: {advice}."
         )
+        warn(sentence, stacklevel=3)
+        return (sentence,)
+    return ()
 
 
 def _of_host(

@@ -16,6 +16,7 @@ from torch import Tensor
 from cliptune.adapter import Adapter
 from cliptune.clip.model import CLIP
 from cliptune.heads import PRMHead
+from cliptune.noted import few
 from cliptune.prompts.pixels import PixelPattern
 from cliptune.recipe import Recipe
 from cliptune.registry.building import build
@@ -71,6 +72,8 @@ def visual_from_published(
         if head.groups is not None:
             learned["head.group"] = tensors["cluster_into"].argmax(dim=0)
     recipe.adapter.load_learnables(learned)
+    drawn = [f"{name}={value!r}" for name, value in implied.items() if name not in options]
+    recipe.notes += (f"from_published: read from the sizes, or as released: {few(drawn, 6)}.",) if drawn else ()
     return recipe
 
 

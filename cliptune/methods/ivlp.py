@@ -18,6 +18,7 @@ from cliptune.prompts.depth import check_tokens, resolve_depth
 from cliptune.recipe import OptimiserConfig, Recipe, Stage
 from cliptune.registry.released_names import deep_token_count, image_token_name, text_token_name
 from cliptune.texts import ClassSet, ContextPhrasing
+from cliptune.texts.phrasing import words_for
 
 PAPER = "2210.03117"
 ENTERS = "text.tokens, image.tokens"
@@ -46,7 +47,7 @@ class Config:
 
 def build(clip: CLIP, classes: ClassSet, config: Config = Config()) -> Recipe:
     # With more tokens than words, the release starts at random.
-    words = config.words if config.n_text <= len(config.words.split()) else ""
+    words, notes = words_for("ivlp", config.words, config.n_text)
     phrasing = ContextPhrasing(config.n_text, words)
     depth = resolve_depth("ivlp", "text", clip.text, config.depth_text)
     deeper = [0.02 * torch.randn(config.n_text, clip.text.width) for _ in range(depth - 1)]
@@ -58,7 +59,7 @@ def build(clip: CLIP, classes: ClassSet, config: Config = Config()) -> Recipe:
         prompts["image"] = DeepTokens("image", starts)
     adapter = Adapter(clip, classes, phrasing, Together(**prompts), MeanHead())
     stage = Stage(WeightedLoss(cross_entropy), config.epochs, config.batch_size, OptimiserConfig(lr=config.lr))
-    return Recipe(adapter, [stage])
+    return Recipe(adapter, [stage], notes=notes)
 
 
 def published_name(name: str) -> str:

@@ -15,9 +15,10 @@ from cliptune.clip.model import CLIP
 from cliptune.heads import MeanHead
 from cliptune.objectives import WeightedLoss, cross_entropy
 from cliptune.prompts import CoupledTokens
-from cliptune.prompts.depth import resolve_depth
+from cliptune.prompts.depth import resolve_depth, shallower
 from cliptune.recipe import OptimiserConfig, Recipe, Stage
 from cliptune.texts import ClassSet, ContextPhrasing
+from cliptune.texts.phrasing import words_for
 
 PAPER = "2210.03117"
 ENTERS = "text.tokens, image.tokens = linear(text.tokens)"
@@ -50,7 +51,7 @@ def build(clip: CLIP, classes: ClassSet, config: Config = Config()) -> Recipe:
         for name, tower in (("text", clip.text), ("image", clip.image))
     ]
     depth = min(depths)
-    words = config.words if config.n_ctx <= len(config.words.split()) else ""
+    words, notes = words_for("maple", config.words, config.n_ctx)
     phrasing = ContextPhrasing(config.n_ctx, words)
     width = clip.text.width
     starts = [phrasing.start(clip), *(0.02 * torch.randn(config.n_ctx, width) for _ in range(depth - 1))]
@@ -59,7 +60,8 @@ def build(clip: CLIP, classes: ClassSet, config: Config = Config()) -> Recipe:
     maps = [first, *(copy.deepcopy(deeper) for _ in range(depth - 1))]
     adapter = Adapter(clip, classes, phrasing, CoupledTokens(starts, maps), MeanHead())
     stage = Stage(WeightedLoss(cross_entropy), config.epochs, config.batch_size, OptimiserConfig(lr=config.lr))
-    return Recipe(adapter, [stage])
+    notes += shallower("maple", config.depth, depth, PUBLISHED_DEPTH)
+    return Recipe(adapter, [stage], notes=notes)
 
 
 def published_name(name: str) -> str:

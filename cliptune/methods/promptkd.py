@@ -17,7 +17,7 @@ from cliptune.clip.model import CLIP
 from cliptune.heads import MeanHead
 from cliptune.objectives import distillation
 from cliptune.prompts import DeepTokens, NoPrompt, Together
-from cliptune.prompts.depth import check_tokens, resolve_depth
+from cliptune.prompts.depth import check_tokens, resolve_depth, shallower
 from cliptune.prompts.projector import Projector
 from cliptune.recipe import OptimiserConfig, Recipe, Stage
 from cliptune.registry.released_names import deep_token_count, image_token_name
@@ -107,7 +107,24 @@ def build(clip: CLIP, classes: ClassSet, config: Config = Config()) -> Recipe:
             "extra_images": config.transductive,
             "unlabelled_test_images": config.transductive,
         },
+        notes=(
+            *shallower("promptkd", config.depth, depth, PUBLISHED_DEPTH),
+            *(_on_teacher(clip, teacher, config, names) if isinstance(teacher, Adapter) else ()),
+        ),
     )
+
+
+def _on_teacher(clip: CLIP, teacher: Adapter, config: Config, names: tuple[str, ...]) -> list[str]:
+    """What was chosen of the teacher's side, as sentences."""
+    notes = []
+    ours, theirs = clip.image.resolution, teacher.clip.image.resolution
+    if ours != theirs:
+        notes.append(
+            f"promptkd: the teacher sees the student's images of {ours} pixels resized to its {theirs}, not the files."
+        )
+    if not config.names and config.teacher != ZEROSHOT:
+        notes.append(f"promptkd: names was left out, so the teacher's texts of {len(names)} classes are kept.")
+    return notes
 
 
 class FromTeacher:

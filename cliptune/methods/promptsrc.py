@@ -15,10 +15,11 @@ from cliptune.heads import MeanHead
 from cliptune.objectives import WeightedLoss, self_regularised
 from cliptune.prompts import DeepTokens, Together
 from cliptune.prompts.averaging import GaussianAveraging
-from cliptune.prompts.depth import check_tokens, resolve_depth
+from cliptune.prompts.depth import check_tokens, resolve_depth, shallower
 from cliptune.recipe import OptimiserConfig, Recipe, Stage
 from cliptune.registry.released_names import deep_token_count, image_token_name, text_token_name
 from cliptune.texts import ClassSet, ContextPhrasing, TemplatePhrasing, ensemble
+from cliptune.texts.phrasing import words_for
 
 PAPER = "2307.06948"
 ENTERS = "text.tokens, image.tokens"
@@ -61,7 +62,7 @@ class Config:
 
 def build(clip: CLIP, classes: ClassSet, config: Config = Config()) -> Recipe:
     check_tokens("promptsrc", "n_image", config.n_image)
-    words = config.words if config.n_text <= len(config.words.split()) else ""
+    words, notes = words_for("promptsrc", config.words, config.n_text)
     phrasing = ContextPhrasing(config.n_text, words)
     text_depth = resolve_depth("promptsrc", "text", clip.text, config.depth_text, PUBLISHED_DEPTH)
     image_depth = resolve_depth("promptsrc", "image", clip.image, config.depth_image, PUBLISHED_DEPTH)
@@ -83,7 +84,13 @@ def build(clip: CLIP, classes: ClassSet, config: Config = Config()) -> Recipe:
     )
     hooks = (GaussianAveraging(config.gpa_mean, config.gpa_std),) if config.gpa else ()
     optimiser = OptimiserConfig(lr=config.lr)
-    return Recipe(adapter, [Stage(loss, config.epochs, config.batch_size, optimiser, after_epoch=hooks)])
+    for option, given, found in (
+        ("depth_text", config.depth_text, text_depth),
+        ("depth_image", config.depth_image, image_depth),
+    ):
+        notes += shallower("promptsrc", given, found, PUBLISHED_DEPTH, option)
+    stage = Stage(loss, config.epochs, config.batch_size, optimiser, after_epoch=hooks)
+    return Recipe(adapter, [stage], notes=notes)
 
 
 def published_name(name: str) -> str:

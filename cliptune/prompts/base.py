@@ -16,11 +16,13 @@ class Prompt(nn.Module):
     `class_specific`: true if it holds one matrix per class, so that it cannot speak of other classes.
     `resolution`: side in pixels of the images it wants to be given; None for the tower's.
     `map_names`: submodules that turn one prompt, or a feature, into another and enter no tower themselves.
+    `notes`: what it chose by itself where an option was left out, a sentence each.
     """
 
     class_specific = False
     resolution: int | None = None
     map_names: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
 
     def forward(self, seen: bool = True) -> Ports:
         """The ports of this step. `seen`: is the class set the one trained on?"""

@@ -43,3 +43,14 @@ def resolve_depth(
             f"{method}: depth must be between 1 and {layers}, the blocks of the {tower_name} tower, got {depth}."
         )
     return depth
+
+
+def shallower(method: str, depth: int | None, found: int, published: int, option: str = "depth") -> tuple[str, ...]:
+    """A sentence where a depth was left out and the tower has fewer blocks than the paper prompts.
+
+    Args:
+        depth: as configured. found: what `resolve_depth` made of it. option: what the configuration calls it.
+    """
+    if depth is not None or found >= published:
+        return ()
+    return (f"{method}: {option} was left out and is {found}, all blocks of the tower, not the paper's {published}.",)

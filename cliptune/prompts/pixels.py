@@ -81,12 +81,14 @@ class PixelOverlay(PixelPattern):
     def __init__(self, clip: CLIP, border: int | None = None, patterns: int = 1, **more: Any) -> None:
         side = clip.image.resolution
         self.border = round(side * 30 / 224) if border is None else border
+        notes = (f"PixelOverlay: border was left out and is {self.border} of {side} pixels.",) if border is None else ()
         if not 1 <= self.border <= side // 2:
             raise ValueError(
                 f"PixelOverlay: the border must be between 1 and {side // 2} pixels, half the side of the "
                 f"{side}-pixel image that this CLIP takes, got {self.border}."
             )
         super().__init__(clip, around(side, self.border, side - 2 * self.border), patterns, **more)
+        self.notes = notes
 
     def _views(self, images: Tensor, program: Tensor) -> Tensor:
         return self.normalised(fitted(images, self.side))[:, None] + self.spread(program)
@@ -124,6 +126,8 @@ class PixelFrame(PixelPattern):
         self.before = (side - self.inner + 1) // 2
         live = around(side, self.before, self.inner)
         super().__init__(clip, live, patterns, **more)
+        if inner is None:
+            self.notes = (f"PixelFrame: inner was left out and is {self.inner} of {side} pixels.",)
         self.resolution, self.strips = self.inner, strips
         row, column = self.pixel // side, self.pixel % side
         sides = [row < self.before, row >= self.before + self.inner, column < self.before]

@@ -65,9 +65,13 @@ def base2new(
     adapter = run.adapter
     if adapter.prompt.class_specific or adapter.head.class_specific:
         numbers["why_no_new"] = f"{method} holds values for its training classes and knows no others"
+        if "why_no_new" not in result:  # a finished run stays as it was written
+            run.note(f"base2new: the new classes were not scored, because {numbers['why_no_new']}.")
     else:
         trained = adapter.trained_classes
         adapter.set_classes(class_set(new, trained).with_template(trained.template), seen=False)
+        if "new" not in result["evaluations"]:
+            run.note(*new.notes, *adapter.texts.notes)
         numbers["new"] = score(run, "new", new.test, **settings)
         adapter.set_classes(trained, seen=True)
     known = numbers["new"] is not None

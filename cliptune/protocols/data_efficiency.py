@@ -103,6 +103,8 @@ def data_efficient(
         source=source,
         **training,
     )
+    if selection == "glister" and not len(dataset.val) and "kept" not in run.result:
+        run.note(f"data_efficient: {dataset.name} has no validation images, so glister looked at the training images.")
     run.result["kept"] = {**how, "images": len(kept), "of": len(dataset.train)}
     score(run, "test", data.test, **evaluation_options(training))
     if run.folder is not None:

@@ -85,6 +85,11 @@ def few_shot_run(
     name, split = ("test" if classes == "all" else classes), data.test
     if not len(split):
         name, split = "val", data.val
+        what = "so the validation images were scored" if len(split) else "nor validation images, so nothing was scored"
+        if name not in run.result["evaluations"]:  # a finished run stays as it was written
+            run.note(f"few_shot: {data.name} has no test images of these classes, {what}.")
     if len(split):
         score(run, name, split, **evaluation_options(training))
+    elif run.folder is not None:
+        run.folder.write_result(run.result)
     return run

@@ -11,12 +11,14 @@ from cliptune.adapter import Adapter
 from cliptune.data.items import Dataset, Split
 from cliptune.data.metrics import harmonic_mean
 from cliptune.data.spec import DataSpec
+from cliptune.noted import once
 from cliptune.protocols.training import class_set
 from cliptune.protocols.transfer import note_target
 from cliptune.runs.folder import held, read_config, read_images, read_result
 from cliptune.runs.loading import choose_weight
 from cliptune.runs.manifest import check_whole, write_result
 from cliptune.training import Evaluation, evaluate
+from cliptune.training.fit import add_notes
 
 
 @dataclass(frozen=True)
@@ -30,6 +32,8 @@ class Scored:
         classes: "all", "base" or "new".
         weight: ω that mixed the two prompts; None for an adapter of one.
         own_images: false if these are no longer the images, or the split, that the run was made with.
+        notes: what was replaced, left out or decided for this evaluation, a sentence each; the last one says so where
+            the images are not the run's own.
     """
 
     name: str
@@ -38,6 +42,7 @@ class Scored:
     classes: str
     weight: float | None
     own_images: bool
+    notes: tuple[str, ...] = ()
 
 
 def score_run(
@@ -100,13 +105,20 @@ def score_run(
         name = f"{name} (ω={weight:g})"
     if precision != own_precision:
         name = f"{name} ({precision})"
+    notes = once(dataset.notes, adapter.clip.notes, adapter.texts.notes)
+    if data is None and not same:
+        notes += (
+            f"The images of {dataset.name} or their split are not those of the run any more: some of these {split} "
+            "images may have been trained on.",
+        )
     if split == "test":
         with held(folder):
             result = read_result(folder) or {}  # another process may have entered something meanwhile
             if data is not None:
                 note_target(result, name, None, dataset, adapter)
+            add_notes(result, *notes)
             enter(folder, result, name, evaluation)
-    return Scored(name, evaluation, dataset, wanted, mixed, data is not None or same)
+    return Scored(name, evaluation, dataset, wanted, mixed, data is not None or same, notes)
 
 
 def enter(folder: str | Path, result: dict[str, Any], name: str, evaluation: Evaluation) -> None:

@@ -15,10 +15,12 @@ from cliptune.data.catalog import data_group, list_data
 from cliptune.data.items import Dataset
 from cliptune.data.published.facts import published
 from cliptune.data.tinyworld import DOMAINS
+from cliptune.noted import few
 from cliptune.protocols.few_shot_learning import few_shot_run
 from cliptune.protocols.training import class_set, evaluation_options, score
 from cliptune.texts import ClassSet
 from cliptune.training import Run
+from cliptune.training.fit import add_notes
 
 CROSS, DOMAIN = "cross", "domains"
 _GROUPS = {CROSS: "cross10", DOMAIN: "shifts4"}
@@ -113,7 +115,8 @@ def note_target(result: dict[str, Any], name: str, protocol: str | None, target:
         measured["descriptions_sha256"] = adapter.descriptions_sha256
     before = notes.get(name, {})
     if {key: value for key, value in before.items() if key != "protocols"} != measured:
-        result.get("evaluations", {}).pop(name, None)
+        if result.get("evaluations", {}).pop(name, None) is not None and before:
+            add_notes(result, f"The earlier evaluation {name!r} was dropped: it was of another split, or other words.")
         before = {}
     asked = {*before.get("protocols", ()), *([] if protocol is None else [protocol])}
     notes[name] = {**measured, "protocols": sorted(asked)}
@@ -126,11 +129,15 @@ def _transfer(
     run = few_shot_run(method, clip, dataset, **few_shot)
     settings = evaluation_options(few_shot)
     trained = run.adapter.trained_classes
+    told = "why_no_targets" in run.result  # a finished run stays as it was written
     try:
         for target in targets:
             _score_on(run, protocol, target, trained, settings)
     finally:
         run.adapter.set_classes(trained, seen=True)
+    if "why_no_targets" in run.result and not told:
+        unscored = [target.name for target in targets if f"{target.name}/test" not in run.result["evaluations"]]
+        run.note(f"{protocol}: {few(unscored)} were not scored, because {run.result['why_no_targets']}.")
     if run.folder is not None:
         run.folder.write_result(run.result)
     return run.result
@@ -150,6 +157,8 @@ def _score_on(run: Run, protocol: str, target: Dataset, trained: ClassSet, setti
     name = f"{target.name}/test"
     adapter.set_classes(classes)
     note_target(run.result, name, protocol, target, adapter)
+    if name not in run.result["evaluations"]:
+        run.note(*target.notes, *adapter.texts.notes)
     score(run, name, target.test, **settings)
 
 

@@ -6,10 +6,13 @@ import time
 import warnings
 from dataclasses import dataclass
 
+from cliptune.noted import NotedWarning
 from cliptune.protocols.by_spec import run
 from cliptune.runs import read_result
+from cliptune.runs.manifest import write_result
 from cliptune.sweep.cells import Cell
 from cliptune.training.continued import HostRunMismatch
+from cliptune.training.fit import add_notes
 from cliptune.training.progress import Progress
 
 
@@ -22,12 +25,14 @@ class Outcome:
         seconds: that it took, now or when it was made; None if it failed.
         before: it was finished before.
         error: a sentence; None if all is well.
+        notes: of its result.
     """
 
     cell: Cell
     seconds: float | None = None
     before: bool = False
     error: str | None = None
+    notes: tuple[str, ...] = ()
 
 
 def run_cell(cell: Cell, progress: str | Progress | None = "silent") -> Outcome:
@@ -36,19 +41,22 @@ def run_cell(cell: Cell, progress: str | Progress | None = "silent") -> Outcome:
     try:
         before = read_result(cell.folder)
         with warnings.catch_warnings():
-            # A reader's remarks would be repeated for each of the data set's runs; `data list` and `train` show them.
-            warnings.filterwarnings("ignore", message="Dataset ", category=UserWarning)
+            # They stand in the results and are shown once for all runs.
+            warnings.simplefilter("ignore", NotedWarning)
             try:
                 result = run(cell.spec, cell.folder, progress=progress, continues=cell.continues)
-            except HostRunMismatch:  # the host failed, or its images have changed since: its stages are trained here
+            except HostRunMismatch as mismatch:  # the host failed, or its images have changed since
                 result = run(cell.spec, cell.folder, progress=progress)
+                add_notes(result, f"bench: the host's stages were trained here. {mismatch}")
+                write_result(cell.folder, result)
     except Exception as error:
         # One cell's defect must not cost the others their night; it is told at the end, with its kind if unforeseen.
         foreseen = isinstance(error, (ValueError, OSError)) and str(error)
         return Outcome(cell, error=str(error) if foreseen else f"{type(error).__name__}: {error}")
+    notes = tuple(result.get("notes", ()))
     if not result["evaluations"]:
         return Outcome(cell, error=f"{cell.spec.data.name} has no test or validation images, so nothing was scored.")
     if before is not None and before.get("evaluations") == result["evaluations"]:
         shared = (result.get("continues") or {"seconds": 0.0})["seconds"]
-        return Outcome(cell, result["seconds"] - shared, before=True)
-    return Outcome(cell, time.monotonic() - started)
+        return Outcome(cell, result["seconds"] - shared, before=True, notes=notes)
+    return Outcome(cell, time.monotonic() - started, notes=notes)

@@ -25,6 +25,7 @@ class TextBatch(TokenBatch):
             text feature. (The standard ensemble has both normalisations.)
         set_of: (K,) int64, which set of descriptions each text is from, counted from 0; None where there are no sets.
         raw_mean: of an ensemble, average the features as the tower gives them, and normalise only the mean.
+        notes: what was passed over, cut or repeated for want of texts, a sentence each.
     """
 
     class_of: Tensor
@@ -33,6 +34,7 @@ class TextBatch(TokenBatch):
     ensemble: bool = False
     raw_mean: bool = False
     set_of: Tensor | None = None
+    notes: tuple[str, ...] = ()
 
     @classmethod
     def one_each(cls, tokens: TokenBatch) -> TextBatch:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import random
-import warnings
 from dataclasses import dataclass
 from typing import Literal
 
 import torch
 
 from cliptune.clip.model import CLIP
+from cliptune.noted import few, warn
 from cliptune.texts.batch import TextBatch
 from cliptune.texts.classes import ClassSet
 from cliptune.texts.descriptions import (
@@ -43,6 +43,7 @@ class DescriptionPhrasing:
         rng: "own" gives every set its own stream, so that no draw moves another; "reference" draws all from one
             stream of `random.seed(seed)`, set by set and class by class, as released.
         min_length: characters of a usable sentence.
+    What is passed over, drawn twice, cut or put in the place of descriptions stands in the notes of the texts.
     Raises (call): ValueError for a missing set, a class without an entry or without usable sentences.
     Source: sampling rule of AttrVR (arXiv:2501.13982) and DVP (arXiv:2506.01000) as released.
     """
@@ -66,15 +67,16 @@ class DescriptionPhrasing:
                 raise ValueError(f"Descriptions: {option} must be one of {', '.join(known)}, got {value!r}.")
 
     def __call__(self, clip: CLIP, classes: ClassSet) -> TextBatch:
-        drawn = self.sentences(classes)
+        notes: list[str] = []
+        drawn = self._drawn(classes, notes)
         flat = [sentence for c in range(len(classes)) for name in self.sets for sentence in drawn[name][c]]
-        tokens = clip.tokenize(_fitting(clip, flat))
+        tokens = clip.tokenize(_fitting(clip, flat, notes))
         sizes = [len(drawn[name][0]) for name in self.sets]
         device = tokens.ids.device
         set_of = torch.arange(len(sizes)).repeat_interleave(torch.tensor(sizes)).repeat(len(classes)).to(device)
         class_of = torch.arange(len(classes), device=device).repeat_interleave(sum(sizes))
         view_of = torch.zeros_like(set_of) if self.views is None else torch.tensor(self.views, device=device)[set_of]
-        return TextBatch(tokens.ids, tokens.slots, class_of, view_of, len(classes), set_of=set_of)
+        return TextBatch(tokens.ids, tokens.slots, class_of, view_of, len(classes), set_of=set_of, notes=tuple(notes))
 
     def sizes(self, classes: ClassSet) -> tuple[int, ...]:
         """Sentences per class of each set."""
@@ -82,8 +84,17 @@ class DescriptionPhrasing:
 
     def sentences(self, classes: ClassSet) -> dict[str, list[list[str]]]:
         """Set → class by class → the drawn sentences, the same at every call."""
-        descriptions = classes.descriptions or template_bank(classes, self.sets)
+        return self._drawn(classes, [])
+
+    def _drawn(self, classes: ClassSet, notes: list[str]) -> dict[str, list[list[str]]]:
+        """As `sentences`; what is to be said of it is added to the notes."""
+        descriptions, made = classes.descriptions, False
+        if not descriptions:
+            descriptions = template_bank(classes, self.sets)
+            notes.append("Descriptions: there are none, so hand-written templates stand in, which say only the name.")
         if not set(self.sets) <= set(descriptions) and set(self.sets) <= {DESCRIBING, DISTINGUISHING}:
+            missing, made = [name for name in self.sets if name not in descriptions], True
+            notes.append(f"Descriptions: {' and '.join(missing)} are not given and were made of {few(descriptions)}.")
             descriptions = attribute_sets(descriptions)
         for name in self.sets:
             if name not in descriptions:
@@ -95,8 +106,23 @@ class DescriptionPhrasing:
         drawn: dict[str, list[list[str]]] = {}
         for name in self.sets:
             own = shared if self.rng == "reference" else random.Random(f"{self.seed}/{name}")
-            drawn[name] = self._draw(name, [self._usable(descriptions, name, c) for c in classes.names], classes, own)
+            pools = [self._usable(descriptions, name, c) for c in classes.names]
+            notes += self._unused(descriptions, name, classes, pools)
+            drawn[name] = self._draw(name, pools, classes, own, notes)
+        unused = [repr(name) for name in descriptions if name not in self.sets]
+        if unused and not made:
+            notes.append(f"Descriptions: no text is drawn from {few(unused)}.")
         return drawn
+
+    def _unused(self, descriptions: Descriptions, name: str, classes: ClassSet, pools: list[list[str]]) -> list[str]:
+        """What of a set's sentences is not looked at, and which names were found in another spelling."""
+        short = sum(len(sentences_of(descriptions, name, c)) for c in classes.names) - sum(map(len, pools))
+        other = [repr(c) for c in classes.names if c not in descriptions[name]]
+        said = (
+            (short, f"{short} sentences have fewer than {self.min_length} characters and were passed over."),
+            (len(other), f"entries in another spelling were taken for {few(other)}."),
+        )
+        return [f"Descriptions, set {name!r}: {sentence}" for n, sentence in said if n]
 
     def _usable(self, descriptions: Descriptions, name: str, class_name: str) -> list[str]:
         given = sentences_of(descriptions, name, class_name)
@@ -108,13 +134,23 @@ class DescriptionPhrasing:
             )
         return kept
 
-    def _draw(self, name: str, pools: list[list[str]], classes: ClassSet, generator: random.Random) -> list[list[str]]:
+    def _draw(
+        self, name: str, pools: list[list[str]], classes: ClassSet, generator: random.Random, notes: list[str]
+    ) -> list[list[str]]:
         if self.replacement == "reference":
             m = self.m or USUAL
             return [generator.sample(p, m) if m < len(p) else generator.choices(p, k=m) for p in pools]
         if self.m is None:
-            pools = [list(dict.fromkeys(pool)) for pool in pools]
+            given, pools = pools, [list(dict.fromkeys(pool)) for pool in pools]
+            repeated = sum(map(len, given)) - sum(map(len, pools))
+            if repeated:
+                notes.append(f"Descriptions, set {name!r}: {repeated} sentences stand there twice and count once.")
             m = min(USUAL, *(len(pool) for pool in pools))
+            if m < USUAL:
+                notes.append(
+                    f"Descriptions, set {name!r}: m was left out and is {m}, the sentences of the poorest class, not "
+                    f"{USUAL}."
+                )
             return [generator.sample(pool, m) for pool in pools]
         short = [f"{c!r} ({len(p)})" for c, p in zip(classes.names, pools, strict=True) if len(p) < self.m]
         if short:
@@ -124,21 +160,22 @@ class DescriptionPhrasing:
             )
             if self.replacement == "never":
                 raise ValueError(f"{sentence} Lower m, add sentences, or allow replacement.")
-            warnings.warn(f"{sentence} Some of theirs are used more than once.", stacklevel=2)
+            notes.append(f"{sentence} Some of theirs are used more than once.")
+            warn(notes[-1])
         # whole rounds of the pool first, so that no sentence comes twice before all came once
         return [p * (self.m // len(p)) + generator.sample(p, self.m % len(p)) for p in pools]
 
 
-def _fitting(clip: CLIP, sentences: list[str]) -> list[str]:
+def _fitting(clip: CLIP, sentences: list[str], notes: list[str]) -> list[str]:
     """The sentences; those with more tokens than the text tower takes are cut after the last word that fits."""
     fitting = [_cut(clip, sentence) for sentence in sentences]
     changed = sum(a != b for a, b in zip(sentences, fitting, strict=True))
     if changed:
-        warnings.warn(
+        notes.append(
             f"Descriptions: {changed} of {len(sentences)} sentences have more than {clip.text.context} tokens and are "
-            "cut after the last word that fits.",
-            stacklevel=3,
+            "cut after the last word that fits."
         )
+        warn(notes[-1], stacklevel=3)
     return fitting
 
 

@@ -46,6 +46,13 @@ class TemplatePhrasing:
         return TextBatch(tokens.ids, tokens.slots, class_of, view_of, len(classes), True, self.raw_mean)
 
 
+def words_for(method: str, words: str, n: int) -> tuple[str, tuple[str, ...]]:
+    """The initial words of n learned tokens, "" for a random start where there are too few; and what to say then."""
+    if n <= len(words.split()) or not words:
+        return words, ()
+    return "", (f"{method}: {words!r} has fewer words than the {n} learned tokens, which start at random instead.",)
+
+
 @dataclass(frozen=True)
 class ContextPhrasing:
     """`[context] name.` with places for n learned tokens.

@@ -89,6 +89,7 @@ def end_of(folder: str | Path, recipe: Recipe, config: Mapping[str, Any], here: 
         whole_seconds=result["seconds"],
         epochs_done=len(metrics),
         selected=result["selected"],
+        notes=list(result.get("notes", ())),
         continues={
             "run": os.path.relpath(folder.resolve(), here.resolve()) if here is not None else str(folder),
             "method": host_stages.method,

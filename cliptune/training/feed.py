@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import reduce
 from random import Random
@@ -102,6 +102,21 @@ class Feed:
                 f"Stage {stage.name!r} takes statistics over its batches, which one process must see whole. "
                 "Start it without torchrun."
             )
+
+    def notes(self, stages: Sequence[Stage]) -> list[str]:
+        """What of the images these stages leave out, and what is not kept though it might be, as sentences."""
+        said = []
+        n = len(self.data.train)
+        for stage in stages:
+            rest = n - self.steps(stage) * stage.batch_size
+            if stage.optimiser is not None and rest > 0 and not stage.keep_last:
+                said.append(
+                    f"{stage.name}: every epoch leaves out {rest} of the {n} training images, others each time, which "
+                    f"do not fill a batch of {stage.batch_size}."
+                )
+        if stages and self.cache_features and not self.adapter.image_is_frozen:
+            said.append("Image embeddings are computed anew at every step, because something learned reaches them.")
+        return said
 
     def steps(self, stage: Stage) -> int:
         """Optimiser steps per epoch; a last partial batch is dropped, unless it is the only one or to be kept."""

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from cliptune.data.items import Dataset, Split
+from cliptune.noted import once
 from cliptune.recipe import Recipe
 from cliptune.runs.checkpoints import backbone, load_adapter, save_adapter
 from cliptune.runs.folder import RunFolder
@@ -51,11 +52,20 @@ class Run:
     result: dict[str, Any] = field(default_factory=dict)
     metrics: list[dict[str, Any]] = field(default_factory=list)
 
+    def note(self, *sentences: str) -> None:
+        """Enter sentences under the result's notes, each once; they are written with the next evaluation or result."""
+        add_notes(self.result, *sentences)
+
     def add(self, name: str, evaluation: Evaluation) -> None:
         """Enter an evaluation into the result under a name such as "test" or "new", and rewrite `result.json`."""
         self.result.setdefault("evaluations", {})[name] = evaluation.summary()
         if self.folder is not None:
             self.folder.write_result(self.result)
+
+
+def add_notes(result: dict[str, Any], *sentences: str) -> None:
+    """Enter sentences under a result's notes, each once; a result of an early version may have none yet."""
+    result["notes"] = [*once(result.get("notes", ()), sentences)]
 
 
 def fit(
@@ -142,7 +152,9 @@ def fit(
                     options = Options(seed, precision, accumulate, select, save_every)
                     here = None if folder is None else folder.path
                     begin = partial(end_of, continues, recipe, config, here) if continues is not None else None
-                    result = _train(Training(recipe, feed, group, reporter, folder, options, begin), config, split)
+                    remarks = once(recipe.all_notes, feed.notes(recipe.stages), _on_device(group, device))
+                    training = Training(recipe, feed, group, reporter, folder, options, begin, remarks)
+                    result = _train(training, config, split)
             metrics = folder.metrics() if folder is not None else []
         finally:
             if folder is not None:
@@ -153,8 +165,8 @@ def fit(
 def _train(training: Training, config: dict[str, Any], split: dict[str, Any]) -> dict[str, Any]:
     """Run all stages and write what came out."""
     recipe, group, reporter, folder = training.recipe, training.processes, training.reporter, training.folder
-    for sentence in group.from_main(lambda: _describe(folder, split, group.device)):
-        reporter.say(sentence)
+    changed = group.from_main(lambda: _describe(folder, split, group.device))
+    training.remarks = once(changed, training.remarks)
     with towers_in(recipe.adapter.clip, training.options.precision):
         training.run()
     recipe.adapter.eval()
@@ -163,6 +175,14 @@ def _train(training: Training, config: dict[str, Any], split: dict[str, Any]) ->
         group.from_main(lambda: _finish(folder, recipe, result))
     reporter.say(f"Finished after {duration(result['seconds'])}")
     return result
+
+
+def _on_device(group: Processes, asked: torch.device | str | None) -> list[str]:
+    """A sentence where the device was chosen here."""
+    if asked is not None:
+        return []
+    why = ", because torch finds no CUDA card" if group.device.type == "cpu" else ""
+    return [f"No device was named, so the run is on {group.device.type}{why}."]
 
 
 def _check(recipe: Recipe, data: Dataset, select: str, accumulate: int) -> None:
@@ -275,7 +295,7 @@ def _result(training: Training, config: dict[str, Any]) -> dict[str, Any]:
             "seed": config["seed"],
             "learnables": sum(p.numel() for p in recipe.adapter.trainable().values()),
             "train_images": len(training.feed.data.train),
-            "notes": training.feed.data.notes,
+            "notes": once(training.feed.data.notes, training.position.notes),
             "seconds": training.position.whole_seconds,
             "selected": training.position.selected,
             "continues": training.position.continues,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -71,6 +71,7 @@ class Training:
         options: how.
         begin: opens the finished run whose end stands for the first stages; None trains them. Asked only where no
             state is saved yet.
+        remarks: sentences on what was replaced or decided before the run, to be noted and said.
     """
 
     def __init__(
@@ -82,7 +83,9 @@ class Training:
         folder: RunFolder | None,
         options: Options,
         begin: Callable[[], End] | None = None,
+        remarks: Sequence[str] = (),
     ):
+        self.remarks = remarks
         self.recipe, self.feed, self.processes = recipe, feed, processes
         self.reporter, self.folder, self.options, self.begin = reporter, folder, options, begin
         self.adapter: Adapter = recipe.adapter
@@ -94,6 +97,8 @@ class Training:
     def run(self) -> None:
         """Go on from the folder's saved state, or start."""
         self._resume()
+        for sentence in self.remarks:
+            self.note(sentence)
         for number in range(self.position.stage, len(self.recipe.stages)):
             stage = self.recipe.stages[number]
             torch.manual_seed(mixed(self.options.seed, number))
@@ -106,6 +111,12 @@ class Training:
                 self._train(number, stage)
             self.position.next_stage()
             self._save()
+
+    def note(self, sentence: str) -> None:
+        """Keep a sentence for the result, and say it; once, also if the run is resumed."""
+        if sentence not in self.position.notes:
+            self.position.notes.append(sentence)
+            self.reporter.say(sentence)
 
     def _train(self, number: int, stage: Stage) -> None:
         assert stage.optimiser is not None
@@ -139,8 +150,7 @@ class Training:
                 )
                 if not math.isfinite(sums["loss"]):
                     raise self._diverged(f"The loss became {sums['loss'] / sums['images']}", stage, rate)
-                scaler.step(optimiser)
-                scaler.update()
+                self._step(optimiser, scaler)
                 position.add(sums)
                 self.reporter.advance(f"{stage.name}, epoch {epoch + 1} of {stage.epochs}")
                 if time.monotonic() - self._saved_at >= self.options.save_every:
@@ -157,9 +167,23 @@ class Training:
             rate = learning_rate(stage.optimiser, epoch, stage.epochs, steps - 1, steps)
             self._end_epoch(stage, rate, score)
             self._save(stage, rate, optimiser, scaler, best)
+        if position.skipped:
+            self.note(
+                f"{stage.name}: {position.skipped} of {stage.epochs * steps} steps changed nothing, because gradients "
+                f"were too large for {self.options.precision}."
+            )
+            position.skipped = 0
         if best is not None:
             adapter.load_learnables(best.learnables)
             position.selected.append({"stage": stage.name, "epoch": best.epoch, "accuracy": best.score})
+
+    def _step(self, optimiser: torch.optim.Optimizer, scaler: torch.amp.GradScaler) -> None:
+        """Step, unless scaled gradients overflowed: then the scaler leaves it out, lowers the scale, and it counts."""
+        scale = scaler.get_scale()
+        scaler.step(optimiser)
+        scaler.update()
+        if scaler.is_enabled() and scaler.get_scale() < scale:
+            self.position.skipped += 1
 
     def _observe(self, number: int, stage: Stage) -> None:
         """Show whole splits to the head, in order; nothing moves by gradient. Only training images are augmented."""
@@ -188,9 +212,13 @@ class Training:
 
         def hear(line: str, minor: bool) -> None:
             nonlocal shown
-            if not minor or time.monotonic() - shown >= SHOWN_EVERY:
-                shown = time.monotonic()
+            if not minor:
+                self.note(f"{stage.name}: {line}.")
+            elif time.monotonic() - shown >= SHOWN_EVERY:
                 self.reporter.say(f"{stage.name}: {line}")
+            else:
+                return
+            shown = time.monotonic()
 
         head.listener = hear
         try:
@@ -203,7 +231,9 @@ class Training:
             self.reporter.say(f"{stage.name}: chose {chose} on {head.chosen['images']} validation images")
         elif "validation_images" in self.recipe.flags and "val" in stage.observe and "val" not in seen:
             self.position.chosen = {"images": 0}
-            self.reporter.say(f"{stage.name}: there are no validation images to choose on")
+            self.note(f"{stage.name}: there are no validation images to choose on, so the values that were set stay.")
+        elif absent := [name for name in stage.observe if name not in seen]:
+            self.note(f"{stage.name}: there are no {' and '.join(absent)} images, so only the others were looked at.")
 
     def _score(self) -> float | None:
         """Accuracy in % on the split that selects the epoch, or None if the last epoch is taken."""
@@ -263,7 +293,7 @@ class Training:
             self.folder.truncate_metrics(self.position.metrics_size)
         if self.position.continues is not None:
             from_run = self.position.continues
-            self.reporter.say(f"The first stage is that of the {from_run['method']} run in {from_run['run']}")
+            self.note(f"The first stage is that of the {from_run['method']} run in {from_run['run']}")
         counts = [s.epochs * self.feed.steps(s) if s.optimiser else 0 for s in self.recipe.stages]
         at = self.position
         done = sum(counts[: at.stage])

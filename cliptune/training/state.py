@@ -42,6 +42,8 @@ class Position:
             does not choose on any.
         continues: the run whose end stands for the first stages: where it lies, its method, how many stages and
             seconds it took, the SHA-256 of what it learned. None if all stages are this run's own.
+        notes: sentences on what was replaced, left out or decided so far.
+        skipped: optimiser steps of this stage that fp16's gradients overflowed in.
     """
 
     stage: int = 0
@@ -55,6 +57,8 @@ class Position:
     selected: list[dict[str, Any]] = field(default_factory=list)
     chosen: dict[str, Any] | None = None
     continues: dict[str, Any] | None = None
+    notes: list[str] = field(default_factory=list)
+    skipped: int = 0
 
     def add(self, sums: Mapping[str, float]) -> None:
         """A step is done."""

@@ -75,6 +75,9 @@ def build(recipe: Recipe, config: Config = Config()) -> Recipe:
         recipe.remarks += ("biases of the image tower overlap with what image tokens can do",)
     adapter.prompt = Together(host=adapter.prompt, bias=prompt)
     rate = config.bias_lr or USUAL_LR
+    if config.bias_lr is None and (not recipe.stages or ports.pixels is not None):
+        why = "the host learns pixels at another scale" if recipe.stages else "the host has no rate of its own"
+        recipe.notes += (f"bias: bias_lr was left out and is {rate}, because {why}.",)
     if not recipe.stages:
         optimiser = OptimiserConfig(lr=rate)
         recipe.stages.append(Stage(WeightedLoss(cross_entropy), config.bias_epochs, config.bias_batch_size, optimiser))

@@ -137,6 +137,9 @@ def build(recipe: Recipe, config: Config = Config(), masks: MaskSource | None = 
     if not text:
         recipe.remarks += ("the foreground term cannot act, because no learnable reaches the texts",)
     source = Decoupling(adapter, masks, config)
+    if config.dapt_prompts is None:
+        chosen = "full" if source.words is None else "deep"
+        recipe.notes += (f"dapt: dapt_prompts was left out and is {chosen!r}, for a host with these text tokens.",)
     deeper = set(ports.text.tokens) - {0} or ports.text.bias or ports.text.delta
     background = image or source.words is None or bool(deeper)
     if not background:

@@ -74,6 +74,10 @@ def build(recipe: Recipe, config: Config = Config()) -> Recipe:
     _check_config(config)
     _check_host(recipe)
     negatives = _negatives(config, len(adapter.classes))
+    if config.dpc_negatives is None and negatives < PAPERS_NEGATIVES:
+        recipe.notes += (
+            f"dpc: dpc_negatives was left out and is {negatives}, all classes, not the paper's {PAPERS_NEGATIVES}.",
+        )
     host = next(stage for stage in reversed(recipe.stages) if stage.optimiser is not None)
     prompt = DualPrompt(
         adapter.prompt,
@@ -110,6 +114,9 @@ def build(recipe: Recipe, config: Config = Config()) -> Recipe:
             stage.optimiser = replace(stage.optimiser, factors=_under(stage.optimiser.factors, "tuned"))
     released = config.dpc_mode == "released"
     rule = config.dpc_sampler or ("released" if released else "paper")
+    for option, given in (("dpc_sampler", config.dpc_sampler), ("dpc_duplicates", config.dpc_duplicates)):
+        if given is None and released:
+            recipe.notes += (f"dpc: {option} was left out and is the release's, as dpc_mode='released' is.",)
     # A host that learns from a teacher lets the teacher say what is hard.
     sampler = HardNegatives(negatives, rule, getattr(_alone(host.objective), "logits", None))
     recipe.stages.append(

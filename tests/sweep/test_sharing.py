@@ -120,7 +120,9 @@ def test_a_host_that_cannot_be_gone_on_from_is_trained_where_it_is_needed(tmp_pa
     with monkeypatch.context() as patch:
         patch.setattr(by_spec, "_protocol", failing)
         assert sentences(run_grid(one)) == [None, "no memory"]
-    assert read_result(one[0].folder)["continues"] is None
+    alone = read_result(one[0].folder)
+    assert alone["continues"] is None
+    assert any(note.startswith("bench: the host's stages were trained here. ") for note in alone["notes"])
 
     other = cells(tmp_path / "changed", "coop")
     assert sentences(run_grid(other)) == [None]

@@ -39,8 +39,10 @@ def test_minor_lines_may_be_left_out_and_others_not(monkeypatch):
 
 def test_the_log_gets_every_line(tiny_clip, tmp_path):
     lines = []
-    fit(recipe(tiny_clip), squares(), tmp_path, progress="silent", log=lines.append)
-    assert [line.split(":")[0] for line in lines[:3]] == [f"train, epoch {e} of 3" for e in (1, 2, 3)]
+    result = fit(recipe(tiny_clip), squares(), tmp_path, progress="silent", log=lines.append).result
+    notes = result["notes"]
+    assert lines[: len(notes)] == notes
+    assert [line.split(":")[0] for line in lines[len(notes) :][:3]] == [f"train, epoch {e} of 3" for e in (1, 2, 3)]
     logged = (tmp_path / "log.txt").read_text().splitlines()
     assert [line[20:] for line in logged] == lines
 

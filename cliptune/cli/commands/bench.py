@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from cyclopts import Parameter
 
 from cliptune.cli.commands.table import show_rows
-from cliptune.cli.shared.inputs import check_device, check_weights, chosen_backbone
+from cliptune.cli.shared.inputs import check_device, check_weights, chosen_backbone, tell_notes
 from cliptune.cli.shared.options import Assignments, Flag, WeightsOptions
 from cliptune.cli.shared.output import count, remark, say
 from cliptune.cli.shared.settings import resolve, shared_out
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from cliptune.training.progress import Progress
 
 FAILED = 1
+MOST_NOTES = 20
 _SELECTOR = "maple"
 
 
@@ -239,6 +240,7 @@ def _conclude(outcomes: Sequence[Outcome], made: Sequence[Any], out: str) -> int
     """The table, then what failed, then what to do next."""
     if made:
         show_rows(made)
+    tell_notes((note for outcome in outcomes for note in outcome.notes), most=MOST_NOTES)
     failed = [outcome for outcome in outcomes if outcome.error is not None]
     if failed:
         say(f"{count(len(failed), 'run')} of {len(outcomes)} failed:")

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 
 from cyclopts import Parameter
 
-from cliptune.cli.shared.inputs import listed_names, open_clip, open_run
+from cliptune.cli.shared.inputs import listed_names, notes_said_once, open_clip, open_run, tell_notes
 from cliptune.cli.shared.options import Assignments, Flag, WeightsOptions
 from cliptune.cli.shared.output import count, say
 from cliptune.cli.shared.settings import resolve
@@ -95,7 +95,8 @@ def _to_run(
     tensors, beside = read_published(checkpoint), None if tuned is None else read_published(tuned)
     clip = open_clip(backbone, weights)
     classes_of = ClassSet(tuple(names)).with_template(options.pop("template", None))
-    recipe = from_published(method, tensors, clip, classes_of, tuned=beside, **options)
+    with notes_said_once():
+        recipe = from_published(method, tensors, clip, classes_of, tuned=beside, **options)
     adapter = recipe.adapter
     config: dict[str, Any] = {
         "method": recipe.method,
@@ -120,6 +121,7 @@ def _to_run(
                 "backbone": clip.name,
                 "learnables": count_learnables(adapter),
                 "converted_from": Path(checkpoint).name,
+                "notes": recipe.all_notes,
                 "evaluations": {},
             }
         )
@@ -131,6 +133,7 @@ def _to_run(
         f"  cliptune predict {out} IMAGE",
         f"  cliptune eval {out} --data NAME",
     )
+    tell_notes(recipe.all_notes)
 
 
 def _to_released(

@@ -6,6 +6,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from cliptune.cli.shared.inputs import tell_notes
 from cliptune.cli.shared.options import Flag
 from cliptune.cli.shared.output import percent, remark, say, table
 
@@ -65,6 +66,7 @@ def demo(*, out: str = "runs/demo", seed: int = 1, quick: Flag = False) -> None:
     clip = load_clip("mini")
     say(f"{LABEL}: pictures drawn from formulas, and mini, a CLIP small enough to ship.")
     lines, number, total = [], 0, len(suites) * len(METHODS)
+    notes: list[str] = []
     dataset = None
     for suite in suites:
         dataset = load_data(f"tinyworld/{suite}")
@@ -86,9 +88,11 @@ def demo(*, out: str = "runs/demo", seed: int = 1, quick: Flag = False) -> None:
             remark(f"{number} of {total}: {method} on {suite}, {result['seconds']:.0f} s of training")
             numbers = [percent(result[key]) for key in ("base", "new", "harmonic_mean")]
             lines.append([suite, method, *numbers, f"{result['learnables']:,}", f"{result['seconds']:.1f}"])
+            notes += result.get("notes", [])
     torch.set_num_threads(threads)
     headers = ["suite", "method", "base (%)", "new (%)", "HM", "learnables", "seconds"]
     table(headers, lines, title=f"{LABEL}: {SHOTS} shots, seed {seed}, base-to-new", left=2)
+    tell_notes(notes)
     about = list_suites()
     say(
         *(f"{suite}: {about[suite]}." for suite in suites),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-from cliptune.cli.shared.inputs import notes_said_once, open_run
+from cliptune.cli.shared.inputs import notes_said_once, open_run, tell_notes
 from cliptune.cli.shared.options import Flag, WeightsOptions
 from cliptune.cli.shared.output import count, percent, remark, say, show_json, table
 
@@ -71,8 +71,8 @@ def evaluate(
             f"--source {source} is for another data set, --data NAME. Without it the run's own data are opened as they "
             "were for training, since other splits of them share pictures with its training images."
         )
-    adapter = open_run(run, backbone, device, weights)
     with notes_said_once():
+        adapter = open_run(run, backbone, device, weights)
         scored = score_run(
             run,
             adapter,
@@ -84,21 +84,20 @@ def evaluate(
             weight=weight,
             workers=workers,
         )
-    if not scored.own_images:
-        remark(
-            f"The images of {scored.data.name} or their split are not those of the run any more: some of these "
-            f"{split} images may have been trained on."
-        )
+    warned = () if scored.own_images else scored.notes[-1:]
+    for sentence in warned:
+        remark(sentence)
     evaluation = scored.evaluation
     about = {"run": run, "data": scored.data.name, "classes": scored.classes, "split": split}
     numbers = {**about, **evaluation.summary()}
     if json:
-        show_json(numbers)
+        show_json({**numbers, "notes": list(scored.notes)})
         return
     what = f"{scored.data.name}, {scored.classes} classes ({len(scored.data.class_names)}), {split}"
     what += "" if scored.weight is None else f", ω {scored.weight:g}"
     say(f"{(read_result(run) or {}).get('method', 'run')} on {what}: {count(evaluation.n, 'image')}")
     shown = ("accuracy", "macro_f1", "mean_per_class", "ece")
     table([key.replace("_", " ") + " (%)" for key in shown], [[percent(numbers[key]) for key in shown]], left=0)
+    tell_notes(scored.notes, told=warned)
     if per_class:
         table(["class", "accuracy (%)"], [[key, percent(value)] for key, value in evaluation.per_class.items()])

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from cliptune.cli.shared.options import WeightsOptions
 from cliptune.cli.shared.output import count, remark, say
+from cliptune.noted import NotedWarning, once
 
 if TYPE_CHECKING:
     from cliptune.adapter import Adapter
@@ -92,9 +93,9 @@ def open_data(data: DataSpec) -> Dataset:
 
 @contextmanager
 def notes_said_once() -> Iterator[None]:
-    """Without the warnings of a data set, which also stand in its notes and are shown from there."""
+    """Without the warnings that also stand among notes, and are shown from there."""
     with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message="Dataset ", category=UserWarning)
+        warnings.simplefilter("ignore", NotedWarning)
         yield
 
 
@@ -107,6 +108,19 @@ def describe_data(data: Dataset) -> None:
         f"{len(data.train):,} train, {len(data.val):,} val, {len(data.test):,} test images."
     )
     say(*(f"  {note}" for note in data.notes))
+
+
+def tell_notes(notes: Iterable[str], told: Iterable[str] = (), most: int | None = None) -> None:
+    """The notes that were not told before, indented below a heading.
+
+    Args:
+        most: so many of them at most, and how many more there are; None for all.
+    """
+    new = [note for note in once(notes) if note not in set(told)]
+    if new:
+        say("Notes:", *(f"  {note}" for note in new[:most]))
+    if most is not None and len(new) > most:
+        say(f"  {len(new) - most} more stand under notes in the result.json of each run.")
 
 
 def open_run(run: str, backbone: str | None, device: str | None, weights: WeightsOptions = WeightsOptions()) -> Adapter:

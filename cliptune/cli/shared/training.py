@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from cliptune.cli.shared.inputs import check_device, describe_data, notes_said_once
+from cliptune.cli.shared.inputs import check_device, describe_data, notes_said_once, tell_notes
 from cliptune.cli.shared.output import count, percent, say
 
 if TYPE_CHECKING:
@@ -37,14 +37,18 @@ def run_few_shot(spec: RunSpec, data: Dataset, out: Path, *, device: str | None,
     finished = not overwrite and read_result(out) is not None
     clip = load_clip(spec.backbone, **spec.loading)
     with notes_said_once():
-        describe_data((data if spec.shots is None else data.few_shot(spec.shots, spec.seed)).subset(spec.data.classes))
+        shown = (data if spec.shots is None else data.few_shot(spec.shots, spec.seed)).subset(spec.data.classes)
+    describe_data(shown)
     options = ", ".join(f"{name}={value}" for name, value in spec.options.items())
     say(f"Method: {spec.method}{f' with {options}' if options else ''}; backbone {clip.name}; seed {spec.seed}.")
     if finished:
         say(f"This run is finished: {out} holds its result. (--overwrite starts it anew.)")
+    said: list[str] = []
     with notes_said_once():
-        result = run(spec, out, clip=clip, dataset=data, device=device, overwrite=overwrite)
+        result = run(spec, out, clip=clip, dataset=data, device=device, overwrite=overwrite, log=said.append)
     _tell(result)
+    # What the run has said while it was under way, and the reader before, is not said again.
+    tell_notes(result.get("notes", ()), told=(*shown.notes, *said))
     return result
 
 

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from cliptune.clip.weights.archive import is_torchscript, is_zip, read_torchscript
+from cliptune.noted import few
 from cliptune.reading import shown
 
 # Where training programs put the weights, and what parallelism, compilation or wrappers put before names.
@@ -24,10 +25,13 @@ _PREFIXES = ("module.", "_orig_mod.", "model.", "clip_model.", "clip.")
 _LITTLE = 1 << 20
 
 
-def read_tensors(path: Path) -> dict[str, Tensor]:
+def read_tensors(path: Path, notes: list[str] | None = None) -> dict[str, Tensor]:
     """Tensors of a weights file by name, on the CPU, in the precision of the file; none of its code is run.
 
     Training checkpoints are unwrapped (`{"state_dict": …}`), and prefixes such as `module.` are dropped.
+
+    Args:
+        notes: what was left out and dropped is added here, as phrases.
 
     Raises: ValueError with a sentence if the file is empty, truncated, of another kind, or holds more than
         tensors.
@@ -51,7 +55,7 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
             + ("It looks like a web page or text. " if start.lstrip()[:1] in (b"<", b"{") else "")
             + "Download the weights themselves."
         )
-    return _unwrap(found, path)
+    return _unwrap(found, path, [] if notes is None else notes)
 
 
 def sha256(path: Path) -> str:
@@ -119,9 +123,12 @@ def _first_line(error: Exception) -> str:
     return shown((str(error).splitlines() or [type(error).__name__])[0], 300)
 
 
-def _unwrap(found: Any, path: Path) -> dict[str, Tensor]:
+def _unwrap(found: Any, path: Path, notes: list[str]) -> dict[str, Tensor]:
     for wrapper in _WRAPPERS:
         if isinstance(found, Mapping) and isinstance(found.get(wrapper), Mapping):
+            beside = [name for name in found if name != wrapper]
+            if beside:
+                notes.append(f"of the checkpoint {wrapper} was read, and not {few(beside)}")
             found = found[wrapper]
     if not isinstance(found, Mapping) or not found:
         raise ValueError(
@@ -141,6 +148,7 @@ def _unwrap(found: Any, path: Path) -> dict[str, Tensor]:
     tensors = {str(name): value for name, value in found.items()}
     while prefix := next((p for p in _PREFIXES if all(name.startswith(p) for name in tensors)), None):
         tensors = {name.removeprefix(prefix): value for name, value in tensors.items()}
+        notes.append(f"{prefix!r} was dropped from the names of its tensors")
     return tensors
 
 

@@ -59,6 +59,7 @@ class Declared:
         text_heads, image_heads: heads per block.
         image_head_width: width of an image head.
         mean, std: per channel, for images in [0, 1].
+        usual: what the files leave out, where their library's own value stands for it.
     """
 
     activation: str | None = None
@@ -67,6 +68,7 @@ class Declared:
     image_head_width: int | None = None
     mean: Statistics | None = None
     std: Statistics | None = None
+    usual: tuple[str, ...] = ()
 
 
 def read_declared(folder: Path, layout: str) -> Declared:
@@ -111,6 +113,12 @@ def _hugging_face(folder: Path) -> Declared:
         image_heads=_number(image, "num_attention_heads", 12, path),
         mean=_statistics(images.get("image_mean"), images_path),
         std=_statistics(images.get("image_std"), images_path),
+        usual=tuple(
+            f"{tower}.{option}"
+            for tower, of in (("text_config", text), ("vision_config", image))
+            for option in ("hidden_act", "num_attention_heads")
+            if option not in of
+        ),
     )
 
 
@@ -134,6 +142,15 @@ def _open_clip(path: Path) -> Declared:
         image_head_width=_number(towers["image"], "head_width", 64, path),
         mean=_statistics(images.get("mean"), path),
         std=_statistics(images.get("std"), path),
+        usual=tuple(
+            option
+            for option, stated in (
+                ("quick_gelu", "quick_gelu" in model),
+                ("text_cfg.heads", "heads" in towers["text"]),
+                ("vision_cfg.head_width", "head_width" in towers["image"]),
+            )
+            if not stated
+        ),
     )
 
 

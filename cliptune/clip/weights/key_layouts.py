@@ -59,7 +59,7 @@ def to_openai_layout(tensors: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], 
     Raises: ValueError naming what is foreign or missing, if the library has no towers for it or if its
         vocabulary is not OpenAI's.
     """
-    tensors = {name: value for name, value in tensors.items() if not _NOT_WEIGHTS.search(name)}
+    tensors = {name: value for name, value in tensors.items() if not is_no_weight(name)}
     layout = _layout(tensors)
     if layout == "hugging_face":
         ours = _from_hugging_face(tensors)
@@ -78,6 +78,11 @@ def to_openai_layout(tensors: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], 
             raise ValueError(f"logit_scale must be one number, got shape {tuple(ours['logit_scale'].shape)}.")
         ours["logit_scale"] = ours["logit_scale"].reshape(())
     return ours, layout
+
+
+def is_no_weight(name: str) -> bool:
+    """Whether a tensor of this name is a size, mask or position that some files hold beside the weights."""
+    return _NOT_WEIGHTS.search(name) is not None
 
 
 def _layout(tensors: Mapping[str, Tensor]) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -17,10 +18,12 @@ from cliptune.clip.weights.architectures import Architecture, architecture
 from cliptune.clip.weights.archive import is_torchscript, stated_activation
 from cliptune.clip.weights.checkpoint import read_tensors, sha256
 from cliptune.clip.weights.declared import HUGGING_FACE_CONFIG, OPEN_CLIP_CONFIG, Declared, read_declared
+from cliptune.clip.weights.download import offline
 from cliptune.clip.weights.hub import PREFIX, WEIGHT_FILES, hub_file
 from cliptune.clip.weights.installed import installed_backbone
-from cliptune.clip.weights.key_layouts import to_openai_layout
+from cliptune.clip.weights.key_layouts import is_no_weight, to_openai_layout
 from cliptune.clip.weights.openai import CHECKSUMS, OPENAI_CONFIGS, canonical_name, openai_archive
+from cliptune.noted import few
 
 _SUFFIXES = (".safetensors", ".pt", ".pth", ".bin")
 # Image towers whose heads are not 64 wide, for where no configuration says so: open_clip's H, g, bigG and e.
@@ -29,11 +32,12 @@ _IMAGE_HEAD_WIDTHS = {1280: 80, 1408: 88, 1664: 104, 1792: 112}
 
 @dataclass(frozen=True)
 class _Weights:
-    """A file to load, what to call its CLIP, and where it came from."""
+    """A file to load, what to call its CLIP, where it came from, and what is to be said of that, as phrases."""
 
     path: Path
     name: str
     source: str
+    notes: Sequence[str] = ()
 
 
 def load_clip(
@@ -66,7 +70,8 @@ def load_clip(
             the weights says, else 64.
         revision: branch, tag or commit on the hub.
         trust: also take files of the hub for which there is no checksum (`cliptune.clip.weights.hub.checked`).
-    Returns: a CLIP whose `origin` holds source, file, sha256, layout, activation and activation_from.
+    Returns: a CLIP whose `origin` holds source, file, sha256, layout, activation and activation_from, and whose `notes`
+        say what was left out of the file, converted, or taken for what nothing says.
     Raises: ValueError for an unknown name or a file that is not such a CLIP; FileNotFoundError for a path
         that does not exist or a download in offline mode; OSError if a download fails. Each says what to do.
     """
@@ -124,7 +129,8 @@ def _locate(name: str, pretrained: str | None, revision: str | None, trust: bool
     canonical = canonical_name(name)
     if pretrained is None or (pretrained == "openai" and canonical is not None):
         if canonical is not None:
-            return _Weights(openai_archive(canonical), canonical, "openai")
+            notes: list[str] = []
+            return _Weights(openai_archive(canonical, notes), canonical, "openai", notes)
         where = name
     else:
         if canonical is None:
@@ -135,7 +141,8 @@ def _locate(name: str, pretrained: str | None, revision: str | None, trust: bool
         where = pretrained
     if where.startswith(PREFIX):
         path = hub_file(where, revision, trust)
-        return _Weights(path, name, f"{where.partition('@')[0]}@{path.parent.name}")
+        notes = ["offline mode is on, so the copy that was downloaded before was taken"] if offline() else []
+        return _Weights(path, name, f"{where.partition('@')[0]}@{path.parent.name}", notes)
     path = Path(where).expanduser()
     if path.is_dir():
         path = _in_folder(path)
@@ -190,9 +197,10 @@ def _from_file(
     arch: Architecture | None,
     head_width: int | None,
 ) -> CLIP:
-    path = weights.path
+    path, notes = weights.path, list(weights.notes)
     try:
-        tensors, layout = to_openai_layout(read_tensors(path))
+        found = read_tensors(path, notes)
+        tensors, layout = to_openai_layout(found)
         declared = Declared() if weights.source == "openai" else read_declared(path.parent, layout)
         decided, reason = _activation(weights, activation, arch, declared, layout)
         heads = _head_widths(tensors, declared) if head_width is None else {"head_width": head_width}
@@ -202,6 +210,9 @@ def _from_file(
     except ValueError as error:
         raise ValueError(f"load_clip: {path} cannot be loaded as a CLIP: {error}") from error
     clip.mean, clip.std = declared.mean or clip.mean, declared.std or clip.std
+    notes += _beside(weights, heads if head_width is None else {}, declared, reason)
+    notes += _converted(found, dtype)
+    clip.notes = tuple(f"Backbone {weights.name}: {phrase}." for phrase in notes)
     clip.origin = {
         "source": weights.source,
         "file": path.name,
@@ -211,6 +222,37 @@ def _from_file(
         "activation_from": reason,
     }
     return clip
+
+
+def _beside(weights: _Weights, heads: dict[str, Any], declared: Declared, reason: str) -> list[str]:
+    """What was decided by the files beside the weights, or without any: phrases. OpenAI's own archives are known."""
+    if weights.source == "openai":
+        return []
+    phrases = [] if reason in ("argument", "OpenAI's archive") else [f"the activation is that of its {reason}"]
+    if declared.usual:
+        phrases.append(f"its configuration leaves out {few(declared.usual, 5)}, for which the usual value stands")
+    if heads.get("image_head_width") and not (declared.image_head_width or declared.image_heads):
+        phrases.append(f"nothing says how wide its image heads are, so {heads['image_head_width']} was taken")
+    if declared.mean is None:
+        phrases.append("nothing says how images are normalised, so OpenAI's mean and deviation were taken")
+    beside = [path.name for path in sorted(weights.path.parent.iterdir()) if path.name in WEIGHT_FILES]
+    others = [name for name in beside if name != weights.path.name]
+    if others and not weights.source.endswith(weights.path.name):
+        phrases.append(f"{weights.path.name} was read, and not {few(others)}")
+    return phrases
+
+
+def _converted(found: dict[str, Tensor], dtype: torch.dtype) -> list[str]:
+    """What became of the tensors of a file: those that are no weights, and another floating type."""
+    phrases = []
+    other = [name for name in found if is_no_weight(name)]
+    if other:
+        phrases.append(f"{len(other)} tensors that are no weights were left out ({few(other)})")
+    stored = {value.dtype for value in found.values() if value.is_floating_point()} - {dtype}
+    if stored:
+        kinds = " and ".join(sorted(str(kind).removeprefix("torch.") for kind in stored))
+        phrases.append(f"weights stored as {kinds} are kept as {str(dtype).removeprefix('torch.')}")
+    return phrases
 
 
 def _activation(

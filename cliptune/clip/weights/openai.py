@@ -65,11 +65,13 @@ def canonical_name(name: str) -> str | None:
     return {_letters(known): known for known in OPENAI_CONFIGS}.get(_letters(name))
 
 
-def openai_archive(name: str) -> Path:
+def openai_archive(name: str, notes: list[str] | None = None) -> Path:
     """The archive of `name` (OpenAI's spelling): found in our cache or in OpenAI's own, else downloaded.
 
     Every file is checked against its published SHA-256 before it is used.
 
+    Args:
+        notes: what was found in OpenAI's own cache is added here, as a phrase.
     Raises: FileNotFoundError in offline mode if it is in neither place, saying what to put where; ValueError
         if the file in our cache is another one; OSError if the download fails.
     """
@@ -83,8 +85,12 @@ def openai_archive(name: str) -> Path:
                 "It is incomplete or another file; delete it, then run the same command again."
             )
         return ours
-    if theirs.exists() and sha256(theirs) == checksum:
-        return theirs
+    said = [] if notes is None else notes
+    if theirs.exists():
+        if sha256(theirs) == checksum:
+            said.append(f"its archive is the one in {theirs.parent}")
+            return theirs
+        said.append(f"{theirs} has another SHA-256 than OpenAI's archive and was passed over")
     if offline():
         raise FileNotFoundError(
             f"load_clip: offline mode is on (CLIPTUNE_OFFLINE or HF_HUB_OFFLINE) and the weights of {name} "

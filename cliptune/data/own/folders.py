@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
-from cliptune.data.images import is_image_name
+from cliptune.data.images import SUFFIXES, is_image_name
 from cliptune.data.items import DEFAULT_TEMPLATE, Dataset, Item, Split
 from cliptune.data.own.naming import SPLIT_NAMES, class_labels, class_name
 from cliptune.data.splits import FRACTIONS, stratified
+from cliptune.noted import few, spoken_names
 
 IGNORED_FOLDERS = frozenset({"__MACOSX", "__pycache__"})
 
@@ -31,9 +33,9 @@ def read_folder(
 
     A class is a folder; its name is the class name with underscores as spaces, labels count in sorted order
     of the folder names. Pictures are all files with a picture's suffix below it, sub-folders included, sorted
-    by path, links followed; hidden and side-car files (`._*`, `.DS_Store`) are passed over and other files
-    are counted in a note. If there is train and val but no test, val is the test split (and none is left to
-    select a model on); with train alone, train is split.
+    by path, links followed; hidden and side-car files (`._*`, `.DS_Store`) and other files are passed over; of
+    what might have been pictures or classes a note says how many. If there is train and val but no test, val is
+    the test split (and none is left to select a model on); with train alone, train is split.
 
     Args:
         root: the folder.
@@ -55,18 +57,16 @@ def read_folder(
         raise NotADirectoryError(f"Data folder {root}: expected a folder of class folders, found a file.")
     name = name or root.resolve().name
     parts, notes = _parts(root)
-    listed: dict[str, dict[str, list[str]]] = {}
-    n_other = 0
+    found: dict[str, dict[str, list[str]]] = {}
+    passed = _Passed(root)
     for split, folder in parts.items():
-        listed[split], others = _class_folders(root, folder)
-        n_other += others
-    if n_other:
-        notes.append(f"{root}: {n_other} files without a picture's suffix were passed over.")
-    _check_classes(root, listed)
-    labels = class_labels((raw for classes in listed.values() for raw in classes), f"Data folder {root}")
+        found[split] = _class_folders(root, folder, passed)
+    notes += passed.notes()
+    notes += _check_classes(root, found)
+    labels = class_labels((raw for classes in found.values() for raw in classes), f"Data folder {root}")
     items = {
         split: [Item(path, labels[raw], class_name(raw)) for raw in sorted(classes) for path in classes[raw]]
-        for split, classes in listed.items()
+        for split, classes in found.items()
     }
     if "test" not in items:
         cut = stratified([item.label for item in items["train"]], split_seed, fractions)
@@ -79,16 +79,47 @@ def read_folder(
     else:
         train, val, test = (Split.of_files(root, items.get(s, []), exif=exif) for s in ("train", "val", "test"))
     names = tuple(class_name(raw) for raw in labels)
-    return Dataset(name, names, train, val, test, template, root, notes=tuple(notes))
+    notes += spoken_names(str(root), list(labels), names)
+    return Dataset(name, names, train, val, test, template, root, notes=tuple(notes)).with_gaps_noted()
+
+
+@dataclass
+class _Passed:
+    """What was passed over below `root`, by kind.
+
+    Args:
+        other: visible files in class folders without a picture's suffix; beside: files beside the class folders.
+        hidden: pictures whose names begin with a dot. again: folders that a link leads to once more.
+        folders: names of hidden folders, and of those that programs leave behind.
+    """
+
+    root: Path
+    other: int = 0
+    beside: int = 0
+    hidden: int = 0
+    again: int = 0
+    folders: list[str] = field(default_factory=list)
+
+    def notes(self) -> list[str]:
+        said = (
+            (self.other, f"{self.other} files without a picture's suffix were passed over."),
+            (self.beside, f"{self.beside} files beside the class folders were passed over."),
+            (self.hidden, f"{self.hidden} pictures were passed over, because their names begin with a dot."),
+            (self.again, f"{self.again} folders were not read again where a link leads to them once more."),
+            (len(self.folders), f"hidden folders, and folders of programs, were passed over: {few(self.folders)}."),
+        )
+        return [f"{self.root}: {sentence}" for n, sentence in said if n]
 
 
 def _parts(root: Path) -> tuple[dict[str, Path], list[str]]:
     """Split → folder of class folders; a folder of class folders alone counts as train."""
     folders = {path.name: path for path in _subfolders(root)}
     named: dict[str, Path] = {}
+    alike: list[str] = []
     for folder_name, path in folders.items():
         split = SPLIT_NAMES.get(folder_name.lower())
         if split is None or not _subfolders(path):
+            alike += [] if split is None else [folder_name]
             continue  # a folder "train" that holds pictures and no folders is a class: photographs of trains
         if split in named:
             raise ValueError(
@@ -101,7 +132,8 @@ def _parts(root: Path) -> tuple[dict[str, Path], list[str]]:
                 f"Data folder {root}: found {', '.join(path.name for path in named.values())} with class "
                 "folders, but no train folder. Add train/, or give a folder of class folders."
             )
-        return {"train": root}, []
+        spoken = f"{root}: {few(alike)} is read as a class and no split, because there are no folders in it."
+        return {"train": root}, [spoken] if alike else []
     notes = []
     others = [folder_name for folder_name, path in folders.items() if path not in named.values()]
     if others:
@@ -115,25 +147,27 @@ def _parts(root: Path) -> tuple[dict[str, Path], list[str]]:
     return {split: named[split] for split in ("train", "val", "test") if split in named}, notes
 
 
-def _class_folders(root: Path, folder: Path) -> tuple[dict[str, list[str]], int]:
-    """Class folder name → sorted paths relative to root; and how many files are no pictures."""
+def _class_folders(root: Path, folder: Path, passed: _Passed) -> dict[str, list[str]]:
+    """Class folder name → sorted paths relative to root; what is passed over is counted."""
     loose = sorted(entry.name for entry in folder.iterdir() if entry.is_file() and is_image_name(entry.name))
     if loose:
         raise ValueError(
             f"Data folder {folder}: expected one folder per class, found {len(loose)} pictures beside them "
             f"({loose[0]} …). Move each into the folder of its class, or list them in a CSV file."
         )
+    entries = list(folder.iterdir())
+    passed.beside += sum(entry.is_file() and not entry.name.startswith(".") for entry in entries)
+    passed.folders += sorted(entry.name for entry in entries if entry.is_dir() and _is_left_out(entry.name))
     classes = {}
-    n_other = 0
     for class_folder in _subfolders(folder):
-        pictures, others = _pictures(class_folder)
+        pictures = _pictures(class_folder, passed)
         classes[class_folder.name] = [str((class_folder / path).relative_to(root).as_posix()) for path in pictures]
-        n_other += others
-    return classes, n_other
+    return classes
 
 
-def _check_classes(root: Path, listed: dict[str, dict[str, list[str]]]) -> None:
-    train = listed["train"]
+def _check_classes(root: Path, found: dict[str, dict[str, list[str]]]) -> list[str]:
+    """Refuse what cannot be trained on, drop empty folders of the other splits; a sentence for each split of these."""
+    train = found["train"]
     if not train:
         raise ValueError(
             f"Data folder {root}: found no class folder. Expected one folder per class with pictures in it."
@@ -144,38 +178,48 @@ def _check_classes(root: Path, listed: dict[str, dict[str, list[str]]]) -> None:
             f"Data folder {root}: {len(empty)} class folders hold no picture: {', '.join(empty[:5])}. "
             "Add pictures (.jpg, .png, …) or remove the folders."
         )
-    unknown = sorted({raw for classes in listed.values() for raw, paths in classes.items() if paths} - set(train))
+    unknown = sorted({raw for classes in found.values() for raw, paths in classes.items() if paths} - set(train))
     if unknown:
         raise ValueError(
             f"Data folder {root}: {len(unknown)} classes have no training picture: {', '.join(unknown[:5])}. "
             "Add them to train, or remove them from the other splits."
         )
-    for split in listed:
-        listed[split] = {raw: paths for raw, paths in listed[split].items() if paths}
+    notes = []
+    for split, classes in found.items():
+        without = sorted(raw for raw, paths in classes.items() if not paths)
+        if without:
+            notes.append(f"{root}: {len(without)} class folders of {split} hold no picture: {few(without)}.")
+        found[split] = {raw: paths for raw, paths in classes.items() if paths}
+    return notes
+
+
+def _is_left_out(folder_name: str) -> bool:
+    return folder_name.startswith(".") or folder_name in IGNORED_FOLDERS
 
 
 def _subfolders(folder: Path) -> list[Path]:
-    found = [entry for entry in folder.iterdir() if entry.is_dir() and not entry.name.startswith(".")]
-    return sorted((entry for entry in found if entry.name not in IGNORED_FOLDERS), key=lambda entry: entry.name)
+    found = [entry for entry in folder.iterdir() if entry.is_dir() and not _is_left_out(entry.name)]
+    return sorted(found, key=lambda entry: entry.name)
 
 
-def _pictures(folder: Path) -> tuple[list[str], int]:
-    """Sorted POSIX paths of the pictures below `folder`, relative to it; and how many other visible files
-    there are.
-    """
+def _pictures(folder: Path, passed: _Passed) -> list[str]:
+    """Sorted POSIX paths of the pictures below `folder`, relative to it; what is passed over is counted."""
     found: list[str] = []
-    n_other = 0
     entered: set[str] = set()
     for here, folders, files in os.walk(folder, followlinks=True):
         real = os.path.realpath(here)
         if real in entered:  # a link that leads back up
             folders.clear()
+            passed.again += 1
             continue
         entered.add(real)
-        folders[:] = sorted(f for f in folders if not f.startswith(".") and f not in IGNORED_FOLDERS)
+        passed.folders += sorted(f for f in folders if _is_left_out(f))
+        folders[:] = sorted(f for f in folders if not _is_left_out(f))
         for file in files:
             if is_image_name(file):
                 found.append((Path(here) / file).relative_to(folder).as_posix())
             elif not file.startswith("."):
-                n_other += 1
-    return sorted(found), n_other
+                passed.other += 1
+            elif Path(file).suffix.lower() in SUFFIXES:
+                passed.hidden += 1
+    return sorted(found)

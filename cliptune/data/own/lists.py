@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 from cliptune.data.items import DEFAULT_TEMPLATE, SPLITS, Dataset, Item, Split
 from cliptune.data.own.naming import SPLIT_NAMES, class_labels, class_name, relative_path, require_files
 from cliptune.data.splits import FRACTIONS, stratified
+from cliptune.noted import spoken_names
 from cliptune.reading import content_of, json_value, listed, shown, utf8
 
 LIST_SUFFIXES = (".csv", ".jsonl")
@@ -59,7 +60,8 @@ def read_list(
             f"{who}: expected a .csv or .jsonl file, got {path.suffix or 'no suffix'!r}. Rename or convert it."
         )
     root = path.parent if root is None else Path(root).expanduser()
-    rows = [_row(where, record) for where, record in _records(path, who)]
+    blank: list[str] = []
+    rows = [_row(where, record) for where, record in _records(path, who, blank)]
     if not rows:
         raise ValueError(f"{who}: the list has no rows. Write one line per picture.")
     _check_rows(rows, who)
@@ -77,26 +79,28 @@ def read_list(
     else:
         by_split = [[i for i, row in enumerate(rows) if row.split == split] for split in SPLITS]
         cut = (by_split[0], by_split[1], by_split[2])
-    if all(raw.isdigit() for raw in labels):
-        notes.append(f"{path.name}: the classes are numbers, which tell CLIP nothing. Name them in words.")
+    if blank:
+        notes.append(f"{path.name}: {len(blank)} blank lines were passed over.")
     train, val, test = (everything.subset(indices) for indices in cut)
     names = tuple(class_name(raw) for raw in labels)
-    return Dataset(name or path.stem, names, train, val, test, template, root, notes=tuple(notes))
+    notes += spoken_names(path.name, list(labels), names)
+    return Dataset(name or path.stem, names, train, val, test, template, root, notes=tuple(notes)).with_gaps_noted()
 
 
-def _records(path: Path, who: str) -> Iterator[tuple[str, dict[str, Any]]]:
-    """(where, column → value) of each row; where names the line."""
+def _records(path: Path, who: str, blank: list[str]) -> Iterator[tuple[str, dict[str, Any]]]:
+    """(where, column → value) of each row; where names the line. Blank lines are added to `blank`."""
     try:
         text = utf8(content_of(path))
     except ValueError as error:
         raise ValueError(f"{who}: expected UTF-8 text, but {error}. Save it as UTF-8, or cut it in pieces.") from error
     if path.suffix.lower() == ".csv":
-        yield from _csv_records(text, who)
+        yield from _csv_records(text, who, blank)
         return
     # Not `splitlines`: a JSON text may hold the other characters that end a line for Python.
     for number, line in enumerate(text.split("\n"), 1):
         where = f"{who}, line {number}"
         if not line.strip():
+            blank.append(where)
             continue
         try:
             record = json_value(line)
@@ -108,7 +112,7 @@ def _records(path: Path, who: str) -> Iterator[tuple[str, dict[str, Any]]]:
         yield where, record
 
 
-def _csv_records(text: str, who: str) -> Iterator[tuple[str, dict[str, Any]]]:
+def _csv_records(text: str, who: str, blank: list[str]) -> Iterator[tuple[str, dict[str, Any]]]:
     reader = csv.reader(io.StringIO(text, newline=""), strict=True)
     try:
         header = [column.strip() for column in next(reader, [])]
@@ -116,6 +120,7 @@ def _csv_records(text: str, who: str) -> Iterator[tuple[str, dict[str, Any]]]:
         for fields in reader:
             where = f"{who}, line {reader.line_num}"
             if not any(field.strip() for field in fields):
+                blank.append(where)
                 continue
             if len(fields) != len(header):
                 raise ValueError(

@@ -9,6 +9,7 @@ from typing import Any
 
 from cliptune.data.items import DEFAULT_TEMPLATE, SPLITS, Dataset, Item, Split
 from cliptune.data.own.naming import class_name, relative_path, require_files
+from cliptune.noted import spoken_names
 from cliptune.reading import content_of, json_value, listed, shown
 
 
@@ -60,9 +61,11 @@ def read_split(
         require_files(root, (item.path for split in SPLITS for item in items[split]), who)
     paths = [item.path for split in SPLITS for item in items[split]]
     repeated = len(paths) - len(set(paths))
-    notes = (f"{who}: {repeated} pictures are listed more than once.",) if repeated else ()
+    notes = [f"{who}: {repeated} pictures are listed more than once."] if repeated else []
+    raw_names = {entry[1]: entry[2] for split in SPLITS for entry in content[split]}
+    notes += spoken_names(who, [raw_names[label] for label in range(len(names))], names)
     train, val, test = (Split.of_files(root, items[split], exif=exif) for split in SPLITS)
-    return Dataset(name or _stem(path), names, train, val, test, template, root, notes=notes)
+    return Dataset(name or _stem(path), names, train, val, test, template, root, notes=tuple(notes)).with_gaps_noted()
 
 
 def _loaded(path: Path, who: str) -> Mapping[str, list[Any]]:

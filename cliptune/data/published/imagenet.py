@@ -24,18 +24,19 @@ def imagenet_items(folder: Path, images: str, who: str) -> Found:
 
     Raises: FileNotFoundError, ValueError if folders and `classnames.txt` name different classes.
     """
-    names = wordnet_names(folder, who)
+    names, notes = wordnet_names(folder, who)
     items = {}
     for split, part in (("train", "train"), ("test", "val")):
-        found = class_folders(folder / images / part, who)
+        found, passed = class_folders(folder / images / part, who)
+        notes += passed
         _check_ids(set(found), set(names), f"{who}, {images}/{part}")
         items[split] = [
             Item(f"{part}/{wnid}/{file}", label, names[wnid])
             for label, wnid in enumerate(sorted(names))
             for file in found[wnid]
         ]
-    notes = (f"{who}: images/val is the test split, as in the field; no pictures are left to select a model on.",)
-    return tuple(names[wnid] for wnid in sorted(names)), items, notes
+    notes.insert(0, f"{who}: images/val is the test split, as in the field; no pictures are left to select a model on.")
+    return tuple(names[wnid] for wnid in sorted(names)), items, tuple(notes)
 
 
 def shifted_items(facts: Facts, folder: Path, images: str, who: str) -> Found:
@@ -44,8 +45,9 @@ def shifted_items(facts: Facts, folder: Path, images: str, who: str) -> Found:
     ImageNetV2's folders are label numbers ("10" is 10, though it sorts before "2"); Sketch has all ids; A and R have
     200 of them, which get the labels 0 … 199 and whose names alone form the classifier.
     """
-    names = wordnet_names(folder, who)
-    found = class_folders(folder / images, who)
+    names, notes = wordnet_names(folder, who)
+    found, passed = class_folders(folder / images, who)
+    notes += passed
     if facts.name == "imagenetv2":
         ids = sorted(names)
         if set(found) != {str(i) for i in range(len(ids))}:
@@ -60,12 +62,14 @@ def shifted_items(facts: Facts, folder: Path, images: str, who: str) -> Found:
         order = sorted(found)
         _check_ids(set(found), set(names) if facts.classes == 1000 else set(names) & set(found), f"{who}, {images}")
         spoken = tuple(names[wnid] for wnid in order)
+        if len(order) < len(names):
+            notes.append(f"{who}: of the {len(names)} names in {NAMES_FILE} the {len(order)} with a folder are asked.")
     items = [Item(f"{raw}/{file}", label, spoken[label]) for label, raw in enumerate(order) for file in found[raw]]
-    return spoken, {"test": items}, ()
+    return spoken, {"test": items}, tuple(notes)
 
 
-def wordnet_names(folder: Path, who: str) -> dict[str, str]:
-    """WordNet id → class name; a variant without its own file takes that of `imagenet/` beside it.
+def wordnet_names(folder: Path, who: str) -> tuple[dict[str, str], list[str]]:
+    """WordNet id → class name; a variant without its own file takes that of `imagenet/` beside it, and a note says so.
 
     Names are no keys: "missile" and "sunglasses" occur twice.
     """
@@ -80,7 +84,7 @@ def wordnet_names(folder: Path, who: str) -> dict[str, str]:
                 "once. Fetch the file again."
             )
         names[wnid] = class_name(name)
-    return names
+    return names, [f"{who}: the class names are those of {path}."] if path.parent != folder else []
 
 
 def _check_ids(found: set[str], expected: set[str], who: str) -> None:

@@ -7,7 +7,7 @@ Source: the fallback of CoOp's code (arXiv:2109.01134). It shuffles unsorted lis
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path, PurePosixPath
 
 from cliptune.data.items import Dataset, Item, Split
@@ -23,6 +23,7 @@ from cliptune.data.published.annotations import (
 from cliptune.data.published.facts import Facts
 from cliptune.data.published.places import class_folders
 from cliptune.data.splits import split_trainval, stratified
+from cliptune.noted import few
 from cliptune.reading import shown
 
 
@@ -36,8 +37,9 @@ def own_split(facts: Facts, folder: Path, images: Path, seed: int, who: str) -> 
         trainval, tested = official(folder, who)
         train_at, val_at = split_trainval([item.label for item in trainval], seed)
         parts = [[trainval[i] for i in train_at], [trainval[i] for i in val_at], tested]
+        passed: list[str] = []
     else:
-        items = _flowers(folder, who) if facts.fallback == "flowers" else _class_folders(facts, images, who)
+        items, passed = (_flowers(folder, who), []) if facts.fallback == "flowers" else _folders(facts, images, who)
         parts = [[items[i] for i in at] for at in stratified([item.label for item in items], seed)]
     names = {item.label: item.class_name for part in parts for item in part}
     if set(names) != set(range(len(names))):
@@ -50,17 +52,37 @@ def own_split(facts: Facts, folder: Path, images: Path, seed: int, who: str) -> 
     )
     train, val, test = (Split.of_files(images, part) for part in parts)
     ordered = tuple(names[label] for label in range(len(names)))
-    return Dataset(facts.name, ordered, train, val, test, facts.template, images, notes=(note,), own_split=True)
+    notes = (note, *passed)
+    return Dataset(facts.name, ordered, train, val, test, facts.template, images, notes=notes, own_split=True)
 
 
-def _class_folders(facts: Facts, images: Path, who: str) -> list[Item]:
-    """Labels follow the sorted folder names as they are on disk, capitals first; the spoken name may differ."""
-    found = {raw: files for raw, files in class_folders(images, who).items() if raw not in facts.ignored}
-    return [
+def _folders(facts: Facts, images: Path, who: str) -> tuple[list[Item], list[str]]:
+    """Labels follow the sorted folder names as they are on disk, capitals first; the spoken name may differ.
+
+    Returns: the pictures, and what was passed over or renamed, as sentences.
+    """
+    folders, notes = class_folders(images, who)
+    found = {raw: files for raw, files in folders.items() if raw not in facts.ignored}
+    notes += ignored_note(who, folders.keys() - found.keys())
+    notes += renamed_note(who, [(raw, facts.renamed[raw]) for raw in found if raw in facts.renamed])
+    items = [
         Item(f"{raw}/{file}", label, facts.renamed.get(raw, class_name(raw)))
         for label, (raw, files) in enumerate(found.items())
         for file in files
     ]
+    return items, notes
+
+
+def ignored_note(who: str, names: Iterable[str]) -> list[str]:
+    """A sentence on class folders that do not count, if there are any."""
+    ordered = sorted(names)
+    return [f"{who}: {few(ordered)} is left out of the classes, as in the field."] if ordered else []
+
+
+def renamed_note(who: str, pairs: Sequence[tuple[str, str]]) -> list[str]:
+    """A sentence on classes that are said in other words, if there are any; pairs of old and new name."""
+    said = [f"{old!r} as {new!r}" for old, new in pairs]
+    return [f"{who}: {len(said)} classes are read in the field's other words: {few(said)}."] if said else []
 
 
 def _flowers(folder: Path, who: str) -> list[Item]:

@@ -53,8 +53,8 @@ def recognise(folder: Path) -> Facts | None:
     return None
 
 
-def class_folders(folder: Path, who: str) -> dict[str, list[str]]:
-    """Name of each class folder → names of its pictures, both sorted; hidden files, `._*` and texts are passed over.
+def class_folders(folder: Path, who: str) -> tuple[dict[str, list[str]], list[str]]:
+    """Name of each class folder → names of its pictures, both sorted; and what was passed over, as sentences.
 
     Raises: FileNotFoundError if there is no class folder.
     """
@@ -63,7 +63,11 @@ def class_folders(folder: Path, who: str) -> dict[str, list[str]]:
     names = sorted(entry.name for entry in os.scandir(folder) if entry.is_dir() and not entry.name.startswith("."))
     if not names:
         raise FileNotFoundError(f"{who}: expected class folders in {folder}, found none.")
-    return {name: sorted(e.name for e in os.scandir(folder / name) if is_image_name(e.name)) for name in names}
+    entries = {name: [entry.name for entry in os.scandir(folder / name)] for name in names}
+    pictures = {name: sorted(file for file in files if is_image_name(file)) for name, files in entries.items()}
+    passed = sum(map(len, entries.values())) - sum(map(len, pictures.values()))
+    notes = [f"{who}: {passed} entries of the class folders in {folder} are no pictures and were passed over."]
+    return pictures, notes if passed else []
 
 
 def _marker(facts: Facts, place: Place) -> str:

@@ -13,7 +13,7 @@ from cliptune.data.own.split_files import read_split
 from cliptune.data.published.aircraft import aircraft_items
 from cliptune.data.published.facts import Facts, Place, facts
 from cliptune.data.published.imagenet import imagenet_items, shifted_items
-from cliptune.data.published.own_split import own_split
+from cliptune.data.published.own_split import own_split, renamed_note
 from cliptune.data.published.places import locate
 
 
@@ -114,10 +114,10 @@ def _by_split_file(
     dataset = read_split(path, images, name=known.name, template=known.template, check_files=check_files)
     note = checksum_note(known, path) if split is None else f"{_who(known)}: the split is that of {path}."
     noted = replace(dataset, notes=(*dataset.notes, *([note] if note else [])), own_split=split is not None)
-    return _renamed(noted, known.renamed)
+    return _renamed(noted, known.renamed, _who(known))
 
 
-def _renamed(dataset: Dataset, renamed: Mapping[str, str]) -> Dataset:
+def _renamed(dataset: Dataset, renamed: Mapping[str, str], who: str) -> Dataset:
     """Old copies of a split file use the folders' names; newer ones hold the spoken names already."""
     spoken = {class_name(raw): new for raw, new in renamed.items()}
     if not spoken.keys() & set(dataset.class_names):
@@ -129,7 +129,8 @@ def _renamed(dataset: Dataset, renamed: Mapping[str, str]) -> Dataset:
 
     names = tuple(spoken.get(name, name) for name in dataset.class_names)
     train, val, test = (renewed(dataset[split]) for split in SPLITS)
-    return replace(dataset, class_names=names, train=train, val=val, test=test)
+    said = renamed_note(who, [(name, spoken[name]) for name in dataset.class_names if name in spoken])
+    return replace(dataset, class_names=names, train=train, val=val, test=test, notes=(*dataset.notes, *said))
 
 
 def _who(known: Facts) -> str:

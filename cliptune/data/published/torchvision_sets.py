@@ -11,7 +11,7 @@ from cliptune.data.items import SPLITS, Dataset, Item, Split
 from cliptune.data.own.naming import class_name, relative_path, require_files
 from cliptune.data.published.annotations import mat_file
 from cliptune.data.published.facts import Facts, published
-from cliptune.data.published.own_split import year_first
+from cliptune.data.published.own_split import ignored_note, renamed_note, year_first
 from cliptune.data.published.reading import class_count_noted
 from cliptune.data.splits import split_trainval, stratified
 
@@ -151,11 +151,11 @@ def read_torchvision(
         if (top / file).is_file():
             mat_file(top / file, who)
     found = {split: _opened(reader, known, top, split, who) for split in reader.splits or (None,)}
-    names, items = _listed(found, reader, known, images, who)
+    names, items, passed = _listed(found, reader, known, images, who)
     if check_files:
         require_files(images, (item.path for listed in items.values() for item in listed), who)
     parts, made = _parts(items, split_seed)
-    notes = (f"{who}: {made}.", f"{who}: {_COMPARED[reader.shared]}")
+    notes = (f"{who}: {made}.", f"{who}: {_COMPARED[reader.shared]}", *passed)
     train, val, test = (Split.of_files(images, part) for part in parts)
     called, words = f"{known.name}-torchvision", known.template if template is None else template
     return class_count_noted(Dataset(called, names, train, val, test, words, images, notes=notes), known)
@@ -189,8 +189,10 @@ def _opened(reader: Reader, known: Facts, root: Path, split: str | None, who: st
 
 def _listed(
     found: Mapping[str | None, Any], reader: Reader, known: Facts, images: Path, who: str
-) -> tuple[tuple[str, ...], dict[str | None, list[Item]]]:
-    """Class names, and per split the pictures by paths relative to `images`, labelled without the ignored classes."""
+) -> tuple[tuple[str, ...], dict[str | None, list[Item]], list[str]]:
+    """Class names, and per split the pictures by paths relative to `images`, labelled without the ignored classes; and
+    what was left out or renamed, as sentences.
+    """
     try:
         raw = [list(reader.raw_names(dataset)) for dataset in found.values()]
         rows = {split: [(str(path), int(label)) for path, label in reader.rows(found[split])] for split in found}
@@ -211,7 +213,9 @@ def _listed(
             for path, old in (listed if split is not None else sorted(listed))
             if old in label
         ]
-    return names, items
+    said = ignored_note(who, set(raw[0]) & set(known.ignored))
+    said += renamed_note(who, [(raw[0][i], known.renamed[raw[0][i]]) for i in kept if raw[0][i] in known.renamed])
+    return names, items, said
 
 
 def _parts(items: Mapping[str | None, list[Item]], seed: int) -> tuple[list[list[Item]], str]:

@@ -61,7 +61,9 @@ def test_train_alone_is_split_and_other_folders_are_named(tmp_path):
 
 def test_a_class_may_be_called_train(tmp_path):
     write_classes(tmp_path, {"train": 4, "bus": 4})
-    assert read_folder(tmp_path).class_names == ("bus", "train")
+    data = read_folder(tmp_path)
+    assert data.class_names == ("bus", "train")
+    assert "train is read as a class and no split" in data.notes[0]
 
 
 def test_side_car_files_are_passed_over_and_sub_folders_entered(tmp_path):

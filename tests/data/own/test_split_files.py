@@ -38,7 +38,8 @@ def test_the_files_order_is_kept_and_names_are_read_out(tmp_path):
     assert data.train.ids == ("x/p03.png", "x/p00.png")
     assert data.class_names == ("lynx", "american bulldog")
     assert data.template.endswith("a type of pet.")
-    assert not data.notes
+    assert "1 of 2 class names are read in other words: 'american_bulldog' as 'american bulldog'" in data.notes[0]
+    assert "1 of 2 classes have no test images" in data.notes[1]
 
 
 @pytest.mark.parametrize(
