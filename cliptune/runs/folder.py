@@ -37,6 +37,7 @@ METRICS = "metrics.jsonl"
 RESULT = "result.json"
 LOG = "log.txt"
 STATE = "state/state.safetensors"
+PREDICTIONS = "predictions"
 _OURS = (CONFIG_FILE, ENVIRONMENT, SPLIT, METRICS, RESULT, LOG, STATE, CONFIG, WEIGHTS)
 # Lines of every training's configuration.
 _LINES = ("method", "options", "backbone", "data", "stages", "seed", "precision", "accumulate", "select", "views")
@@ -107,6 +108,8 @@ class RunFolder:
         # The configuration goes last: if this is interrupted, what is left is still known to be a run.
         for name in sorted(_OURS, key=lambda name: name == CONFIG_FILE):
             (self.path / name).unlink(missing_ok=True)
+        for predictions in (self.path / PREDICTIONS).glob("*.safetensors"):
+            predictions.unlink(missing_ok=True)
 
     def _take(self) -> None:
         """Keep other processes out. The system lets go when this process ends, however it ends."""
@@ -142,6 +145,8 @@ class RunFolder:
             path = self.path / name
             for unfinished in path.parent.glob(f".{path.name}.*"):
                 unfinished.unlink(missing_ok=True)
+        for unfinished in (self.path / PREDICTIONS).glob(".*"):
+            unfinished.unlink(missing_ok=True)
 
     # -- how it went -----------------------------------------------------------------------------------------
 

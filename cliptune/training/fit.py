@@ -19,6 +19,7 @@ from cliptune.recipe import Recipe
 from cliptune.runs.checkpoints import backbone, load_adapter, save_adapter
 from cliptune.runs.folder import RunFolder
 from cliptune.runs.jsonable import jsonable
+from cliptune.runs.predictions import write_predictions
 from cliptune.training.continued import end_of
 from cliptune.training.distributed import Processes, processes
 from cliptune.training.evaluate import Evaluation
@@ -52,8 +53,13 @@ class Run:
     metrics: list[dict[str, Any]] = field(default_factory=list)
 
     def add(self, name: str, evaluation: Evaluation) -> None:
-        """Enter an evaluation into the result under a name such as "test" or "new", and rewrite `result.json`."""
-        self.result.setdefault("evaluations", {})[name] = evaluation.summary()
+        """Enter an evaluation into the result under a name such as "test" or "new", and rewrite `result.json`; its
+        answers go to a file of the run's folder before.
+        """
+        entered = evaluation.summary()
+        if self.folder is not None and evaluation.predictions is not None:
+            entered["predictions"] = write_predictions(self.folder.path, name, evaluation.predictions)
+        self.result.setdefault("evaluations", {})[name] = entered
         if self.folder is not None:
             self.folder.write_result(self.result)
 

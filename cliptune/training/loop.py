@@ -214,7 +214,15 @@ class Training:
         def accuracy() -> float:
             known = self.feed.embeddings(name)
             split, images = self.feed.data[name], self.feed.images
-            return evaluate(self.adapter, split, workers=self.feed.workers, images=images, embeddings=known).accuracy
+            numbers = evaluate(
+                self.adapter,
+                split,
+                workers=self.feed.workers,
+                images=images,
+                embeddings=known,
+                keep_predictions=False,
+            )
+            return numbers.accuracy
 
         return self.processes.from_main(accuracy)
 
