@@ -106,7 +106,9 @@ class Row:
         host: the method without the words in brackets.
         backbone, trained, share, options, settings: as in `Finished`.
         trained_on, protocol, metric: as in `Finished`.
-        members: of an average, the data sets.
+        folders: of the runs, in the order of `seeds`.
+        members: of an average, the data sets; parts: their rows.
+        over_seeds: of an average whose data sets have the same seeds, evaluation → mean over data sets for each seed.
         member_hms: of an average, their harmonic means.
         caveats: as in `Finished`.
         source, tag: of published numbers, where they stand and whether they were "read" there or "recalled".
@@ -128,7 +130,10 @@ class Row:
     share: str = ""
     options: Mapping[str, str] = field(default_factory=dict)
     settings: Mapping[str, str] = field(default_factory=dict)
+    folders: tuple[Path, ...] = ()
     members: tuple[str, ...] = ()
+    parts: tuple[Row, ...] = ()
+    over_seeds: dict[str, list[float]] = field(default_factory=dict)
     member_hms: tuple[float, ...] = ()
     caveats: tuple[str, ...] = ()
     source: str = ""
@@ -155,8 +160,12 @@ class Row:
         return statistics.fmean(values) if values and len(values) == expected else None
 
     def std(self, name: str) -> float | None:
-        """Population standard deviation over seeds (ddof 0), as the field reports it; None for an average."""
-        return None if self.data == AVERAGE or self.mean(name) is None else statistics.pstdev(self.scores[name])
+        """Population standard deviation over seeds (ddof 0), as the field reports it. Of an average it is that of the
+        means over data sets, one for each seed; None if its data sets do not have the same seeds, two or more.
+        """
+        if self.data == AVERAGE:
+            return statistics.pstdev(self.over_seeds[name]) if name in self.over_seeds else None
+        return None if self.mean(name) is None else statistics.pstdev(self.scores[name])
 
     @property
     def harmonic_mean(self) -> float | None:
@@ -415,6 +424,7 @@ def _row(group: Sequence[Finished], label: str) -> Row:
         share=first.share,
         options=first.options,
         settings=first.settings,
+        folders=tuple(run.folder for run in group),
         caveats=tuple(dict.fromkeys(words for run in group for words in run.caveats)),
     )
     for name in dict.fromkeys(name for run in group for name in run.scores):
@@ -463,8 +473,8 @@ def _average(own: Sequence[Row], siblings: Sequence[Row]) -> Row:
     seeds = own[0].seeds if len({row.seeds for row in own}) == 1 else ()
     if not seeds and any(row.seeds for row in own):
         caveats["seeds differ by data set"] = None
-    average = replace(own[0], data=AVERAGE, method=label, learnables=None, seeds=seeds, scores={})
-    average.members = tuple(row.data for row in own)
+    average = replace(own[0], data=AVERAGE, method=label, learnables=None, seeds=seeds, scores={}, over_seeds={})
+    average.members, average.parts, average.folders = tuple(row.data for row in own), tuple(own), ()
     hms = [row.harmonic_mean for row in own]
     average.member_hms = tuple(hm for hm in hms if hm is not None) if None not in hms else ()
     average.caveats = tuple(caveats)
@@ -472,4 +482,7 @@ def _average(own: Sequence[Row], siblings: Sequence[Row]) -> Row:
         means = [row.mean(name) for row in own]
         if all(mean is not None for mean in means):
             average.scores[name] = [statistics.fmean(mean for mean in means if mean is not None)]
+            if len(seeds) > 1:
+                by_seed = zip(*(row.scores[name] for row in own), strict=True)
+                average.over_seeds[name] = [statistics.fmean(values) for values in by_seed]
     return average

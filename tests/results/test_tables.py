@@ -46,6 +46,20 @@ def test_the_average_row_is_over_data_sets_and_only_of_methods_that_have_all():
     assert average.std("base") is None
 
 
+def test_averages_have_a_standard_deviation_over_seeds_where_all_data_sets_have_them():
+    scores = {"a": [80.0, 90.0, 70.0], "b": [60.0, 50.0, 40.0]}
+    runs = [
+        run(data=d, seed=seed, trained="all", scores={"test": value})
+        for d, values in scores.items()
+        for seed, value in enumerate(values, 1)
+    ]
+    average = rows(runs)[-1]
+    assert average.data == AVERAGE
+    assert average.std("test") == pytest.approx(statistics.pstdev([70, 70, 55]))
+    assert average.mean("test") == pytest.approx(65)
+    assert rows(runs[:-1])[-1].std("test") is None  # one has other seeds
+
+
 def test_the_mean_of_harmonic_means_is_told_from_that_of_the_means():
     scores = {"a": [(80.0, 60.0), (90.0, 40.0)], "b": [(50.0, 50.0), (30.0, 70.0)]}
 

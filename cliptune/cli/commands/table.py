@@ -8,7 +8,15 @@ from typing import TYPE_CHECKING, Literal
 
 from cliptune.cli.shared.output import percent, remark, say
 from cliptune.cli.shared.output import table as show_table
-from cliptune.results.formats import TEXT_COLUMNS, as_csv, as_html, as_latex, as_markdown
+from cliptune.results.formats import (
+    TEXT_COLUMNS,
+    as_csv,
+    as_html,
+    as_latex,
+    as_markdown,
+    comparison_cells,
+    comparisons_as_csv,
+)
 
 if TYPE_CHECKING:
     from cliptune.results import Row
@@ -23,6 +31,7 @@ def table(
     format: Literal["text", "md", "csv", "latex", "html"] = "text",
     metric: Literal["accuracy", "macro_f1", "mean_per_class", "ece"] = "accuracy",
     compare: Literal["published"] | None = None,
+    against: str | None = None,
 ) -> None:
     """Tabulate finished runs: mean ± standard deviation over seeds, one row per method and data set.
 
@@ -44,15 +53,25 @@ def table(
     compare
         published: below each row the numbers from the literature for the same method, protocol, data set, shots and
         backbone, with their source, whether they were read there or recalled, and how they were obtained.
+    against
+        A method, as the table calls it: instead of the table, what every other row has more or less than its row on
+        the same data, shots, backbone and seeds, with 95 % intervals (Student's over seeds, a bootstrap's over images),
+        McNemar's test, Wilcoxon's over data sets, and p-values corrected for all lines (Holm). A line says "higher" or
+        "lower" only where the corrected tests tell the two apart.
     """
     from cliptune.results import collect, rows
 
+    if against is not None and compare is not None:
+        raise ValueError("--against compares runs of yours, and published numbers have no seeds. Drop --compare.")
     if compare is not None and metric != "accuracy":
         raise ValueError(f"--metric {metric}: published numbers are accuracies. Leave out --compare or --metric.")
     skipped: list[str] = []
     made = rows(collect(runs, metric, skipped))
     for sentence in skipped:
         remark(f"Left out: {sentence}")
+    if against is not None:
+        _show_against(made, against, format)
+        return
     if compare == "published":
         from cliptune.results.published import beside_published
 
@@ -72,7 +91,24 @@ def show_rows(made: Sequence[Row], format: str = "text") -> None:
     if format == "csv":
         sys.stdout.write(as_csv(made, names))
         return
-    headers, lines = _cells(made, names)
+    _show(*_cells(made, names), format)
+
+
+def _show_against(made: Sequence[Row], method: str, format: str) -> None:
+    """A table of what every row has more or less than a method's, and a sentence for what could not be compared."""
+    from cliptune.results import compare
+
+    remarks: list[str] = []
+    found = compare(made, method, remarks)
+    for sentence in remarks:
+        remark(sentence)
+    if format == "csv":
+        sys.stdout.write(comparisons_as_csv(found))
+    else:
+        _show(*comparison_cells(found), format)
+
+
+def _show(headers: Sequence[str], lines: Sequence[Sequence[str]], format: str) -> None:
     if format == "text":
         show_table(headers, lines, left=TEXT_COLUMNS)
     else:
@@ -89,7 +125,9 @@ def _cells(made: Sequence[Row], names: Sequence[str]) -> tuple[list[str], list[l
     shows_hm = any(row.harmonic_mean is not None for row in made)
     averages_hm = any(row.mean_of_harmonic_means is not None for row in made if row.member_hms or len(row.seeds) > 1)
     of = "" if not made or made[0].metric == "accuracy" else f" {made[0].metric.replace('_', ' ')}"
-    headers = ["method", "data", "shots", "seeds", *(f"{name}{of}" for name in names)]
+    spreads = any("±" in _number(row, name) for row in made for name in names)
+    seeds = "seeds (± their sd, ddof 0)" if spreads else "seeds"
+    headers = ["method", "data", "shots", seeds, *(f"{name}{of}" for name in names)]
     headers += [*(["HM"] if shows_hm else []), *(["mean of HMs"] if averages_hm else []), "learnables"]
     compares, warns = any(row.source for row in made), any(row.caveats for row in made)
     headers += [*(["source", "known by"] if compares else []), *(["note"] if warns else [])]
