@@ -77,28 +77,38 @@ def as_html(headers: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
     )
 
 
-def comparison_cells(found: Sequence[Comparison]) -> tuple[list[str], list[list[str]]]:
-    """Headers and lines of comparisons with one method; a column that would say nothing is left out."""
+def comparison_cells(found: Sequence[Comparison], narrow: bool = False) -> tuple[list[str], list[list[str]]]:
+    """Headers and lines of comparisons with one method; a column that would say nothing is left out.
+
+    Args:
+        narrow: leave out shots and seeds as well, if they are the same everywhere.
+    """
     columns: list[tuple[str, Callable[[Comparison], str]]] = [
         ("method", lambda one: one.row.method),
         ("data", lambda one: one.row.place),
         ("shots", lambda one: one.row.images),
         ("seeds", lambda one: ",".join(map(str, one.seeds))),
         ("measure", lambda one: one.measure),
-        ("± sd over seeds (ddof 0)", lambda one: _spread(one.values)),
-        (f"{found[0].reference.host}", lambda one: _spread(one.reference_values)),
+        ("mean ± sd of seeds (ddof 0)", lambda one: _spread(one.values)),
+        (f"that of {found[0].reference.host}", lambda one: _spread(one.reference_values)),
         ("difference", lambda one: f"{one.difference:+.2f}"),
         ("95 % over seeds", lambda one: _interval(one.over_seeds.interval if one.over_seeds else None)),
         ("p (Holm)", lambda one: _p(one.adjusted.get("seeds"))),
         ("95 % over images", lambda one: _interval(one.over_images)),
-        ("right alone : other", lambda one: _pair(one)),
+        ("right alone", lambda one: _pair(one)),
         ("McNemar p (Holm)", lambda one: _p(one.adjusted.get("answers"))),
         ("wins/ties/losses", lambda one: _wins(one)),
         ("Wilcoxon p (Holm)", lambda one: _p(one.adjusted.get("data"))),
         ("told apart", lambda one: {1: "higher", -1: "lower"}.get(one.told_apart, "no")),
         ("note", lambda one: "; ".join(one.row.caveats)),
     ]
-    kept = [(header, cell) for header, cell in columns if any(cell(one) not in ("", "–") for one in found)]
+    same = {"shots", "seeds"} if narrow else set()
+    kept = [
+        (header, cell)
+        for header, cell in columns
+        if any(cell(one) not in ("", "–") for one in found)
+        and not (header in same and len({cell(one) for one in found}) == 1)
+    ]
     return [header for header, _ in kept], [[cell(one) for _, cell in kept] for one in found]
 
 
@@ -135,7 +145,7 @@ def _spread(values: Sequence[float]) -> str:
 def _interval(interval: Interval | None) -> str:
     if interval is None or math.isinf(interval.low):
         return "–"
-    return f"{interval.low:+.2f} … {interval.high:+.2f}"
+    return f"{interval.low:+.2f}…{interval.high:+.2f}"
 
 
 def _p(value: float | None) -> str:
@@ -145,7 +155,7 @@ def _p(value: float | None) -> str:
 
 
 def _pair(one: Comparison) -> str:
-    return "–" if one.answers is None else f"{one.answers.only_second} : {one.answers.only_first}"
+    return "–" if one.answers is None else f"{one.answers.only_second}:{one.answers.only_first}"
 
 
 def _wins(one: Comparison) -> str:

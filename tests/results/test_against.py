@@ -216,7 +216,7 @@ def test_every_format_shows_the_comparison(simulated):
     runs = [one for name in "ab" for one in both(simulated, FAR, name, seeds=(1, 2, 3))]
     found = compared(runs)
     headers, lines = comparison_cells(found)
-    assert "± sd over seeds (ddof 0)" in headers
+    assert "mean ± sd of seeds (ddof 0)" in headers
     assert lines[0][headers.index("told apart")] == "higher"
     assert lines[-1][headers.index("wins/ties/losses")] == "2/0/0"
     markdown, latex, page = (style(headers, lines) for style in (as_markdown, as_latex, as_html))

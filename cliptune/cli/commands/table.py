@@ -105,7 +105,7 @@ def _show_against(made: Sequence[Row], method: str, format: str) -> None:
     if format == "csv":
         sys.stdout.write(comparisons_as_csv(found))
     else:
-        _show(*comparison_cells(found), format)
+        _show(*comparison_cells(found, narrow=format == "text"), format)
 
 
 def _show(headers: Sequence[str], lines: Sequence[Sequence[str]], format: str) -> None:

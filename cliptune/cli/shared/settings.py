@@ -20,6 +20,8 @@ TRAINING = (
     "cache_images",
     "cache_features",
     "views",
+    "steps",
+    "images",
 )
 _TRUE, _FALSE, _NONE = ("true", "yes", "on", "1"), ("false", "no", "off", "0"), ("none", "null")
 
@@ -223,6 +225,6 @@ def _from_file(path: Path) -> dict[str, Any]:
     if not isinstance(content, dict):
         raise ValueError(f"Settings file {path}: expected lines such as `n_ctx: 4`, got {type(content).__name__}.")
     if "options" in content and "stages" in content:  # a run's own config.yaml
-        repeated = ("precision", "accumulate", "select", "views")
+        repeated = ("precision", "accumulate", "select", "views", "steps", "images")
         return {**content["options"], **{key: content[key] for key in repeated if key in content}}
     return {str(name).replace("-", "_"): value for name, value in content.items()}
