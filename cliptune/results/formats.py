@@ -27,7 +27,7 @@ def as_csv(made: Sequence[Row], names: Sequence[str]) -> str:
     spread = [word for name in names for word in (name, f"{name}_std")]
     writer.writerow(
         ["method", "data", "shots", "seeds", *spread, "harmonic_mean", "mean_of_harmonic_means", "learnables"]
-        + ["source", "tag", "note"]
+        + ["source", "tag", "note", "steps", "images_seen", "seconds", "peak_memory_bytes", "peak_cuda_memory_bytes"]
     )
     for row in made:
         numbers = [value for name in names for value in (row.mean(name), row.std(name))]
@@ -36,6 +36,7 @@ def as_csv(made: Sequence[Row], names: Sequence[str]) -> str:
         note = "; ".join(row.caveats)
         writer.writerow(
             [row.method, row.place, row.images, " ".join(map(str, row.seeds)), *shown, row.source, row.tag, note]
+            + [row.spent.get(name, "") for name in ("steps", "images", "seconds", "memory", "cuda memory")]
         )
     return file.getvalue()
 
@@ -145,7 +146,7 @@ def _spread(values: Sequence[float]) -> str:
 def _interval(interval: Interval | None) -> str:
     if interval is None or math.isinf(interval.low):
         return "–"
-    return f"{interval.low:+.2f}…{interval.high:+.2f}"
+    return f"{interval.low:+.2f} … {interval.high:+.2f}"
 
 
 def _p(value: float | None) -> str:

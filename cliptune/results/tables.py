@@ -16,7 +16,7 @@ from typing import Any
 from cliptune.data.metrics import harmonic_mean
 from cliptune.runs import read_config, read_result
 from cliptune.runs.folder import CONFIG_FILE, RESULT
-from cliptune.runs.spec import PART, RunSpec
+from cliptune.runs.spec import BUDGET, PART, RunSpec
 
 AVERAGE = "average"
 METRICS = ("accuracy", "macro_f1", "mean_per_class", "ece")
@@ -46,6 +46,8 @@ class Finished:
         trained_on: data set that it was trained on; "" if it is `data` itself.
         protocol: of such a transfer: "cross" or "domains"; "" if no protocol asked for it.
         metric: one of `METRICS`.
+        spent: what the training took: "steps", "images", "seconds", "memory" and "cuda memory" in bytes; empty for runs
+            of versions that did not count.
     """
 
     folder: Path
@@ -58,6 +60,7 @@ class Finished:
     trained_on: str = ""
     protocol: str = ""
     metric: str = "accuracy"
+    spent: Mapping[str, float] = field(default_factory=dict)
 
     @property
     def method(self) -> str:
@@ -107,6 +110,7 @@ class Row:
         backbone, trained, share, options, settings: as in `Finished`.
         trained_on, protocol, metric: as in `Finished`.
         folders: of the runs, in the order of `seeds`.
+        spent: as in `Finished`, the mean over the runs; without what is not known of each.
         members: of an average, the data sets; parts: their rows.
         over_seeds: of an average whose data sets have the same seeds, evaluation → mean over data sets for each seed.
         member_hms: of an average, their harmonic means.
@@ -131,6 +135,7 @@ class Row:
     options: Mapping[str, str] = field(default_factory=dict)
     settings: Mapping[str, str] = field(default_factory=dict)
     folders: tuple[Path, ...] = ()
+    spent: Mapping[str, float] = field(default_factory=dict)
     members: tuple[str, ...] = ()
     parts: tuple[Row, ...] = ()
     over_seeds: dict[str, list[float]] = field(default_factory=dict)
@@ -302,6 +307,7 @@ def _entries(folder: Path, metric: str) -> list[Finished]:
         "weights": str(config["backbone"]["origin"].get("sha256", ""))[:8],
         "repeat": json.dumps(sampling.get("repeat", False)),
         **{name: json.dumps(sampling.get(name)) for name in PART[2:]},
+        **{name: json.dumps(config[name]) for name in BUDGET if name in config},
     }
     run = Finished(
         folder,
@@ -312,6 +318,7 @@ def _entries(folder: Path, metric: str) -> list[Finished]:
         settings,
         _caveats(result["flags"], data),
         metric=metric,
+        spent=_spent(result.get("budget") or {}),
     )
     scores = {name: numbers[metric] for name, numbers in evaluations.items() if "/" in name}
     return [*([run] if run.scores else []), *_transfers(run, scores, result.get("targets") or {})]
@@ -343,6 +350,22 @@ def _transfers(run: Finished, scores: Mapping[str, float], notes: Mapping[str, M
     return list(found.values())
 
 
+def _spent(budget: Mapping[str, Any]) -> dict[str, float]:
+    memory = budget.get("peak_memory_bytes") or {}
+    kinds = {"memory": memory.get("resident"), "cuda memory": memory.get("cuda")}
+    known = {name: budget.get(name) for name in ("steps", "images", "seconds")} | kinds
+    return {name: value for name, value in known.items() if value is not None}
+
+
+def _mean_spent(spent: Sequence[Mapping[str, float]]) -> dict[str, float]:
+    """Of what is known of all."""
+    return {
+        name: statistics.fmean(one[name] for one in spent)
+        for name in (spent[0] if spent else ())
+        if all(name in one for one in spent)
+    }
+
+
 def _caveats(flags: Mapping[str, Any], data: Mapping[str, Any]) -> tuple[str, ...]:
     """What makes a number other than plain, from the flags and the data of a run's result."""
     words = ["not the field's split"] if data.get("own_split") else []
@@ -351,6 +374,14 @@ def _caveats(flags: Mapping[str, Any], data: Mapping[str, Any]) -> tuple[str, ..
         words.append(f"epoch chosen on {chosen}")
     if flags.get("validation_images"):
         words += _of_validation(flags["validation_images"])
+    if flags.get("tuned"):
+        tuned = flags["tuned"]
+        seeds = ", ".join(map(str, tuned["seeds"]))
+        words.append(f"{' and '.join(tuned['options'])} tuned on seeds {seeds} ({tuned['chosen_on']})")
+    if flags.get("views") is not None:
+        words.append(f"{flags['views']} augmented views per image, used again")
+    if flags.get("augmentation") is False:
+        words.append("no augmentation")
     if flags.get("extra_images"):
         words.append("images beyond the shots")
     if flags.get("unlabelled_test_images"):
@@ -425,6 +456,7 @@ def _row(group: Sequence[Finished], label: str) -> Row:
         options=first.options,
         settings=first.settings,
         folders=tuple(run.folder for run in group),
+        spent=_mean_spent([run.spent for run in group]),
         caveats=tuple(dict.fromkeys(words for run in group for words in run.caveats)),
     )
     for name in dict.fromkeys(name for run in group for name in run.scores):
@@ -474,6 +506,7 @@ def _average(own: Sequence[Row], siblings: Sequence[Row]) -> Row:
     if not seeds and any(row.seeds for row in own):
         caveats["seeds differ by data set"] = None
     average = replace(own[0], data=AVERAGE, method=label, learnables=None, seeds=seeds, scores={}, over_seeds={})
+    average.spent = _mean_spent([row.spent for row in own])
     average.members, average.parts, average.folders = tuple(row.data for row in own), tuple(own), ()
     hms = [row.harmonic_mean for row in own]
     average.member_hms = tuple(hm for hm in hms if hm is not None) if None not in hms else ()

@@ -172,6 +172,30 @@ def test_table_against_a_method_shows_paired_differences_in_every_format(cli, tr
     assert "there is no row of that method" in none.err
 
 
+def test_a_budget_is_given_in_steps_or_images_and_tables_show_what_was_taken(cli, train):
+    train("runs/epochs")
+    train("runs/steps", "--steps", 5)
+    line, other = csv.DictReader(io.StringIO(cli("table", "runs", "--format", "csv").out))
+    assert {line["method"], other["method"]} == {"coop (steps=none)", "coop (steps=5)"}
+    steps = line if "steps=5" in line["method"] else other
+    assert (steps["steps"], float(steps["peak_memory_bytes"]) > 2**20) == ("5.0", True)
+    assert "steps" not in cli("table", "runs/epochs", "--format", "md").out
+    shown = cli("table", "runs/steps", "--format", "md", "--budget").out
+    assert "| steps | images seen | time | memory |" in shown
+    assert "images seen" in cli("table", "runs/steps", "--format", "html").out
+    result = json.loads(Path("runs/steps/result.json").read_text())
+    del result["budget"]
+    Path("runs/steps/result.json").write_text(json.dumps(result))
+    assert "| – | – | – | – |" in cli("table", "runs/steps", "--format", "md", "--budget").out
+
+
+def test_a_budget_below_an_epoch_or_for_a_solved_head_is_a_sentence(cli, train):
+    few = train("runs/few", "--images", 1)
+    assert "fewer than the" in few.err
+    solved = train("runs/probe", "--steps", 9, method="zeroshot")
+    assert "steps=9 has no meaning for zeroshot" in solved.err
+
+
 def test_table_keeps_what_differs_apart_and_says_what(cli, train):
     train("runs/last")
     train("runs/val", "--select", "val")
