@@ -16,7 +16,7 @@ from typing import Any
 from cliptune.data.metrics import harmonic_mean
 from cliptune.runs import read_config, read_result
 from cliptune.runs.folder import CONFIG_FILE, RESULT
-from cliptune.runs.spec import BUDGET, PART, RunSpec
+from cliptune.runs.spec import BUDGET, PART, TUNING, RunSpec
 
 AVERAGE = "average"
 METRICS = ("accuracy", "macro_f1", "mean_per_class", "ece")
@@ -288,10 +288,12 @@ def _finished(folder: Path, metric: str) -> list[Finished]:
 
 def _entries(folder: Path, metric: str) -> list[Finished]:
     """The run in a folder, once for its own data and once for each transfer; empty without scores or a data set, as
-    for a converted checkpoint.
+    for a converted checkpoint, and for a run that options were chosen by.
     """
     result = read_result(folder)
     if not isinstance(result, dict) or not result.get("evaluations") or not result.get("data"):
+        return []
+    if result.get("purpose") == TUNING:
         return []
     evaluations, data = result["evaluations"], result["data"]
     config = read_config(folder)

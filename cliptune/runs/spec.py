@@ -20,6 +20,8 @@ DECISIVE = ("precision", "accumulate", "select", "views")
 """Arguments of `fit` that change numbers; the others may differ between two calls for the same run."""
 BUDGET = ("steps", "images")
 """Those that change numbers too, and are written down only where they are given."""
+TUNING = "tuning"
+"""The purpose, in a result, of a run that options are chosen by."""
 PART = ("fraction", "selection", "selector", "selector_epochs", "selector_options", "parity")
 """How a part of the training images is chosen, and who judges them."""
 # A transfer starts from the run that few-shot learning makes of its source.

@@ -206,7 +206,7 @@ def _check(recipe: Recipe, data: Dataset, select: str, accumulate: int) -> None:
             f"select='val' chooses the epoch on validation images, but {data.name} has none. "
             "Use select='last', or split off a validation set."
         )
-    if select == "val" and _within(data.val, data.test):
+    if select == "val" and among_test(data.val, data.test):
         raise ValueError(
             f"select='val' would choose the epoch on test images: the validation images of {data.name} are among "
             "its test images. Use select='last', or select='oracle' if that is what you want; it is labelled so."
@@ -215,7 +215,7 @@ def _check(recipe: Recipe, data: Dataset, select: str, accumulate: int) -> None:
         raise ValueError(f"select='oracle' chooses the epoch on test images, but {data.name} has none.")
 
 
-def _within(val: Split, test: Split) -> bool:
+def among_test(val: Split, test: Split) -> bool:
     """Whether val holds only test images. Ids in memory are made up, so there the pictures themselves are compared."""
     if val.in_memory or test.in_memory:
         return {val.key(i) for i in range(len(val))} <= {test.key(i) for i in range(len(test))}

@@ -62,7 +62,7 @@ def resolve(
     """
     from cliptune.registry import published_options
 
-    hints, own = _hints(method), _own_hints(method)
+    hints, own = _hints(method), own_hints(method)
     published = published_options(method, recipe, shots, data=data, backbone=backbone) if recipe else {}
     wanted: dict[str, Any] = dict(published)
     if file is not None:
@@ -186,10 +186,10 @@ def _hints(method: str) -> dict[str, Any]:
     from cliptune.training import fit
 
     fit_hints = get_type_hints(fit)
-    return {**{name: fit_hints[name] for name in TRAINING}, **_own_hints(method)}
+    return {**{name: fit_hints[name] for name in TRAINING}, **own_hints(method)}
 
 
-def _own_hints(method: str) -> dict[str, Any]:
+def own_hints(method: str) -> dict[str, Any]:
     """Name → type of the options of a method, which go before what the training calls by the same name."""
     from cliptune.registry.building import find
     from cliptune.registry.plugins import parts_of
