@@ -30,7 +30,7 @@ FAR, NEAR = 12.0, 0.0
 def answered(folder: Path, chance: float, seed: int, images: str = "same", n: int = IMAGES) -> float:
     """A run's answers under "test", each right with this chance; its accuracy in %."""
     hard = np.random.default_rng(0).uniform(size=n)  # the same for all methods
-    random = np.random.default_rng([seed, round(1000 * chance)])
+    random = np.random.default_rng([seed, round(1000 * chance), sum(map(ord, str(folder.name)))])
     luck = np.where(random.uniform(size=n) < 0.7, hard, random.uniform(size=n))
     labels = torch.arange(n) % CLASSES
     predicted = torch.where(torch.from_numpy(luck < chance), labels, (labels + 1) % CLASSES)
@@ -49,7 +49,7 @@ def simulated(tmp_path):
     def made(method: str, data: str, seed: int, points: float, **more) -> Finished:
         images = more.pop("images", data)
         folder = tmp_path / f"{method}-{data}-{seed}-{len(list(tmp_path.iterdir()))}"
-        accuracy = answered(folder, 0.5 + points / 100, seed, images)
+        accuracy = answered(folder, 0.5 + points / 100, seed, images, more.pop("n", IMAGES))
         return replace(run(method, data, seed, trained="all", scores={"test": accuracy}, **more), folder=folder)
 
     return made
@@ -62,8 +62,8 @@ def compared(runs, method: str = "coop") -> list[Comparison]:
     return found
 
 
-def both(simulated, points: float, data: str = "a", seeds=(1, 2, 3, 4)):
-    return [simulated(m, data, seed, p) for seed in seeds for m, p in (("coop", 0.0), ("maple", points))]
+def both(simulated, points: float, data: str = "a", seeds=(1, 2, 3, 4), **more):
+    return [simulated(m, data, seed, p, **more) for seed in seeds for m, p in (("coop", 0.0), ("maple", points))]
 
 
 def test_a_planted_difference_is_found_and_none_is_not(simulated):
@@ -75,6 +75,15 @@ def test_a_planted_difference_is_found_and_none_is_not(simulated):
     assert far.difference == pytest.approx(FAR, abs=4)
     assert near.told_apart == 0
     assert compared(both(simulated, FAR, data="c"), "maple")[0].told_apart == -1
+
+
+def test_three_points_of_4000_images_are_found_under_five_seeds_and_nothing_is_not(simulated):
+    (three,) = compared(both(simulated, 3.0, seeds=range(1, 6), n=4000))
+    (none,) = compared(both(simulated, 0.0, data="b", seeds=range(1, 6), n=4000))
+    for found, points in ((three, 3.0), (none, 0.0)):
+        assert found.over_seeds.interval.low < points < found.over_seeds.interval.high
+        assert found.over_images.low < points < found.over_images.high
+    assert (three.told_apart, none.told_apart) == (1, 0)
 
 
 def test_numbers_are_those_of_scipy(simulated):
