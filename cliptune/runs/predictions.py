@@ -113,22 +113,35 @@ def read_predictions(folder: str | Path, name: str) -> Predictions | None:
             f"{folder} has no evaluation {name!r}; it has {', '.join(map(repr, evaluations)) or 'none'}. "
             "Score it with `cliptune eval`."
         )
-    noted = evaluations[name].get("predictions")
+    noted = _noted(evaluations[name], Path(folder) / RESULT, name)
     if noted is None:
         return None
-    path = Path(folder).expanduser() / str(noted["file"])
+    file, sha256 = noted
+    path = Path(folder).expanduser() / file
     if not path.is_file():
         raise FileNotFoundError(
             f"{path}: {RESULT} says that the answers of {name!r} lie there, but there is no such file. Put it back, or "
             "score the run anew with `cliptune eval`."
         )
     content = path.read_bytes()
-    if hashlib.sha256(content).hexdigest() != noted["sha256"]:
+    if hashlib.sha256(content).hexdigest() != sha256:
         raise ValueError(
             f"{path} is not the file that {RESULT} was written with (their SHA-256 differ). Put the right one back, or "
             "score the run anew with `cliptune eval`."
         )
     return _parsed(content, path)
+
+
+def _noted(evaluation: Any, result: Path, name: str) -> tuple[str, str] | None:
+    """File and SHA-256 that a result says of an evaluation's answers; None if it says nothing of any."""
+    try:
+        noted = evaluation.get("predictions")
+        return None if noted is None else (str(noted["file"]), str(noted["sha256"]))
+    except (KeyError, TypeError, AttributeError) as error:
+        raise ValueError(
+            f"{result} does not say where the answers of {name!r} lie ({type(error).__name__}: {error}). Score the run "
+            "anew with `cliptune eval`."
+        ) from error
 
 
 def _parsed(content: bytes, path: Path) -> Predictions:
@@ -139,6 +152,8 @@ def _parsed(content: bytes, path: Path) -> Predictions:
         arrays = from_safetensors(content)
         if about["format"] != FORMAT:
             raise ValueError(f"it is of format {about['format']!r}, this version reads {FORMAT!r}")
+        if len({arrays[key].shape for key in ("labels", "predicted", "probability")}) > 1 or arrays["labels"].ndim != 1:
+            raise ValueError("its parts are not of one length")
         return Predictions(
             torch.from_numpy(arrays["labels"].astype(np.int64)),
             torch.from_numpy(arrays["predicted"].astype(np.int64)),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -45,7 +45,7 @@ class Evaluation:
     ece: float
     n: int
     logits: Tensor | None = None
-    predictions: Predictions | None = None
+    predictions: Predictions | None = field(default=None, compare=False)
 
     def summary(self) -> dict[str, Any]:
         """Plain values for a result file, without what is kept image by image."""

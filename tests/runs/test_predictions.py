@@ -122,6 +122,13 @@ def test_a_file_of_something_else_is_a_sentence(tmp_path):
         read_predictions(tmp_path, "test")
 
 
+@pytest.mark.parametrize("noted", ["test.safetensors", {"file": "x"}, 3])
+def test_a_result_that_says_nothing_sensible_is_a_sentence(tmp_path, noted):
+    (tmp_path / "result.json").write_text(json.dumps({"evaluations": {"test": {"predictions": noted}}}))
+    with pytest.raises(ValueError, match="does not say where the answers of 'test' lie"):
+        read_predictions(tmp_path, "test")
+
+
 def test_a_result_never_mentions_answers_that_are_not_there(tiny_clip, tmp_path, monkeypatch):
     data = squares()
     run = fit(recipe(tiny_clip, epochs=1), data, tmp_path, progress="silent")
