@@ -134,8 +134,9 @@ class Row:
     share: str = ""
     options: Mapping[str, str] = field(default_factory=dict)
     settings: Mapping[str, str] = field(default_factory=dict)
-    folders: tuple[Path, ...] = ()
-    spent: Mapping[str, float] = field(default_factory=dict)
+    # Where runs lie and what they took says nothing of whether two tables are the same.
+    folders: tuple[Path, ...] = field(default=(), compare=False)
+    spent: Mapping[str, float] = field(default_factory=dict, compare=False)
     members: tuple[str, ...] = ()
     parts: tuple[Row, ...] = ()
     over_seeds: dict[str, list[float]] = field(default_factory=dict)
