@@ -380,7 +380,8 @@ def _caveats(flags: Mapping[str, Any], data: Mapping[str, Any]) -> tuple[str, ..
     if flags.get("tuned"):
         tuned = flags["tuned"]
         seeds = ", ".join(map(str, tuned["seeds"]))
-        words.append(f"{' and '.join(tuned['options'])} tuned on seeds {seeds} ({tuned['chosen_on']})")
+        many = "s" if len(tuned["seeds"]) > 1 else ""
+        words.append(f"{' and '.join(tuned['options'])} tuned on seed{many} {seeds} ({tuned['chosen_on']})")
     if flags.get("views") is not None:
         words.append(f"{flags['views']} augmented views per image, used again")
     if flags.get("augmentation") is False:

@@ -87,7 +87,7 @@ def test_a_run_for_choosing_looks_at_validation_images_alone_and_stays_out_of_ta
     few_shot("coop", tiny_clip, data, out=tmp_path / "b", options=options, flags=flags)
     (row,) = rows(collect(tmp_path))
     assert (row.seeds, list(row.scores)) == ((1,), ["test"])
-    assert row.caveats == ("lr tuned on seeds 101 (validation images)",)
+    assert row.caveats == ("lr tuned on seed 101 (validation images)",)
 
 
 def test_a_run_found_finished_is_flagged_as_well(tiny_clip, tmp_path):
