@@ -72,7 +72,7 @@ class OptimiserConfig:
         min_lr: where the cosine ends.
         recount: True starts counting the cosine's epochs after the warm-up, as the CoOp family's recipes do; False
             counts from the first epoch (the warm-up takes its share of the curve, the peak is still reached).
-        horizon: epochs over which the cosine would reach its end; None for the stage's own epochs.
+        horizon: epochs over which the cosine would reach its end, not always whole ones; None for the stage's own.
         factors: start of a learnable's name → factor on the rate, for recipes with several rates; others take 1.
     """
 
@@ -89,7 +89,7 @@ class OptimiserConfig:
     warmup: Literal["constant", "linear"] = "constant"
     min_lr: float = 0.0
     recount: bool = True
-    horizon: int | None = None
+    horizon: float | None = None
     factors: Mapping[str, float] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -109,7 +109,7 @@ class Stage:
 
     Args:
         objective: the loss; None for a stage that only observes.
-        epochs: passes over the training images.
+        epochs: passes over the training images that are begun.
         batch_size: images per optimiser step, over all devices and accumulation steps.
         optimiser: None for a stage that only observes (no learnable moves by gradient; heads count or fit).
         name: shown in progress and metrics.
@@ -127,6 +127,7 @@ class Stage:
             Tinyworld, or a folder of mask files; None for none.
         before: called as `hook(adapter)` when the stage begins, and again when a run is resumed within it: whatever
             a hook does once must leave a mark among the learnables.
+        steps: optimiser steps in all, where a budget ends the last epoch early; None for whole epochs.
         after_epoch: called as `hook(adapter, epoch, epochs)` when an epoch ends. A hook that keeps state
             between epochs has `state_dict()` and `load_state_dict()`.
     """
@@ -146,6 +147,7 @@ class Stage:
     whole_batch: bool = False
     sampler: Sampler | None = None
     masks: str | None = None
+    steps: int | None = None
     before: Sequence[Callable[[Adapter], None]] = ()
     after_epoch: Sequence[Callable[[Adapter, int, int], None]] = ()
 

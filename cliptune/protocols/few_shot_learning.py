@@ -9,7 +9,9 @@ from typing import Any
 from cliptune.clip.model import CLIP
 from cliptune.data.items import Dataset
 from cliptune.protocols.training import evaluation_options, score, train
+from cliptune.runs.spec import TUNING
 from cliptune.training import Run
+from cliptune.training.fit import among_test
 
 
 def few_shot(
@@ -21,6 +23,7 @@ def few_shot(
     seed: int = 1,
     out: str | Path | None = None,
     classes: str = "all",
+    score_on: str = "test",
     options: Mapping[str, Any] | None = None,
     source: Mapping[str, Any] | None = None,
     **training: Any,
@@ -35,6 +38,8 @@ def few_shot(
         seed: of the sampling, the start, the order and augmentation.
         out: the run's folder; the same call goes on with an unfinished run, and returns a finished one.
         classes: "all", or "base" / "new" for one half of them.
+        score_on: "val" leaves the test images alone and scores the validation images: for choosing options. Tables
+            leave such runs out.
         options: of the method.
         source: arguments of `load_data` that open the data set again.
         training: further arguments of `fit`.
@@ -49,6 +54,7 @@ def few_shot(
         seed=seed,
         out=out,
         classes=classes,
+        score_on=score_on,
         options=options,
         source=source,
         **training,
@@ -64,6 +70,7 @@ def few_shot_run(
     seed: int,
     out: str | Path | None = None,
     classes: str = "all",
+    score_on: str = "test",
     options: Mapping[str, Any] | None = None,
     source: Mapping[str, Any] | None = None,
     **training: Any,
@@ -71,6 +78,10 @@ def few_shot_run(
     """The run of `few_shot`, with its adapter."""
     sampled = dataset if shots is None else dataset.few_shot(shots, seed)
     data = sampled.subset(classes)
+    if score_on not in ("test", "val"):
+        raise ValueError(f"few_shot: score_on must be 'test' or 'val', got {score_on!r}.")
+    if score_on == "val":
+        _check_validation(data)
     run = train(
         method,
         clip,
@@ -82,8 +93,10 @@ def few_shot_run(
         source=source,
         **training,
     )
+    if score_on == "val":
+        run.result["purpose"] = TUNING
     name, split = ("test" if classes == "all" else classes), data.test
-    if not len(split):
+    if not len(split) or score_on == "val":
         name, split = "val", data.val
         what = "so the validation images were scored" if len(split) else "nor validation images, so nothing was scored"
         if name not in run.result["evaluations"]:  # a finished run stays as it was written
@@ -93,3 +106,17 @@ def few_shot_run(
     elif run.folder is not None:
         run.folder.write_result(run.result)
     return run
+
+
+def _check_validation(data: Dataset) -> None:
+    """Raises: ValueError if there are no validation images, or they are test images."""
+    if not len(data.val):
+        raise ValueError(
+            f"few_shot: {data.name} has no validation images, and options are chosen on nothing else. Split some "
+            "off, or give the options yourself."
+        )
+    if among_test(data.val, data.test):
+        raise ValueError(
+            f"few_shot: the validation images of {data.name} are among its test images, so options would be chosen on "
+            "what is reported. Split others off, or give the options yourself."
+        )

@@ -17,6 +17,7 @@ from cliptune.protocols.transfer import note_target
 from cliptune.runs.folder import held, read_config, read_images, read_result
 from cliptune.runs.loading import choose_weight
 from cliptune.runs.manifest import check_whole, write_result
+from cliptune.runs.predictions import write_predictions
 from cliptune.training import Evaluation, evaluate
 from cliptune.training.fit import add_notes
 
@@ -122,9 +123,12 @@ def score_run(
 
 
 def enter(folder: str | Path, result: dict[str, Any], name: str, evaluation: Evaluation) -> None:
-    """Into the result of a finished run, and from there into its file."""
+    """Into the result of a finished run, and from there into its file; the answers into a file of their own before."""
     evaluations = result.setdefault("evaluations", {})
-    evaluations[name] = evaluation.summary()
+    entered = evaluation.summary()
+    if evaluation.predictions is not None:
+        entered["predictions"] = write_predictions(folder, name, evaluation.predictions)
+    evaluations[name] = entered
     if result.get("protocol") == "base2new" and {"base", "new"} <= set(evaluations):
         base, new = (evaluations[half]["accuracy"] for half in ("base", "new"))
         result |= {"base": base, "new": new, "harmonic_mean": harmonic_mean(base, new)}

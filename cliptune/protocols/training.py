@@ -11,6 +11,7 @@ from cliptune.clip.model import CLIP
 from cliptune.data.items import Dataset, Split
 from cliptune.registry.building import build
 from cliptune.registry.listing import count_learnables
+from cliptune.runs.jsonable import jsonable
 from cliptune.runs.loading import load
 from cliptune.texts import ClassSet
 from cliptune.training import Run, evaluate, fit
@@ -26,6 +27,7 @@ def train(
     out: str | Path | None = None,
     options: Mapping[str, Any] | None = None,
     source: Mapping[str, Any] | None = None,
+    flags: Mapping[str, Any] | None = None,
     **training: Any,
 ) -> Run:
     """Build and fit a method on a data set that is already sampled and cut to its training classes.
@@ -38,6 +40,7 @@ def train(
         options: of the method. A `teacher` may be the folder of a finished run; its student keeps the texts of all
             classes of the data set, also of those that it is not trained on.
         source: arguments of `load_data` that open the same data again; noted in the result, for later evaluations.
+        flags: what else a reader of the result should know, such as how the options were chosen; entered among its own.
         training: further arguments of `fit`.
     """
     recipe = build(method, clip, class_set(data), seed=seed, **_opened(options or {}, data))
@@ -45,6 +48,11 @@ def train(
     run.result.setdefault("protocol", protocol)
     run.result.setdefault("source", None if source is None else dict(source))
     run.result["learnables"] = count_learnables(run.adapter)
+    noted = {**run.result["flags"], **jsonable(dict(flags or {}))}
+    if noted != run.result["flags"]:
+        run.result["flags"] = noted
+        if run.folder is not None:
+            run.folder.write_result(run.result)
     return run
 
 

@@ -86,6 +86,17 @@ def count_learnables(adapter: Adapter) -> int:
     return sum(p.numel() for p in adapter.trainable().values()) + sum(b.numel() for b in fitted)
 
 
+@cache
+def takes_steps(method: str) -> bool:
+    """Whether a method, with its default options, is trained by optimiser steps; else its head is solved for, or it
+    learns nothing.
+    """
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # these classes have no descriptions, and need none
+        recipe = build(method, _sizes(), _classes(2))
+    return any(stage.optimiser is not None for stage in recipe.stages)
+
+
 def _counts(method: str) -> tuple[int, int]:
     """Values learned whatever the classes, and for each class."""
     with warnings.catch_warnings():

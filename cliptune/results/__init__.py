@@ -6,21 +6,26 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from cliptune.results.against import Comparison, compare
     from cliptune.results.published import beside_published
     from cliptune.results.tables import Finished, Row, collect, rows
 
 _HOMES = {
+    "Comparison": "cliptune.results.against",
     "Finished": "cliptune.results.tables",
     "Row": "cliptune.results.tables",
     "beside_published": "cliptune.results.published",
     "collect": "cliptune.results.tables",
+    "compare": "cliptune.results.against",
     "rows": "cliptune.results.tables",
 }
 __all__ = [
+    "Comparison",
     "Finished",
     "Row",
     "beside_published",
     "collect",
+    "compare",
     "rows",
 ]
 

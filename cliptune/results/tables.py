@@ -17,7 +17,7 @@ from cliptune.data.metrics import harmonic_mean
 from cliptune.runs import read_config, read_result
 from cliptune.runs.file_names import CONFIG_FILE, RESULT
 from cliptune.runs.manifest import MARK, check_whole
-from cliptune.runs.spec import PART, RunSpec
+from cliptune.runs.spec import BUDGET, PART, TUNING, RunSpec
 
 AVERAGE = "average"
 METRICS = ("accuracy", "macro_f1", "mean_per_class", "ece")
@@ -47,6 +47,8 @@ class Finished:
         trained_on: data set that it was trained on; "" if it is `data` itself.
         protocol: of such a transfer: "cross" or "domains"; "" if no protocol asked for it.
         metric: one of `METRICS`.
+        spent: what the training took: "steps", "images", "seconds", "memory" and "cuda memory" in bytes; empty for runs
+            of versions that did not count.
     """
 
     folder: Path
@@ -59,6 +61,7 @@ class Finished:
     trained_on: str = ""
     protocol: str = ""
     metric: str = "accuracy"
+    spent: Mapping[str, float] = field(default_factory=dict)
 
     @property
     def method(self) -> str:
@@ -107,7 +110,10 @@ class Row:
         host: the method without the words in brackets.
         backbone, trained, share, options, settings: as in `Finished`.
         trained_on, protocol, metric: as in `Finished`.
-        members: of an average, the data sets.
+        folders: of the runs, in the order of `seeds`.
+        spent: as in `Finished`, the mean over the runs; without what is not known of each.
+        members: of an average, the data sets; parts: their rows.
+        over_seeds: of an average whose data sets have the same seeds, evaluation → mean over data sets for each seed.
         member_hms: of an average, their harmonic means.
         caveats: as in `Finished`.
         source, tag: of published numbers, where they stand and whether they were "read" there or "recalled".
@@ -129,7 +135,12 @@ class Row:
     share: str = ""
     options: Mapping[str, str] = field(default_factory=dict)
     settings: Mapping[str, str] = field(default_factory=dict)
+    # Where runs lie and what they took says nothing of whether two tables are the same.
+    folders: tuple[Path, ...] = field(default=(), compare=False)
+    spent: Mapping[str, float] = field(default_factory=dict, compare=False)
     members: tuple[str, ...] = ()
+    parts: tuple[Row, ...] = ()
+    over_seeds: dict[str, list[float]] = field(default_factory=dict)
     member_hms: tuple[float, ...] = ()
     caveats: tuple[str, ...] = ()
     source: str = ""
@@ -156,8 +167,12 @@ class Row:
         return statistics.fmean(values) if values and len(values) == expected else None
 
     def std(self, name: str) -> float | None:
-        """Population standard deviation over seeds (ddof 0), as the field reports it; None for an average."""
-        return None if self.data == AVERAGE or self.mean(name) is None else statistics.pstdev(self.scores[name])
+        """Population standard deviation over seeds (ddof 0), as the field reports it. Of an average it is that of the
+        means over data sets, one for each seed; None if its data sets do not have the same seeds, two or more.
+        """
+        if self.data == AVERAGE:
+            return statistics.pstdev(self.over_seeds[name]) if name in self.over_seeds else None
+        return None if self.mean(name) is None else statistics.pstdev(self.scores[name])
 
     @property
     def harmonic_mean(self) -> float | None:
@@ -275,11 +290,13 @@ def _finished(folder: Path, metric: str) -> list[Finished]:
 
 def _entries(folder: Path, metric: str) -> list[Finished]:
     """The run in a folder, once for its own data and once for each transfer; empty without scores or a data set, as
-    for a converted checkpoint.
+    for a converted checkpoint, and for a run that options were chosen by.
     """
     check_whole(folder)
     result = read_result(folder)
     if not isinstance(result, dict) or not result.get("evaluations") or not result.get("data"):
+        return []
+    if result.get("purpose") == TUNING:
         return []
     evaluations, data = result["evaluations"], result["data"]
     config = read_config(folder)
@@ -295,6 +312,7 @@ def _entries(folder: Path, metric: str) -> list[Finished]:
         "weights": str(config["backbone"]["origin"].get("sha256", ""))[:8],
         "repeat": json.dumps(sampling.get("repeat", False)),
         **{name: json.dumps(sampling.get(name)) for name in PART[2:]},
+        **{name: json.dumps(config[name]) for name in BUDGET if name in config},
     }
     run = Finished(
         folder,
@@ -305,6 +323,7 @@ def _entries(folder: Path, metric: str) -> list[Finished]:
         settings,
         (*_caveats(result["flags"], data), *(() if MARK in result else ("made without a manifest, so unverified",))),
         metric=metric,
+        spent=_spent(result.get("budget") or {}),
     )
     scores = {name: numbers[metric] for name, numbers in evaluations.items() if "/" in name}
     return [*([run] if run.scores else []), *_transfers(run, scores, result.get("targets") or {})]
@@ -336,6 +355,22 @@ def _transfers(run: Finished, scores: Mapping[str, float], notes: Mapping[str, M
     return list(found.values())
 
 
+def _spent(budget: Mapping[str, Any]) -> dict[str, float]:
+    memory = budget.get("peak_memory_bytes") or {}
+    kinds = {"memory": memory.get("resident"), "cuda memory": memory.get("cuda")}
+    known = {name: budget.get(name) for name in ("steps", "images", "seconds")} | kinds
+    return {name: value for name, value in known.items() if value is not None}
+
+
+def _mean_spent(spent: Sequence[Mapping[str, float]]) -> dict[str, float]:
+    """Of what is known of all."""
+    return {
+        name: statistics.fmean(one[name] for one in spent)
+        for name in (spent[0] if spent else ())
+        if all(name in one for one in spent)
+    }
+
+
 def _caveats(flags: Mapping[str, Any], data: Mapping[str, Any]) -> tuple[str, ...]:
     """What makes a number other than plain, from the flags and the data of a run's result."""
     words = ["not the field's split"] if data.get("own_split") else []
@@ -344,6 +379,15 @@ def _caveats(flags: Mapping[str, Any], data: Mapping[str, Any]) -> tuple[str, ..
         words.append(f"epoch chosen on {chosen}")
     if flags.get("validation_images"):
         words += _of_validation(flags["validation_images"])
+    if flags.get("tuned"):
+        tuned = flags["tuned"]
+        seeds = ", ".join(map(str, tuned["seeds"]))
+        many = "s" if len(tuned["seeds"]) > 1 else ""
+        words.append(f"{' and '.join(tuned['options'])} tuned on seed{many} {seeds} ({tuned['chosen_on']})")
+    if flags.get("views") is not None:
+        words.append(f"{flags['views']} augmented views per image, used again")
+    if flags.get("augmentation") is False:
+        words.append("no augmentation")
     if flags.get("extra_images"):
         words.append("images beyond the shots")
     if flags.get("unlabelled_test_images"):
@@ -417,6 +461,8 @@ def _row(group: Sequence[Finished], label: str) -> Row:
         share=first.share,
         options=first.options,
         settings=first.settings,
+        folders=tuple(run.folder for run in group),
+        spent=_mean_spent([run.spent for run in group]),
         caveats=tuple(dict.fromkeys(words for run in group for words in run.caveats)),
     )
     for name in dict.fromkeys(name for run in group for name in run.scores):
@@ -465,8 +511,9 @@ def _average(own: Sequence[Row], siblings: Sequence[Row]) -> Row:
     seeds = own[0].seeds if len({row.seeds for row in own}) == 1 else ()
     if not seeds and any(row.seeds for row in own):
         caveats["seeds differ by data set"] = None
-    average = replace(own[0], data=AVERAGE, method=label, learnables=None, seeds=seeds, scores={})
-    average.members = tuple(row.data for row in own)
+    average = replace(own[0], data=AVERAGE, method=label, learnables=None, seeds=seeds, scores={}, over_seeds={})
+    average.spent = _mean_spent([row.spent for row in own])
+    average.members, average.parts, average.folders = tuple(row.data for row in own), tuple(own), ()
     hms = [row.harmonic_mean for row in own]
     average.member_hms = tuple(hm for hm in hms if hm is not None) if None not in hms else ()
     average.caveats = tuple(caveats)
@@ -474,4 +521,7 @@ def _average(own: Sequence[Row], siblings: Sequence[Row]) -> Row:
         means = [row.mean(name) for row in own]
         if all(mean is not None for mean in means):
             average.scores[name] = [statistics.fmean(mean for mean in means if mean is not None)]
+            if len(seeds) > 1:
+                by_seed = zip(*(row.scores[name] for row in own), strict=True)
+                average.over_seeds[name] = [statistics.fmean(values) for values in by_seed]
     return average

@@ -9,9 +9,11 @@ if TYPE_CHECKING:
     from cliptune.runs.checkpoints import load_adapter, read_adapter_config, read_learnables, save_adapter
     from cliptune.runs.folder import RunFolder, read_config, read_metrics, read_result
     from cliptune.runs.loading import load, open_backbone
+    from cliptune.runs.predictions import Predictions, read_predictions
     from cliptune.runs.spec import RunSpec
 
 _HOMES = {
+    "Predictions": "cliptune.runs.predictions",
     "RunFolder": "cliptune.runs.folder",
     "load": "cliptune.runs.loading",
     "load_adapter": "cliptune.runs.checkpoints",
@@ -20,11 +22,13 @@ _HOMES = {
     "read_config": "cliptune.runs.folder",
     "read_learnables": "cliptune.runs.checkpoints",
     "read_metrics": "cliptune.runs.folder",
+    "read_predictions": "cliptune.runs.predictions",
     "read_result": "cliptune.runs.folder",
     "RunSpec": "cliptune.runs.spec",
     "save_adapter": "cliptune.runs.checkpoints",
 }
 __all__ = [
+    "Predictions",
     "RunFolder",
     "RunSpec",
     "load",
@@ -34,6 +38,7 @@ __all__ = [
     "read_config",
     "read_learnables",
     "read_metrics",
+    "read_predictions",
     "read_result",
     "save_adapter",
 ]

@@ -27,6 +27,7 @@ from cliptune.runs.file_names import (
     LOG,
     MANIFEST,
     METRICS,
+    PREDICTIONS,
     RESULT,
     SPLIT,
     STATE,
@@ -119,6 +120,8 @@ class RunFolder:
         # The configuration goes last: if this is interrupted, what is left is still known to be a run.
         for name in sorted(_OURS, key=lambda name: name == CONFIG_FILE):
             (self.path / name).unlink(missing_ok=True)
+        for predictions in (self.path / PREDICTIONS).glob("*.safetensors"):
+            predictions.unlink(missing_ok=True)
 
     def _take(self) -> None:
         """Keep other processes out. The system lets go when this process ends, however it ends."""
@@ -140,6 +143,8 @@ class RunFolder:
             path = self.path / name
             for unfinished in path.parent.glob(f".{path.name}.*"):
                 unfinished.unlink(missing_ok=True)
+        for unfinished in (self.path / PREDICTIONS).glob(".*"):
+            unfinished.unlink(missing_ok=True)
 
     # -- how it went -----------------------------------------------------------------------------------------
 

@@ -17,6 +17,7 @@ from cliptune.runs.file_names import (
     ENVIRONMENT,
     MANIFEST,
     METRICS,
+    PREDICTIONS,
     RESULT,
     SPLIT,
     STATE,
@@ -74,15 +75,20 @@ def verify(folder: str | Path) -> Verdict:
             problems[name] = "is missing"
         elif _sha256(path.read_bytes()) not in expected:
             problems[name] = "is not as the run wrote it"
+    if RESULT not in problems:
+        problems |= _answers(folder)
     return Verdict("damaged" if problems else "verified", problems)
 
 
 def check_whole(folder: str | Path) -> None:
-    """Raises: ValueError if a finished run's files are not those that it wrote, saying what can be made anew."""
+    """Raises: ValueError if a finished run's files are not those that it wrote, saying what can be made anew.
+
+    The answers to single images are left to `read_predictions`: nothing else depends on them.
+    """
     verdict = verify(folder)
-    if verdict.state != "damaged":
+    wrong = {name: what for name, what in verdict.problems.items() if not name.startswith(PREDICTIONS)}
+    if not wrong:
         return
-    wrong = verdict.problems
     if set(wrong) <= set(_MADE_ANEW) and (Path(folder).expanduser() / STATE).exists():
         files = list(dict.fromkeys((*wrong, RESULT)))
         advice = (
@@ -91,7 +97,8 @@ def check_whole(folder: str | Path) -> None:
         )
     else:
         advice = "Put what was there back, or make the run anew with overwrite=True (--overwrite)."
-    raise ValueError(f"Run folder {folder}: {verdict.told}, so its numbers cannot be trusted. {advice}")
+    told = ", ".join(f"{name} {what}" for name, what in wrong.items())
+    raise ValueError(f"Run folder {folder}: {told}, so its numbers cannot be trusted. {advice}")
 
 
 def write_result(folder: Path, result: MutableMapping[str, Any]) -> None:
@@ -151,6 +158,22 @@ def _of_an_older_run(folder: Path) -> dict[str, str]:
     except ValueError:
         return {RESULT: "is not readable JSON"}
     return {MANIFEST: "is missing"} if isinstance(result, dict) and MARK in result else {}
+
+
+def _answers(folder: Path) -> dict[str, str]:
+    """What is wrong with the answers to single images whose hashes the result, which is whole, holds."""
+    problems = {}
+    for evaluation in (json_value(content_of(folder / RESULT)).get("evaluations") or {}).values():
+        noted = evaluation.get("predictions")
+        if noted is None:
+            continue
+        path = folder / PREDICTIONS / Path(noted["file"]).name
+        name = f"{PREDICTIONS}/{path.name}"
+        if not path.is_file():
+            problems[name] = "is missing"
+        elif _sha256(path.read_bytes()) != noted["sha256"]:
+            problems[name] = "is not as the run wrote it"
+    return problems
 
 
 def _digest(said: Mapping[str, Any]) -> str:

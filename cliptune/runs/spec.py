@@ -18,6 +18,10 @@ from cliptune.runs.folder import read_config, read_result
 PROTOCOLS = ("base2new", "few_shot", "cross", "domains", "data_efficient")
 DECISIVE = ("precision", "accumulate", "select", "views")
 """Arguments of `fit` that change numbers; the others may differ between two calls for the same run."""
+BUDGET = ("steps", "images")
+"""Those that change numbers too, and are written down only where they are given."""
+TUNING = "tuning"
+"""The purpose, in a result, of a run that options are chosen by."""
 PART = ("fraction", "selection", "selector", "selector_epochs", "selector_options", "parity")
 """How a part of the training images is chosen, and who judges them."""
 # A transfer starts from the run that few-shot learning makes of its source.
@@ -72,7 +76,7 @@ class RunSpec:
             result.get("protocol") or "few_shot",
             config["backbone"]["name"],
             options=config["options"] or {},
-            training={name: config[name] for name in DECISIVE},
+            training={name: config[name] for name in (*DECISIVE, *BUDGET) if name in config or name in DECISIVE},
             asked={name: sampling[name] for name in PART if name in sampling},
         )
 
@@ -124,7 +128,8 @@ class RunSpec:
         # A file that was changed is another method, whose runs take another folder.
         files = {part: origin_of(part).sha256 for part in parts_of(self.method) if is_path(part)}
         named = {f"plugin {label(part)}": sha256 for part, sha256 in files.items()}
-        training = {key: self.training[key] for key in DECISIVE if self.training.get(key) is not None}
+        given = {key: self.training.get(key) for key in (*DECISIVE, *BUDGET)}
+        training = {key: value for key, value in given.items() if value is not None}
         decisive = {**options, **named, **training}
         method = f"{_in_order(self.method)}-{_digest(decisive)}" if decisive else _in_order(self.method)
         # A run of the same weights read otherwise is another run.

@@ -10,10 +10,12 @@ if TYPE_CHECKING:
     from cliptune.sweep.cells import Cell
     from cliptune.sweep.grid import Sweep
     from cliptune.sweep.running import Outcome
+    from cliptune.sweep.tuning import Search
 
 _HOMES = {
     "Cell": "cliptune.sweep.cells",
     "Outcome": "cliptune.sweep.running",
+    "Search": "cliptune.sweep.tuning",
     "Sweep": "cliptune.sweep.grid",
     "grid_rows": "cliptune.sweep.bench",
     "run_grid": "cliptune.sweep.bench",
@@ -21,6 +23,7 @@ _HOMES = {
 __all__ = [
     "Cell",
     "Outcome",
+    "Search",
     "Sweep",
     "grid_rows",
     "run_grid",

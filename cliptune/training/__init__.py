@@ -2,6 +2,7 @@
 
 from cliptune.runs.checkpoints import load_adapter, read_adapter_config, read_learnables, save_adapter
 from cliptune.runs.folder import RunFolder, read_config, read_metrics, read_result
+from cliptune.training.budget import within_budget
 from cliptune.training.evaluate import Evaluation, evaluate
 from cliptune.training.fit import Run, fit
 from cliptune.training.loop import TrainingDiverged
@@ -22,4 +23,5 @@ __all__ = [
     "read_metrics",
     "read_result",
     "save_adapter",
+    "within_budget",
 ]

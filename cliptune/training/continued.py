@@ -84,12 +84,17 @@ def end_of(folder: str | Path, recipe: Recipe, config: Mapping[str, Any], here: 
         if name.startswith("prompt.") and not name.startswith(host_stages.prompt)
     }
     metrics = read_metrics(folder)
+    spent = result.get("budget") or {}
     position = Position(
         stage=host_stages.stages,
         whole_seconds=result["seconds"],
         epochs_done=len(metrics),
         selected=result["selected"],
         notes=list(result.get("notes", ())),
+        steps_taken=spent.get("steps", 0),
+        images_seen=spent.get("images", 0),
+        counted=bool(spent),
+        peak_memory=dict(spent.get("peak_memory_bytes", {})),
         continues={
             "run": os.path.relpath(folder.resolve(), here.resolve()) if here is not None else str(folder),
             "method": host_stages.method,

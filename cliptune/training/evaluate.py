@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -14,6 +14,7 @@ from cliptune.data.items import Split
 from cliptune.data.loader import batches
 from cliptune.data.metrics import evaluate_logits
 from cliptune.data.transforms import test_transform
+from cliptune.runs.predictions import Predictions
 from cliptune.training.feed import in_order_without_images
 from cliptune.training.precision import towers_in
 
@@ -34,6 +35,7 @@ class Evaluation:
         ece: expected calibration error, 15 bins.
         n: images.
         logits: (n, C) float32 on the CPU, in the split's order, if asked for.
+        predictions: the answer to every image, in the split's order, unless it was not wanted.
     """
 
     accuracy: float
@@ -43,9 +45,10 @@ class Evaluation:
     ece: float
     n: int
     logits: Tensor | None = None
+    predictions: Predictions | None = field(default=None, compare=False)
 
     def summary(self) -> dict[str, Any]:
-        """Plain values for a result file, without the logits."""
+        """Plain values for a result file, without what is kept image by image."""
         names = ("accuracy", "macro_f1", "mean_per_class", "ece", "n", "per_class")
         return {name: getattr(self, name) for name in names}
 
@@ -61,6 +64,7 @@ def evaluate(
     images: ImageCache | None = None,
     embeddings: Tensor | None = None,
     keep_logits: bool = False,
+    keep_predictions: bool = True,
 ) -> Evaluation:
     """Score an adapter on a split with the test transform; the class texts are encoded once.
 
@@ -74,6 +78,7 @@ def evaluate(
         images: decoded images to share with other passes.
         embeddings: (N, V, D) image embeddings of the split, computed before; the images are then not read.
         keep_logits: return them as well.
+        keep_predictions: return what was answered to every image, with hashes of the images and class names.
     Raises: ValueError if the split is empty, has unknown labels, or labels that the adapter has no class for.
     """
     if len(split) == 0:
@@ -99,7 +104,8 @@ def evaluate(
     logits = torch.cat(parts)
     numbers = evaluate_logits(logits, split.labels)
     numbers["per_class"] = _named(adapter.classes.names, numbers["per_class"])
-    return Evaluation(**numbers, logits=logits if keep_logits else None)
+    answers = Predictions.of(logits, split, adapter.classes.names) if keep_predictions else None
+    return Evaluation(**numbers, logits=logits if keep_logits else None, predictions=answers)
 
 
 def _named(names: tuple[str, ...] | list[str], values: list[float | None]) -> dict[str, float | None]:

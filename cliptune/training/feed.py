@@ -120,7 +120,7 @@ class Feed:
 
     def steps(self, stage: Stage) -> int:
         """Optimiser steps per epoch; a last partial batch is dropped, unless it is the only one or to be kept."""
-        return steps_per_epoch(len(self.data.train), stage.batch_size, drop_last=_drop_last(stage))
+        return steps_per_epoch(len(self.data.train), stage.batch_size, drop_last=drop_last(stage))
 
     def batch_size(self, stage: Stage, share: Batch, step: int) -> int:
         """Images of a step's batch on all processes together; `share` is this process's part of it."""
@@ -155,7 +155,7 @@ class Feed:
                 shuffle=True,
                 seed=seed,
                 epoch=epoch,
-                drop_last=_drop_last(stage),
+                drop_last=drop_last(stage),
                 workers=self.workers,
                 device=self.processes.device,
                 start_step=start,
@@ -262,7 +262,8 @@ class StepPool:
         return None if self.table is None else self.table[batch.index]
 
 
-def _drop_last(stage: Stage) -> DropLast:
+def drop_last(stage: Stage) -> DropLast:
+    """What becomes of an epoch's last batch if it is not full; see `batches`."""
     return False if stage.keep_last else "field"
 
 

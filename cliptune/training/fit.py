@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import partial
@@ -20,6 +20,8 @@ from cliptune.recipe import Recipe
 from cliptune.runs.checkpoints import backbone, load_adapter, save_adapter
 from cliptune.runs.folder import RunFolder
 from cliptune.runs.jsonable import jsonable
+from cliptune.runs.predictions import write_predictions
+from cliptune.training.budget import within_budget
 from cliptune.training.continued import end_of
 from cliptune.training.distributed import Processes, processes
 from cliptune.training.evaluate import Evaluation
@@ -28,6 +30,7 @@ from cliptune.training.loop import Options, Training
 from cliptune.training.precision import check_precision, towers_in
 from cliptune.training.progress import Progress, duration, open_progress
 from cliptune.training.reporting import Reporter
+from cliptune.training.state import Position
 from cliptune.training.trackers import Tracker, open_trackers
 
 if TYPE_CHECKING:
@@ -57,8 +60,13 @@ class Run:
         add_notes(self.result, *sentences)
 
     def add(self, name: str, evaluation: Evaluation) -> None:
-        """Enter an evaluation into the result under a name such as "test" or "new", and rewrite `result.json`."""
-        self.result.setdefault("evaluations", {})[name] = evaluation.summary()
+        """Enter an evaluation into the result under a name such as "test" or "new", and rewrite `result.json`; its
+        answers go to a file of the run's folder before.
+        """
+        entered = evaluation.summary()
+        if self.folder is not None and evaluation.predictions is not None:
+            entered["predictions"] = write_predictions(self.folder.path, name, evaluation.predictions)
+        self.result.setdefault("evaluations", {})[name] = entered
         if self.folder is not None:
             self.folder.write_result(self.result)
 
@@ -85,6 +93,8 @@ def fit(
     cache_images: bool = True,
     cache_features: str | bool = "auto",
     views: int | None = None,
+    steps: int | None = None,
+    images: int | None = None,
     continues: str | Path | None = None,
     log: Callable[[str], None] | None = None,
     progress: str | Progress | None = None,
@@ -114,6 +124,8 @@ def fit(
         cache_features: "auto" computes image embeddings once where no learnable reaches them; False never.
         views: draw so many augmented views per image and reuse their embeddings, for learners of text alone; None
             draws new views in every epoch.
+        steps: optimiser steps in place of the recipe's epochs, see `within_budget`: the schedule is stretched to them.
+        images: the same, told by how many images the steps see.
         continues: folder of a finished run of the recipe's host, for recipes that go on after their host's training
             (`coop+dpc` after `coop`): its end stands for the same stages trained here, which it equals bit for bit,
             and is noted in the result. Whatever changes numbers must be the same in both.
@@ -126,10 +138,14 @@ def fit(
     """
     check_precision(precision)
     _check(recipe, data, select, accumulate)
+    recipe = within_budget(recipe, len(data.train), steps=steps, images=images)
+    given = {name: value for name, value in (("steps", steps), ("images", images)) if value is not None}
     adapter = recipe.adapter
     with processes(device) as group, _undisturbed(group.device):
         adapter.to(group.device)
-        config, split = group.from_main(lambda: _resolved(recipe, data, seed, precision, accumulate, select, views))
+        config, split = group.from_main(
+            lambda: _resolved(recipe, data, seed, precision, accumulate, select, views, given)
+        )
         folder = group.from_main(
             lambda: RunFolder(out, config, resume=resume, overwrite=overwrite) if out is not None else None
         )
@@ -210,7 +226,7 @@ def _check(recipe: Recipe, data: Dataset, select: str, accumulate: int) -> None:
             f"select='val' chooses the epoch on validation images, but {data.name} has none. "
             "Use select='last', or split off a validation set."
         )
-    if select == "val" and _within(data.val, data.test):
+    if select == "val" and among_test(data.val, data.test):
         raise ValueError(
             f"select='val' would choose the epoch on test images: the validation images of {data.name} are among "
             "its test images. Use select='last', or select='oracle' if that is what you want; it is labelled so."
@@ -219,7 +235,7 @@ def _check(recipe: Recipe, data: Dataset, select: str, accumulate: int) -> None:
         raise ValueError(f"select='oracle' chooses the epoch on test images, but {data.name} has none.")
 
 
-def _within(val: Split, test: Split) -> bool:
+def among_test(val: Split, test: Split) -> bool:
     """Whether val holds only test images. Ids in memory are made up, so there the pictures themselves are compared."""
     if val.in_memory or test.in_memory:
         return {val.key(i) for i in range(len(val))} <= {test.key(i) for i in range(len(test))}
@@ -227,7 +243,14 @@ def _within(val: Split, test: Split) -> bool:
 
 
 def _resolved(
-    recipe: Recipe, data: Dataset, seed: int, precision: str, accumulate: int, select: str, views: int | None
+    recipe: Recipe,
+    data: Dataset,
+    seed: int,
+    precision: str,
+    accumulate: int,
+    select: str,
+    views: int | None,
+    budget: Mapping[str, int],
 ) -> tuple[dict[str, Any], dict[str, Any]]:
     """The run's configuration, whatever changes its numbers and nothing else; and the description of its images."""
     split = data.descriptor()
@@ -238,6 +261,7 @@ def _resolved(
             "batch_size": stage.batch_size,
             "augment": stage.augment,
             "optimiser": stage.optimiser,
+            **({} if stage.steps is None else {"steps": stage.steps}),
         }
         for stage in recipe.stages
     ]
@@ -262,6 +286,7 @@ def _resolved(
         "accumulate": accumulate,
         "select": select,
         "views": views,
+        **budget,
         # The content decides the numbers; where the files lie is noted in the result.
         **({"plugins": {name: p["sha256"] for name, p in recipe.plugins.items()}} if recipe.plugins else {}),
     }
@@ -283,6 +308,8 @@ def _result(training: Training, config: dict[str, Any]) -> dict[str, Any]:
         "extra_images": False,
         "unlabelled_test_images": False,
         "external_models": [],
+        "augmentation": _augments(recipe),
+        "views": training.feed.views,
         **recipe.flags,
         # What was really chosen, and on how many images, takes the place of what the recipe may do.
         **({} if training.position.chosen is None else {"validation_images": training.position.chosen}),
@@ -299,11 +326,28 @@ def _result(training: Training, config: dict[str, Any]) -> dict[str, Any]:
             "seconds": training.position.whole_seconds,
             "selected": training.position.selected,
             "continues": training.position.continues,
+            **({"budget": _spent(training.position)} if training.position.counted else {}),
             "flags": flags,
             **({"plugins": recipe.plugins} if recipe.plugins else {}),
             "evaluations": {},
         }
     )
+
+
+def _augments(recipe: Recipe) -> bool | None:
+    """Whether training images are cropped and flipped at random; None if none are looked at."""
+    looking = [stage for stage in recipe.stages if stage.optimiser is not None or "train" in stage.observe]
+    return any(stage.augment for stage in looking) if looking else None
+
+
+def _spent(position: Position) -> dict[str, Any]:
+    """What the run took, on all processes together but for the memory, which is that of the first."""
+    return {
+        "steps": position.steps_taken,
+        "images": position.images_seen,
+        "seconds": position.whole_seconds,
+        "peak_memory_bytes": position.peak_memory,
+    }
 
 
 def _finish(folder: RunFolder, recipe: Recipe, result: dict[str, Any]) -> None:

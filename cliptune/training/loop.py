@@ -6,6 +6,7 @@ import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -15,11 +16,13 @@ from cliptune.data.transforms import mixed
 from cliptune.recipe import Recipe, Stage
 from cliptune.runs.folder import RunFolder
 from cliptune.runs.jsonable import jsonable
+from cliptune.training.budget import all_steps, length, steps_in
 from cliptune.training.continued import End
 from cliptune.training.distributed import Processes
 from cliptune.training.evaluate import evaluate
 from cliptune.training.feed import Feed
 from cliptune.training.gradients import LossOf, add_gradients
+from cliptune.training.memory import PeakMemory
 from cliptune.training.optim import build_optimiser, set_rate
 from cliptune.training.precision import build_scaler
 from cliptune.training.reporting import Reporter
@@ -92,6 +95,7 @@ class Training:
         self._selector = {"last": None, "val": "val", "oracle": "test"}[options.select]
         self.position = Position()
         self._resumed: tuple[dict[str, Tensor], dict[str, Any]] | None = None
+        self._memory = PeakMemory(processes.device)
         self._clock = self._saved_at = time.monotonic()
 
     def run(self) -> None:
@@ -130,18 +134,21 @@ class Training:
             self._resumed = None
         model = self.processes.wrap(LossOf(adapter, stage.objective))
         steps = feed.steps(stage)
+        epochs = length(stage, steps)
 
         adapter.train()
         for epoch in range(position.epoch, stage.epochs):
-            for batch, embedding in feed.training(stage, number, epoch, position.step):
-                rate = learning_rate(stage.optimiser, epoch, stage.epochs, position.step, steps)
+            end = steps_in(stage, epoch, steps)
+            shown = feed.training(stage, number, epoch, position.step)
+            for batch, embedding in islice(shown, end - position.step):
+                rate = learning_rate(stage.optimiser, epoch, epochs, position.step, steps)
                 set_rate(optimiser, rate)
                 optimiser.zero_grad()
                 sums = add_gradients(
                     model,
                     batch,
                     embedding,
-                    progress=epoch / stage.epochs,
+                    progress=epoch / epochs,
                     whole=feed.batch_size(stage, batch, position.step),
                     pieces=self.options.accumulate,
                     seed=mixed(self.options.seed, number, epoch, position.step),
@@ -164,13 +171,13 @@ class Training:
             score = self._score()
             if score is not None and (best is None or score > best.score):
                 best = Best(score, epoch + 1, adapter.learnables())
-            rate = learning_rate(stage.optimiser, epoch, stage.epochs, steps - 1, steps)
+            rate = learning_rate(stage.optimiser, epoch, epochs, end - 1, steps)
             self._end_epoch(stage, rate, score)
             self._save(stage, rate, optimiser, scaler, best)
         if position.skipped:
             self.note(
-                f"{stage.name}: {position.skipped} of {stage.epochs * steps} steps changed nothing, because gradients "
-                f"were too large for {self.options.precision}."
+                f"{stage.name}: {position.skipped} of {all_steps(stage, steps)} steps changed nothing, because "
+                f"gradients were too large for {self.options.precision}."
             )
             position.skipped = 0
         if best is not None:
@@ -200,6 +207,8 @@ class Training:
                 for batch, embedding in ordered:
                     out = self.adapter(batch, text_features=text, image_embedding=embedding)
                     self.adapter.head.observe(out, batch.labels, split=name)
+                if name == "train":
+                    self.position.images_seen += len(self.feed.data.train) * stage.observe_views
             self._refit_aloud(stage, seen)
         self._resumed = None
         self._tick()
@@ -244,7 +253,15 @@ class Training:
         def accuracy() -> float:
             known = self.feed.embeddings(name)
             split, images = self.feed.data[name], self.feed.images
-            return evaluate(self.adapter, split, workers=self.feed.workers, images=images, embeddings=known).accuracy
+            numbers = evaluate(
+                self.adapter,
+                split,
+                workers=self.feed.workers,
+                images=images,
+                embeddings=known,
+                keep_predictions=False,
+            )
+            return numbers.accuracy
 
         return self.processes.from_main(accuracy)
 
@@ -294,7 +311,7 @@ class Training:
         if self.position.continues is not None:
             from_run = self.position.continues
             self.note(f"The first stage is that of the {from_run['method']} run in {from_run['run']}")
-        counts = [s.epochs * self.feed.steps(s) if s.optimiser else 0 for s in self.recipe.stages]
+        counts = [all_steps(s, self.feed.steps(s)) if s.optimiser else 0 for s in self.recipe.stages]
         at = self.position
         done = sum(counts[: at.stage])
         if at.stage < len(counts) and counts[at.stage]:
@@ -330,6 +347,7 @@ class Training:
         self.position.seconds += now - self._clock
         self.position.whole_seconds += now - self._clock
         self._clock = now
+        self.position.held(self._memory.bytes())
 
     def _diverged(self, what: str, stage: Stage, rate: float) -> TrainingDiverged:
         at = self.position

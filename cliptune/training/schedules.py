@@ -7,7 +7,7 @@ import math
 from cliptune.recipe import OptimiserConfig
 
 
-def learning_rate(config: OptimiserConfig, epoch: int, epochs: int, step: int = 0, steps: int = 1) -> float:
+def learning_rate(config: OptimiserConfig, epoch: int, epochs: float, step: int = 0, steps: int = 1) -> float:
     """The rate of one optimiser step.
 
     With E epochs (`config.horizon` instead, if it is given), W warm-up epochs and position e (whole epochs, or
@@ -21,10 +21,10 @@ def learning_rate(config: OptimiserConfig, epoch: int, epochs: int, step: int = 
 
     Args:
         config: peak, shape, warm-up.
-        epoch: 0 … epochs − 1.
-        epochs: E, the stage's epochs.
+        epoch: 0 … ⌈E⌉ − 1.
+        epochs: E, the stage's epochs; a broken number where a budget ends the last one early.
         step: 0 … steps − 1 within the epoch; ignored if `config.per` is "epoch".
-        steps: optimiser steps per epoch.
+        steps: optimiser steps per whole epoch.
     Returns: the rate, > 0 before the end of the cosine.
     Raises: ValueError if the position lies outside the stage.
     """

@@ -40,6 +40,9 @@ class Position:
         selected: stage, epoch (from 1) and accuracy in % of each stage that ended with a selected epoch.
         chosen: "images", the validation images that the head chose on, and "chose", what (see `Head`); None if it
             does not choose on any.
+        steps_taken, images_seen: by optimiser steps, on the run; with images that were shown to heads.
+        counted: whether these are known of the whole run; earlier versions did not count.
+        peak_memory: bytes by kind, see `PeakMemory`.
         continues: the run whose end stands for the first stages: where it lies, its method, how many stages and
             seconds it took, the SHA-256 of what it learned. None if all stages are this run's own.
         notes: sentences on what was replaced, left out or decided so far.
@@ -56,6 +59,10 @@ class Position:
     metrics_size: int = 0
     selected: list[dict[str, Any]] = field(default_factory=list)
     chosen: dict[str, Any] | None = None
+    steps_taken: int = 0
+    images_seen: int = 0
+    counted: bool = True
+    peak_memory: dict[str, int] = field(default_factory=dict)
     continues: dict[str, Any] | None = None
     notes: list[str] = field(default_factory=list)
     skipped: int = 0
@@ -65,6 +72,13 @@ class Position:
         for name, value in sums.items():
             self.totals[name] = self.totals.get(name, 0.0) + value
         self.step += 1
+        self.steps_taken += 1
+        self.images_seen += round(sums["images"])
+
+    def held(self, memory: Mapping[str, int]) -> None:
+        """Memory, in bytes by kind."""
+        for kind, size in memory.items():
+            self.peak_memory[kind] = max(size, self.peak_memory.get(kind, 0))
 
     def next_epoch(self) -> None:
         self.epoch, self.step, self.totals, self.seconds = self.epoch + 1, 0, {}, 0.0
@@ -110,7 +124,7 @@ def restore_adapter(adapter: Adapter, tensors: Mapping[str, Tensor], values: Map
     for name, buffer in adapter.head.named_buffers():
         if name in counts and counts[name].shape == buffer.shape:
             buffer.copy_(counts[name])
-    return Position(**values["position"])
+    return Position(**{"counted": False, **values["position"]})
 
 
 def restore_stage(

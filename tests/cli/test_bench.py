@@ -255,3 +255,51 @@ def test_data_that_is_not_there_is_a_failure_among_others(cli, backbone, photos)
     assert answer.code == 1
     assert "zeroshot on nowhere, 2 shots, seed 1: Data 'nowhere'" in answer.out
     assert table_of(answer.out).count("zeroshot") == 1
+
+
+def test_a_budget_holds_for_all_methods_and_is_noted_for_solved_heads(bench):
+    answer = bench("--steps", 3, protocol="few_shot", methods="zeroshot,coop", seeds="1")
+    assert answer.code == 0, answer.err
+    assert "--steps 3 has no meaning for zeroshot" in answer.err
+    results = [json.loads(path.read_text()) for path in Path("runs/bench").rglob("result.json")]
+    assert {result["method"]: result["budget"]["steps"] for result in results} == {"zeroshot": 0, "coop": 3}
+    again = bench("--steps", 3, protocol="few_shot", methods="zeroshot,coop", seeds="1")
+    assert again.err.count("finished before") == 2
+    other = bench("--steps", 4, protocol="few_shot", methods="zeroshot,coop", seeds="1")
+    assert other.err.count("finished before") == 1  # the solved head's
+    both = bench("--steps", 3, "--images", 9)
+    assert both.code == 2
+    assert "a budget is one or the other" in both.err
+
+
+def test_options_are_tuned_on_seeds_that_are_not_reported(bench, cli):
+    words = ("--tune", "lr=0.001,0.01,1e-2", "--tune-seeds", "101,102")
+    answer = bench(*words, seeds="1,2")
+    assert answer.code == 0, answer.err
+    assert answer.out.startswith("4 runs to choose options by, on seeds 101, 102.")
+    assert "2 tried)" in answer.out
+    shown = cli("table", "runs/bench", "--format", "csv")
+    assert shown.out.count("lr tuned on seeds 101, 102 (validation images)") == 1  # zeroshot has no such option
+    assert "val" not in shown.out.partition("\n")[0].split(",")
+    tuned = [path for path in Path("runs/bench").rglob("result.json") if "tuning" not in path.parts]
+    flags = [json.loads(path.read_text())["flags"].get("tuned") for path in tuned]
+    assert sum(flag is not None for flag in flags) == 2
+    again = bench(*words, seeds="1,2")
+    assert again.err.count("finished before") == 4 + 4
+    assert table_of(again.out).partition("HM")[2] == table_of(answer.out).partition("HM")[2]
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        (("--tune", "lr=0.1", "--tune-seeds", "2"), "on seeds that are not reported, but 2 would be both"),
+        (("--tune", "lr"), "--tune: expected name=value,value"),
+        (("--tune", "n_layers=1"), "--tune n_layers: none of the methods zeroshot, coop has such an option"),
+        (("--tune", "lr=fast"), "Option lr: expected a number"),
+        (("--tune-seeds", "101"), "--tune-seeds 101: it is for --tune"),
+    ],
+)
+def test_a_search_that_cannot_be_is_a_sentence(bench, words, sentence):
+    answer = bench(*words)
+    assert answer.code == 2
+    assert sentence in answer.err

@@ -148,6 +148,55 @@ def test_table_averages_seeds_and_gives_the_harmonic_mean(cli, train):
         assert mark in cli("table", "runs", "--format", style).out
 
 
+def test_table_against_a_method_shows_paired_differences_in_every_format(cli, train):
+    for seed in (1, 2):
+        train(f"runs/coop-{seed}", "--seed", seed)
+        train(f"runs/vpt-{seed}", "--seed", seed, method="vpt")
+    coop, vpt = (
+        [json.loads(Path(f"runs/{m}-{s}/result.json").read_text())["evaluations"]["test"] for s in (1, 2)]
+        for m in ("coop", "vpt")
+    )
+    answer = cli("table", "runs", "--against", "coop", "--format", "csv")
+    assert answer.code == 0, answer.err
+    (line,) = csv.DictReader(io.StringIO(answer.out))
+    differences = [b["accuracy"] - a["accuracy"] for a, b in zip(coop, vpt, strict=True)]
+    assert float(line["difference"]) == pytest.approx(statistics.mean(differences))
+    assert (line["method"], line["against"], line["measure"], line["seeds"]) == ("vpt", "coop", "test", "1 2")
+    assert float(line["images_low"]) <= float(line["difference"]) <= float(line["images_high"])
+    assert all(set(one["predictions"]) == {"file", "sha256"} for one in (*coop, *vpt))
+    for style, mark in (("md", "| vpt |"), ("latex", "vpt &"), ("html", "<td>vpt</td>"), ("text", "told apart")):
+        shown = cli("table", "runs", "--against", "coop", "--format", style).out
+        assert mark in shown
+        assert "coop" in shown
+    none = cli("table", "runs", "--against", "maple")
+    assert none.code == 2
+    assert "there is no row of that method" in none.err
+
+
+def test_a_budget_is_given_in_steps_or_images_and_tables_show_what_was_taken(cli, train):
+    train("runs/epochs")
+    train("runs/steps", "--steps", 5)
+    line, other = csv.DictReader(io.StringIO(cli("table", "runs", "--format", "csv").out))
+    assert {line["method"], other["method"]} == {"coop (steps=none)", "coop (steps=5)"}
+    steps = line if "steps=5" in line["method"] else other
+    assert (steps["steps"], float(steps["peak_memory_bytes"]) > 2**20) == ("5.0", True)
+    assert "steps" not in cli("table", "runs/epochs", "--format", "md").out
+    shown = cli("table", "runs/steps", "--format", "md", "--budget").out
+    assert "| steps | images seen | time | memory |" in shown
+    assert "images seen" in cli("table", "runs/steps", "--format", "html").out
+    result = json.loads(Path("runs/steps/result.json").read_text())
+    del result["budget"]
+    Path("runs/steps/result.json").write_text(json.dumps(result))
+    assert "| – | – | – | – |" in cli("table", "runs/steps", "--format", "md", "--budget").out
+
+
+def test_a_budget_below_an_epoch_or_for_a_solved_head_is_a_sentence(cli, train):
+    few = train("runs/few", "--images", 1)
+    assert "fewer than the" in few.err
+    solved = train("runs/probe", "--steps", 9, method="zeroshot")
+    assert "steps=9 has no meaning for zeroshot" in solved.err
+
+
 def test_table_keeps_what_differs_apart_and_says_what(cli, train):
     train("runs/last")
     train("runs/val", "--select", "val")

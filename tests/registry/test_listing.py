@@ -4,7 +4,7 @@ import pytest
 
 from cliptune import methods
 from cliptune.registry import list_method, list_methods
-from cliptune.registry.listing import count_learnables
+from cliptune.registry.listing import count_learnables, takes_steps
 
 # Sizes of ViT-B/16: text width 512, image width 768, 12 blocks in each tower, D 512.
 COUNTS = {
@@ -34,3 +34,9 @@ def test_every_method_and_each_of_its_options_is_explained():
 def test_learnables_of_a_built_adapter(tiny_clip):
     adapter = methods.build("coop", tiny_clip, ["cat", "dog"], class_specific=True).adapter
     assert count_learnables(adapter) == 2 * 4 * 24
+
+
+def test_methods_say_whether_they_take_optimiser_steps():
+    solved = {"zeroshot", "linear_probe", "tip_adapter", "ape", "gda", "proker"}
+    assert {name for name in solved if not takes_steps(name)} == solved
+    assert all(takes_steps(name) for name in ("coop", "tip_adapter_f", "coop+dpc", "clip_lora", "promptkd"))

@@ -47,6 +47,20 @@ def test_the_average_row_is_over_data_sets_and_only_of_methods_that_have_all():
     assert average.std("base") is None
 
 
+def test_averages_have_a_standard_deviation_over_seeds_where_all_data_sets_have_them():
+    scores = {"a": [80.0, 90.0, 70.0], "b": [60.0, 50.0, 40.0]}
+    runs = [
+        run(data=d, seed=seed, trained="all", scores={"test": value})
+        for d, values in scores.items()
+        for seed, value in enumerate(values, 1)
+    ]
+    average = rows(runs)[-1]
+    assert average.data == AVERAGE
+    assert average.std("test") == pytest.approx(statistics.pstdev([70, 70, 55]))
+    assert average.mean("test") == pytest.approx(65)
+    assert rows(runs[:-1])[-1].std("test") is None  # one has other seeds
+
+
 def test_the_mean_of_harmonic_means_is_told_from_that_of_the_means():
     scores = {"a": [(80.0, 60.0), (90.0, 40.0)], "b": [(50.0, 50.0), (30.0, 70.0)]}
 
@@ -305,3 +319,35 @@ def test_seeds_share_the_note_on_validation_images_and_averages_leave_their_numb
     notes = {data: (f"C chosen on {images} validation images",) for data, images in (("a", 80), ("b", 40))}
     found = rows(run(data=data, seed=seed, caveats=notes[data]) for data in "ab" for seed in (1, 2))
     assert [row.caveats for row in found] == [notes["a"], notes["b"], ("C chosen on validation images",)]
+
+
+@pytest.mark.parametrize(
+    ("flags", "words"),
+    [
+        ({}, ()),
+        ({"views": 4, "augmentation": True}, ("4 augmented views per image, used again",)),
+        ({"views": None, "augmentation": False}, ("no augmentation",)),
+        ({"augmentation": None}, ()),
+        (
+            {"tuned": {"options": {"lr": 0.1}, "seeds": [101, 102], "chosen_on": "validation images", "tried": 3}},
+            ("lr tuned on seeds 101, 102 (validation images)",),
+        ),
+    ],
+)
+def test_what_was_done_with_the_images_and_options_is_a_caveat(flags, words):
+    assert _caveats({"selection": "last", **flags}, {}) == words
+
+
+def test_rows_say_what_their_runs_took_if_all_of_them_say_it():
+    spent = {"steps": 10, "images": 40, "seconds": 2.0, "memory": 2**30}
+    both = rows([run(spent=spent), run(seed=2, spent={**spent, "seconds": 4.0})])
+    assert both[0].spent == {"steps": 10, "images": 40, "seconds": 3.0, "memory": 2**30}
+    assert rows([run(spent=spent), run(seed=2)])[0].spent == {}
+    assert rows([run(data="a", spent=spent), run(data="b", spent={**spent, "steps": 30})])[-1].spent["steps"] == 20
+
+
+def test_runs_of_another_budget_are_rows_of_their_own():
+    assert [row.method for row in rows([run(settings={"steps": "100"}), run(seed=2)])] == [
+        "coop (steps=100)",
+        "coop (steps=none)",
+    ]

@@ -12,7 +12,7 @@ from cliptune.data import DataSpec
 from cliptune.protocols import run
 from cliptune.protocols.scoring import score_run
 from cliptune.results import collect
-from cliptune.runs import RunSpec, read_result
+from cliptune.runs import RunSpec, read_predictions, read_result
 from cliptune.runs.manifest import VOUCHED, verify
 from cliptune.training.continued import HostRunMismatch
 from tests.conftest import without_manifest
@@ -99,6 +99,16 @@ def test_what_cannot_be_made_from_the_saved_state_is_made_anew(folder, finished)
     with pytest.raises(ValueError, match="overwrite=True"):
         make(folder)
     assert make(folder, overwrite=True)["evaluations"] == json.loads(finished["result.json"])["evaluations"]
+    assert verify(folder).state == "verified"
+
+
+def test_answers_to_single_images_are_checked_and_nothing_but_comparing_needs_them(folder):
+    (answers,) = (folder / "predictions").iterdir()
+    answers.write_bytes(answers.read_bytes()[:-1] + b"x")
+    assert verify(folder).problems == {f"predictions/{answers.name}": "is not as the run wrote it"}
+    with pytest.raises(ValueError, match="is not the file that result.json was written with"):
+        read_predictions(folder, "test")
+    score_run(folder, cliptune.load(folder))  # makes them anew
     assert verify(folder).state == "verified"
 
 

@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import shlex
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, Literal
+from functools import partial
+from itertools import product
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from cyclopts import Parameter
 
 from cliptune.cli.commands.table import show_rows
 from cliptune.cli.shared.inputs import check_device, check_weights, chosen_backbone, tell_notes
 from cliptune.cli.shared.options import Assignments, Flag, WeightsOptions
-from cliptune.cli.shared.output import count, remark, say
-from cliptune.cli.shared.settings import resolve, shared_out
+from cliptune.cli.shared.output import count, percent, remark, say
+from cliptune.cli.shared.settings import own_hints, resolve, shared_out, typed
 
 if TYPE_CHECKING:
     from cliptune.data.spec import DataSpec
@@ -59,6 +61,11 @@ class GridOptions:
     set
         An option of the methods that have it or of the training, name=value, or coop:name=value for one method alone;
         may be repeated.
+    steps
+        Optimiser steps of every run, in place of epochs; the schedule is stretched to them. Several stages share them
+        in proportion to their epochs. Without a meaning for heads that are solved for, which is noted.
+    images
+        The same, told by how many images the steps see.
     """
 
     methods: str
@@ -70,6 +77,35 @@ class GridOptions:
     backbone: str | None = None
     recipe: Flag = False
     set: Assignments = None
+    steps: int | None = None
+    images: int | None = None
+
+    @property
+    def budget(self) -> dict[str, int]:
+        """The one that was given. Raises: ValueError for both."""
+        given = {name: value for name in ("steps", "images") if (value := getattr(self, name)) is not None}
+        if len(given) > 1:
+            raise ValueError(f"--steps {self.steps} --images {self.images}: a budget is one or the other. Drop one.")
+        return given
+
+
+@Parameter(name="*")
+@dataclass(frozen=True, kw_only=True)
+class TuneOptions:
+    """How options are chosen before the runs, if they are.
+
+    Parameters
+    ----------
+    tune
+        Values of an option to try, name=value,value; for every method that has it. May be repeated for another option,
+        and all combinations are tried then. The best accuracy on the validation images is taken, for each method, data
+        set, number of shots and backbone; test images are not looked at. Data without validation images are refused.
+    tune_seeds
+        Of this search (101,102); none of them may be among --seeds.
+    """
+
+    tune: Annotated[list[str] | None, Parameter(negative=())] = None
+    tune_seeds: str | None = None
 
 
 @Parameter(name="*")
@@ -149,6 +185,7 @@ def bench(
     *,
     grid: GridOptions,
     asked: ProtocolOptions = ProtocolOptions(),
+    tuning: TuneOptions = TuneOptions(),
     out: str = "runs/bench",
     where: EngineOptions = EngineOptions(),
     weights: WeightsOptions = WeightsOptions(),
@@ -167,7 +204,7 @@ def bench(
     out
         Folder of the runs.
     """
-    from cliptune.sweep.bench import grid_rows, run_grid
+    from cliptune.sweep.bench import grid_rows
 
     if protocol != "data_efficient":
         judging = {"--selector": asked.selector, "--selector-epochs": asked.selector_epochs}
@@ -178,14 +215,76 @@ def bench(
     # The cards of this machine say nothing about those of a cluster.
     device = check_device(where.device) if cluster is None else where.device
     sweep = _sweep(protocol, grid, asked, weights.given, {} if device is None else {"device": device})
+    run = partial(_run, workers=where.workers, cluster=cluster)
+    if tuning.tune is None:
+        _refuse({"--tune-seeds": tuning.tune_seeds}, "it is for --tune")
+    else:
+        tuned = _tuned(sweep, tuning, out, run)
+        if tuned is None:
+            return FAILED
+        sweep = tuned
     cells = sweep.cells(out)
     say(f"{count(len(cells), 'run')} in {out}: {protocol}, {count(len(sweep.methods), 'method')}.")
+    outcomes = run(cells)
+    return _conclude(outcomes, grid_rows(outcomes), out)
+
+
+def _run(cells: Sequence[Cell], workers: int, cluster: RayEngine | None) -> list[Outcome]:
+    from cliptune.sweep.bench import run_grid
+
     screen = _Screen(len(cells))
     try:
-        outcomes = run_grid(cells, workers=where.workers, ray=cluster, watch=screen.ended, inside=screen.inside)
+        return run_grid(cells, workers=workers, ray=cluster, watch=screen.ended, inside=screen.inside)
     finally:
         screen.close()
-    return _conclude(outcomes, grid_rows(outcomes), out)
+
+
+def _tuned(sweep: Sweep, tuning: TuneOptions, out: str, run: Callable[[Sequence[Cell]], list[Outcome]]) -> Sweep | None:
+    """The grid with the options that a search chose; None if one of its runs failed, which is told."""
+    from cliptune.sweep import Search
+
+    seeds = _numbers("101,102" if tuning.tune_seeds is None else tuning.tune_seeds, "tune-seeds")
+    search = Search(sweep, _candidates(tuning.tune or (), sweep.methods), seeds, out)
+    say(f"{count(len(search.cells), 'run')} to choose options by, on seeds {', '.join(map(str, seeds))}.")
+    outcomes = run(search.cells)
+    if _failures(outcomes):
+        return None
+    choices = search.choices(outcomes)
+    for choice in choices.values():
+        best = ", ".join(f"{name}={value}" for name, value in choice.options.items())
+        say(f"  {choice.title}: {best} ({percent(choice.accuracy)} % of validation images, {choice.tried} tried)")
+    return search.sweep(choices)
+
+
+def _candidates(tune: Sequence[str], methods: Sequence[str]) -> dict[str, list[dict[str, Any]]]:
+    """Method → the options to try, of those that it has.
+
+    Raises: ValueError for an option that none of the methods has, or no values.
+    """
+    values: dict[str, list[str]] = {}
+    for one in tune:
+        name, equals, listed = one.partition("=")
+        if not equals or not _listed(listed):
+            raise ValueError(f"--tune: expected name=value,value, got {one!r}. For example --tune lr=0.001,0.01.")
+        values[name.strip().replace("-", "_")] = _listed(listed)
+    found = {method: _tried(values, own_hints(method)) for method in methods}
+    for name in values:
+        if not any(name in own_hints(method) for method in methods):
+            raise ValueError(f"--tune {name}: none of the methods {', '.join(methods)} has such an option.")
+    return found
+
+
+def _tried(values: Mapping[str, Sequence[str]], hints: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """All combinations, each once in whatever spelling; none if the method has none of the options."""
+    own = {name: [typed(text, hints[name], name) for text in texts] for name, texts in values.items() if name in hints}
+    if not own:
+        return []
+    tried: list[dict[str, Any]] = []
+    for combination in product(*own.values()):
+        options = dict(zip(own, combination, strict=True))
+        if options not in tried:
+            tried.append(options)
+    return tried
 
 
 def _sweep(
@@ -193,11 +292,18 @@ def _sweep(
 ) -> Sweep:
     """The grid that was asked for; `training` holds for every run."""
     from cliptune.registry import published_options
+    from cliptune.registry.listing import takes_steps
     from cliptune.registry.plugins import absolute
     from cliptune.sweep import Sweep
 
+    budget = grid.budget
     methods = [absolute(method) for method in _listed(grid.methods)]
     shares = shared_out([_placed(one) for one in grid.set or ()], methods)
+
+    solved = [method for method in methods if budget and not takes_steps(method)]
+    for method in solved:
+        name, value = next(iter(budget.items()))
+        remark(f"--{name} {value} has no meaning for {method}, which takes no optimiser steps; it is run as it is.")
 
     def settled(spec: RunSpec) -> RunSpec:
         found = resolve(spec.method, assignments=shares.get(spec.method, ()))
@@ -205,7 +311,8 @@ def _sweep(
         if grid.recipe:
             at = {"data": spec.data.name, "backbone": spec.backbone}
             start = published_options(spec.method, protocol, spec.shots, **at)
-        return replace(spec, options={**start, **found.options}, training={**found.training, **training})
+        spent = budget if budget and takes_steps(spec.method) else {}
+        return replace(spec, options={**start, **found.options}, training={**found.training, **spent, **training})
 
     return Sweep(
         protocol,
@@ -241,14 +348,20 @@ def _conclude(outcomes: Sequence[Outcome], made: Sequence[Any], out: str) -> int
     if made:
         show_rows(made)
     tell_notes((note for outcome in outcomes for note in outcome.notes), most=MOST_NOTES)
+    if _failures(outcomes):
+        return FAILED
+    say(f"The runs lie in {out}.", "Next:", f"  cliptune table {shlex.quote(out)} --format md")
+    return 0
+
+
+def _failures(outcomes: Sequence[Outcome]) -> bool:
+    """Whether there are any; they are told."""
     failed = [outcome for outcome in outcomes if outcome.error is not None]
     if failed:
         say(f"{count(len(failed), 'run')} of {len(outcomes)} failed:")
         say(*(f"  {outcome.cell.title}: {outcome.error}" for outcome in failed))
         say("The same command tries them again, and leaves alone what is finished.")
-        return FAILED
-    say(f"The runs lie in {out}.", "Next:", f"  cliptune table {shlex.quote(out)} --format md")
-    return 0
+    return bool(failed)
 
 
 class _Screen:

@@ -50,6 +50,11 @@ class RunOptions:
         YAML file of such options, or the config.yaml of a run to repeat.
     epochs
         Shortcut for --set epochs=…
+    steps
+        Optimiser steps in all, in place of epochs; the schedule is stretched to them. Several stages share them in
+        proportion to their epochs.
+    images
+        The same, told by how many images the steps see.
     lr
         Shortcut for --set lr=…
     batch_size
@@ -69,6 +74,8 @@ class RunOptions:
     set: Assignments = None
     config: str | None = None
     epochs: int | None = None
+    steps: int | None = None
+    images: int | None = None
     lr: float | None = None
     batch_size: int | None = None
     select: str | None = None
@@ -80,5 +87,5 @@ class RunOptions:
     @property
     def shortcuts(self) -> Mapping[str, Any]:
         """Options of the method or of the training that have a name of their own on the command line."""
-        names = ("epochs", "lr", "batch_size", "select", "precision", "workers")
+        names = ("epochs", "steps", "images", "lr", "batch_size", "select", "precision", "workers")
         return {name: getattr(self, name) for name in names}

@@ -22,6 +22,8 @@ TRAINING = (
     "cache_images",
     "cache_features",
     "views",
+    "steps",
+    "images",
 )
 _TRUE, _FALSE, _NONE = ("true", "yes", "on", "1"), ("false", "no", "off", "0"), ("none", "null")
 
@@ -62,7 +64,7 @@ def resolve(
     """
     from cliptune.registry import published_options
 
-    hints, own = _hints(method), _own_hints(method)
+    hints, own = _hints(method), own_hints(method)
     published = published_options(method, recipe, shots, data=data, backbone=backbone) if recipe else {}
     wanted: dict[str, Any] = dict(published)
     if file is not None:
@@ -186,10 +188,10 @@ def _hints(method: str) -> dict[str, Any]:
     from cliptune.training import fit
 
     fit_hints = get_type_hints(fit)
-    return {**{name: fit_hints[name] for name in TRAINING}, **_own_hints(method)}
+    return {**{name: fit_hints[name] for name in TRAINING}, **own_hints(method)}
 
 
-def _own_hints(method: str) -> dict[str, Any]:
+def own_hints(method: str) -> dict[str, Any]:
     """Name → type of the options of a method, which go before what the training calls by the same name."""
     from cliptune.registry.building import find
     from cliptune.registry.plugins import parts_of
@@ -222,7 +224,7 @@ def _from_file(path: Path) -> dict[str, Any]:
     if not isinstance(content, dict):
         raise ValueError(f"Settings file {path}: expected lines such as `n_ctx: 4`, got {type(content).__name__}.")
     if isinstance(content.get("options"), dict) and "stages" in content:  # a run's own config.yaml
-        repeated = ("precision", "accumulate", "select", "views")
+        repeated = ("precision", "accumulate", "select", "views", "steps", "images")
         own = {str(name): value for name, value in content["options"].items()}
         return {**own, **{key: content[key] for key in repeated if key in content}}
     return {str(name).replace("-", "_"): value for name, value in content.items()}
