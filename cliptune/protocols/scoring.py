@@ -99,6 +99,7 @@ def score_run(
     if precision != own_precision:
         name = f"{name} ({precision})"
     if split == "test":
+        result = read_result(folder) or result  # with what others have entered while this was measured
         if data is not None:
             note_target(result, name, None, dataset, adapter)
         enter(folder, result, name, evaluation)

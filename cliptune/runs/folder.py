@@ -6,7 +6,9 @@ import errno
 import json
 import os
 import time
-from collections.abc import Mapping
+import weakref
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +40,8 @@ RESULT = "result.json"
 LOG = "log.txt"
 STATE = "state/state.safetensors"
 _OURS = (CONFIG_FILE, ENVIRONMENT, SPLIT, METRICS, RESULT, LOG, STATE, CONFIG, WEIGHTS)
+# What is entered into a result by name, by whoever measures it.
+_ENTERED = ("evaluations", "targets")
 # Lines of every training's configuration.
 _LINES = ("method", "options", "backbone", "data", "stages", "seed", "precision", "accumulate", "select", "views")
 
@@ -114,6 +118,7 @@ class RunFolder:
             return
         try:
             self._lock = os.open(self.path, os.O_RDONLY)
+            _holders.add(self)
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             self.release()
@@ -128,6 +133,13 @@ class RunFolder:
 
     def release(self) -> None:
         """Let other processes work in the folder."""
+        if self._lock is not None:
+            with suppress(OSError):  # there are file systems without locks
+                fcntl.flock(self._lock, fcntl.LOCK_UN)
+            self.leave_to_parent()
+
+    def leave_to_parent(self) -> None:
+        """In a forked process: the lock is its parent's."""
         if self._lock is not None:
             os.close(self._lock)
             self._lock = None
@@ -231,6 +243,20 @@ class RunFolder:
             raise explained(error, path) from error
 
 
+# Whoever may hold the lock of a folder.
+_holders: weakref.WeakSet[RunFolder] = weakref.WeakSet()
+
+
+def _leave_to_parent() -> None:
+    """A forked process, such as one that reads images, has its parent's locks, which would outlive the parent in it."""
+    for folder in list(_holders):
+        folder.leave_to_parent()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_leave_to_parent)
+
+
 def read_config(folder: str | Path) -> dict[str, Any]:
     """A run folder's `config.yaml`.
 
@@ -268,8 +294,31 @@ def read_result(folder: str | Path) -> dict[str, Any] | None:
 
 
 def rewrite_result(folder: str | Path, result: Mapping[str, Any]) -> None:
-    """Replace a run folder's `result.json`."""
-    atomic_write_json(Path(folder).expanduser() / RESULT, jsonable(result))
+    """Replace a run folder's `result.json`. What another process has measured and entered meanwhile stays in it."""
+    folder = Path(folder).expanduser()
+    with _alone_at_result(folder):
+        there = read_result(folder) or {}
+        entered = {name: {**there[name], **(result.get(name) or {})} for name in _ENTERED if there.get(name)}
+        atomic_write_json(folder / RESULT, jsonable({**result, **entered}))
+
+
+@contextmanager
+def _alone_at_result(folder: Path) -> Iterator[None]:
+    """Wait until no other process is rewriting the result. What is held for that is the adapter's configuration, which
+    lies beside every result and stays as it is; the result itself is another file each time.
+    """
+    try:
+        held = os.open(folder / CONFIG, os.O_RDONLY) if fcntl is not None else None
+    except OSError:  # without an adapter beside it nobody scores the run
+        held = None
+    try:
+        if held is not None:
+            with suppress(OSError):  # there are file systems without locks
+                fcntl.flock(held, fcntl.LOCK_EX)
+        yield
+    finally:
+        if held is not None:
+            os.close(held)
 
 
 def read_images(folder: str | Path) -> dict[str, Any] | None:
