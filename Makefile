@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test lint site clean
+.PHONY: demo test lint site nightly-scale clean
 
 demo: .venv/installed
 	$(BIN)/cliptune demo
@@ -18,6 +18,12 @@ lint: .venv/installed-dev
 site: .venv/installed-dev
 	$(BIN)/python -m sphinx -q -W --keep-going docs build/site
 	@echo "The site lies in build/site/index.html."
+
+# Long runs, large data, full disks, shared folders, lost nodes (docs/reliability-scale.md).
+CAMPAIGN := OMP_NUM_THREADS=1 $(BIN)/python -m tools.reliability
+
+nightly-scale: .venv/installed-dev
+	$(CAMPAIGN).full_disk
 
 .venv/bin/python:
 	$(PYTHON) -m venv .venv
