@@ -24,6 +24,7 @@ CAMPAIGN := OMP_NUM_THREADS=1 $(BIN)/python -m tools.reliability
 
 nightly-scale: .venv/installed-dev
 	$(CAMPAIGN).full_disk
+	$(CAMPAIGN).clocks
 
 .venv/bin/python:
 	$(PYTHON) -m venv .venv

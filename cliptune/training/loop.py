@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -15,6 +14,7 @@ from cliptune.data.transforms import mixed
 from cliptune.recipe import Recipe, Stage
 from cliptune.runs.folder import RunFolder
 from cliptune.runs.jsonable import jsonable
+from cliptune.training.clock import Stopwatch
 from cliptune.training.continued import End
 from cliptune.training.distributed import Processes
 from cliptune.training.evaluate import evaluate
@@ -89,7 +89,7 @@ class Training:
         self._selector = {"last": None, "val": "val", "oracle": "test"}[options.select]
         self.position = Position()
         self._resumed: tuple[dict[str, Tensor], dict[str, Any]] | None = None
-        self._clock = self._saved_at = time.monotonic()
+        self._since_tick, self._since_save = Stopwatch(), Stopwatch()
 
     def run(self) -> None:
         """Go on from the folder's saved state, or start."""
@@ -143,7 +143,7 @@ class Training:
                 scaler.update()
                 position.add(sums)
                 self.reporter.advance(f"{stage.name}, epoch {epoch + 1} of {stage.epochs}")
-                if time.monotonic() - self._saved_at >= self.options.save_every:
+                if self._since_save.seconds >= self.options.save_every:
                     self._save(stage, rate, optimiser, scaler, best)
 
             torch.manual_seed(mixed(self.options.seed, number, epoch, steps))
@@ -184,12 +184,12 @@ class Training:
 
     def _refit_aloud(self, stage: Stage, seen: list[str]) -> None:
         """Let the head fit and search, which may take minutes: now and then it is shown how far it is."""
-        head, shown = self.adapter.head, time.monotonic()
+        head, shown = self.adapter.head, Stopwatch()
 
         def hear(line: str, minor: bool) -> None:
             nonlocal shown
-            if not minor or time.monotonic() - shown >= SHOWN_EVERY:
-                shown = time.monotonic()
+            if not minor or shown.seconds >= SHOWN_EVERY:
+                shown = Stopwatch()
                 self.reporter.say(f"{stage.name}: {line}")
 
         head.listener = hear
@@ -293,13 +293,12 @@ class Training:
             raise self._diverged("A learnable became infinite or not a number", stage, rate)
         if self.folder is not None and self.processes.main:
             self.folder.save_state(*capture(self.adapter, self.position, stage, *moving))
-        self._saved_at = time.monotonic()
+        self._since_save = Stopwatch()
 
     def _tick(self) -> None:
-        now = time.monotonic()
-        self.position.seconds += now - self._clock
-        self.position.whole_seconds += now - self._clock
-        self._clock = now
+        passed, self._since_tick = self._since_tick.seconds, Stopwatch()
+        self.position.seconds += passed
+        self.position.whole_seconds += passed
 
     def _diverged(self, what: str, stage: Stage, rate: float) -> TrainingDiverged:
         at = self.position

@@ -15,14 +15,14 @@ from cliptune.runs.checkpoints import CONFIG, WEIGHTS
 from cliptune.runs.folder import CONFIG_FILE, SPLIT, STATE
 
 FISHES = DataSpec("tinyworld/fishes", options={"train": 4, "val": 0, "test": 5}, shots=2)
+SPEC = RunSpec("coop", FISHES, options={"epochs": 3, "batch_size": 8}, training={"views": 2, "device": "cpu"})
+"""CoOp from two images per class, with one evaluation: state, metrics, adapter and result are written."""
 ROOT = Path(cliptune.__file__).parents[1]
 
 
-def small_run(out: Path, epochs: int = 3, **training: Any) -> dict[str, Any]:
-    """CoOp from two images per class: state, metrics, adapter, result and one evaluation are written."""
-    options = {"epochs": epochs, "batch_size": 8}
-    spec = RunSpec("coop", FISHES, options=options, training={"views": 2})
-    return run(spec, out, **{"progress": "silent", "device": "cpu", **training})
+def small_run(out: Path, spec: RunSpec = SPEC, **how: Any) -> dict[str, Any]:
+    """Make a run in this process, or go on with it."""
+    return run(spec, out, **{"progress": "silent", **how})
 
 
 def contents(folder: Path) -> dict[str, Any]:
