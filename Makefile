@@ -25,6 +25,9 @@ CAMPAIGN := OMP_NUM_THREADS=1 $(BIN)/python -m tools.reliability
 nightly-scale: .venv/installed-dev
 	$(CAMPAIGN).full_disk
 	$(CAMPAIGN).clocks
+	$(CAMPAIGN).large
+	$(CAMPAIGN).slow_disk
+	$(CAMPAIGN).shared_folder
 
 .venv/bin/python:
 	$(PYTHON) -m venv .venv

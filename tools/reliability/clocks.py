@@ -2,8 +2,8 @@
 
 python -m tools.reliability.clocks --runs 60
 
-`time.time` and `time.monotonic` are replaced, for the whole process, by clocks that go on as they should and now and then
-jump by up to a day either way. The real ones decide whether a run took too long.
+`time.time` and `time.monotonic` are replaced, for the whole process, by clocks that go on as they should and now and
+then jump by up to a day either way. The real ones decide whether a run took too long.
 """
 
 from __future__ import annotations

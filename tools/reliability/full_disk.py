@@ -6,8 +6,8 @@
 Calls: each call of the operating system that can find a full disk (making a folder or a file, writing, flushing,
 renaming) fails from the k-th one on, for every k, in the run's folder alone. Disks: where the system lets a process
 mount its own (`unshare`), the run goes to a real one of k pages, or of k files, for every k until it fits. Each time
-the run must end with an error that says so in a sentence; then there is room, the same run is asked for once more, and its
-folder must equal that of a run that was never disturbed.
+the run must end with an error that says so in a sentence; then there is room, the same run is asked for once more, and
+its folder must equal that of a run that was never disturbed.
 """
 
 from __future__ import annotations
