@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test lint site nightly oldest newest clean
+.PHONY: demo test lint site nightly nightly-scale oldest newest clean
 
 demo: .venv/installed
 	$(BIN)/cliptune demo
@@ -39,6 +39,15 @@ newest:
 	$(PYTHON) -m venv --clear .venv/newest
 	.venv/newest/bin/python -m pip install --quiet --upgrade --upgrade-strategy eager --editable '.[dev]'
 	OMP_NUM_THREADS=1 .venv/newest/bin/python -m pytest
+# Long runs, large data, full disks, shared folders, lost nodes (docs/reliability-scale.md).
+CAMPAIGN := OMP_NUM_THREADS=1 $(BIN)/python -m tools.reliability
+
+nightly-scale: .venv/installed-dev
+	$(CAMPAIGN).full_disk
+	$(CAMPAIGN).clocks
+	$(CAMPAIGN).large
+	$(CAMPAIGN).slow_disk
+	$(CAMPAIGN).shared_folder
 
 .venv/bin/python:
 	$(PYTHON) -m venv .venv

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import inspect
 import os
 import sys
@@ -28,6 +29,7 @@ from cliptune.cli.commands import (
     train,
 )
 from cliptune.cli.released.commands import in_our_words
+from cliptune.files import explained
 from cliptune.version import __version__
 
 BAD_INPUT, INTERRUPTED = 2, 130
@@ -150,6 +152,8 @@ def _remark(message: Warning | str, *_: object) -> None:
 
 
 def _sentence(error: Exception) -> str:
+    if isinstance(error, OSError) and error.errno == errno.ENOSPC and error.strerror == os.strerror(errno.ENOSPC):
+        return str(explained(error, error.filename or "its output").strerror)
     if isinstance(error, OSError) and error.strerror:
         return f"{error.strerror}: {error.filename}" if error.filename else error.strerror
     return str(error) or type(error).__name__

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -18,6 +17,7 @@ from cliptune.data.fewshot import MAX_VAL_SHOTS, few_shot_indices, groups
 from cliptune.data.images import ImageError
 from cliptune.data.sources import FileSource, ImageSource, MemorySource
 from cliptune.data.splits import base_or_new
+from cliptune.data.threads import mapped
 from cliptune.noted import few, once, warn
 
 DEFAULT_TEMPLATE = "a photo of a {}."
@@ -148,8 +148,7 @@ class Split:
 
     def unreadable(self, threads: int = 1) -> list[str]:
         """Decode every picture once; a sentence for each that cannot be read."""
-        with ThreadPoolExecutor(max(1, threads)) as pool:
-            return [sentence for sentence in pool.map(self._complaint, range(len(self))) if sentence]
+        return [sentence for sentence in mapped(self._complaint, range(len(self)), threads) if sentence]
 
     def _complaint(self, i: int) -> str | None:
         try:

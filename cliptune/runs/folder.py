@@ -6,8 +6,9 @@ import errno
 import json
 import os
 import time
+import weakref
 from collections.abc import Iterator, Mapping, MutableMapping
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
 from typing import Any
 
@@ -48,6 +49,8 @@ _NO_LOCKS = (errno.EBADF, errno.ENOLCK, errno.ENOSYS, errno.EINVAL, errno.ENOTSU
 _OURS = (CONFIG_FILE, ENVIRONMENT, SPLIT, METRICS, RESULT, MANIFEST, LOG, STATE, CONFIG, WEIGHTS)
 # What some of its lines hold.
 _KINDS = {"method": str, "options": dict, "backbone": dict, "data": dict, "stages": list, "seed": int}
+# What is entered into a result by name, by whoever measures it.
+_ENTERED = ("evaluations", "targets")
 # Lines of every training's configuration.
 _LINES = ("method", "options", "backbone", "data", "stages", "seed", "precision", "accumulate", "select", "views")
 
@@ -126,9 +129,17 @@ class RunFolder:
     def _take(self) -> None:
         """Keep other processes out. The system lets go when this process ends, however it ends."""
         self._lock = _lock(self.path)
+        _holders.add(self)
 
     def release(self) -> None:
         """Let other processes work in the folder."""
+        if self._lock is not None:
+            with suppress(OSError):  # there are file systems without locks
+                fcntl.flock(self._lock, fcntl.LOCK_UN)
+            self.leave_to_parent()
+
+    def leave_to_parent(self) -> None:
+        """In a forked process: the lock is its parent's."""
         if self._lock is not None:
             os.close(self._lock)
             self._lock = None
@@ -214,8 +225,14 @@ class RunFolder:
         return read_result(self.path)
 
     def write_result(self, result: MutableMapping[str, Any]) -> None:
-        """Write `result.json`, first or anew, with the manifest that vouches for it; see `manifest.write_result`."""
-        write_result(self.path, result)
+        """Write `result.json`, first or anew, with the manifest that vouches for it; see `manifest.write_result`.
+
+        What another process has measured and entered meanwhile stays in it.
+        """
+        with nullcontext() if self._lock is not None else held(self.path):
+            there = read_result(self.path) or {}
+            entered = {name: {**there[name], **(result.get(name) or {})} for name in _ENTERED if there.get(name)}
+            write_result(self.path, {**result, **entered} if entered else result)
 
     def _append(self, name: str, text: str, durable: bool = False) -> int:
         path = self.path / name
@@ -287,6 +304,20 @@ def _lock(path: Path) -> int | None:
         if error.errno not in _NO_LOCKS:
             raise explained(error, path) from error
         return None
+
+
+# Whoever may hold the lock of a folder.
+_holders: weakref.WeakSet[RunFolder] = weakref.WeakSet()
+
+
+def _leave_to_parent() -> None:
+    """A forked process, such as one that reads images, has its parent's locks, which would outlive the parent in it."""
+    for folder in list(_holders):
+        folder.leave_to_parent()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_leave_to_parent)
 
 
 def read_config(folder: str | Path) -> dict[str, Any]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 import warnings
 from dataclasses import dataclass
 
@@ -11,6 +10,7 @@ from cliptune.protocols.by_spec import run
 from cliptune.runs import read_result
 from cliptune.runs.manifest import write_result
 from cliptune.sweep.cells import Cell
+from cliptune.training.clock import Stopwatch
 from cliptune.training.continued import HostRunMismatch
 from cliptune.training.fit import add_notes
 from cliptune.training.progress import Progress
@@ -37,7 +37,7 @@ class Outcome:
 
 def run_cell(cell: Cell, progress: str | Progress | None = "silent") -> Outcome:
     """Run a cell, go on with it, or find it finished. Whatever fails becomes the outcome's sentence."""
-    started = time.monotonic()
+    watch = Stopwatch()
     try:
         before = read_result(cell.folder)
         with warnings.catch_warnings():
@@ -59,4 +59,4 @@ def run_cell(cell: Cell, progress: str | Progress | None = "silent") -> Outcome:
     if before is not None and before.get("evaluations") == result["evaluations"]:
         shared = (result.get("continues") or {"seconds": 0.0})["seconds"]
         return Outcome(cell, result["seconds"] - shared, before=True, notes=notes)
-    return Outcome(cell, time.monotonic() - started, notes=notes)
+    return Outcome(cell, watch.seconds, notes=notes)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import islice
@@ -17,6 +16,7 @@ from cliptune.recipe import Recipe, Stage
 from cliptune.runs.folder import RunFolder
 from cliptune.runs.jsonable import jsonable
 from cliptune.training.budget import all_steps, length, steps_in
+from cliptune.training.clock import Stopwatch
 from cliptune.training.continued import End
 from cliptune.training.distributed import Processes
 from cliptune.training.evaluate import evaluate
@@ -96,7 +96,7 @@ class Training:
         self.position = Position()
         self._resumed: tuple[dict[str, Tensor], dict[str, Any]] | None = None
         self._memory = PeakMemory(processes.device)
-        self._clock = self._saved_at = time.monotonic()
+        self._since_tick, self._since_save = Stopwatch(), Stopwatch()
 
     def run(self) -> None:
         """Go on from the folder's saved state, or start."""
@@ -160,7 +160,7 @@ class Training:
                 self._step(optimiser, scaler)
                 position.add(sums)
                 self.reporter.advance(f"{stage.name}, epoch {epoch + 1} of {stage.epochs}")
-                if time.monotonic() - self._saved_at >= self.options.save_every:
+                if self._since_save.seconds >= self.options.save_every:
                     self._save(stage, rate, optimiser, scaler, best)
 
             torch.manual_seed(mixed(self.options.seed, number, epoch, steps))
@@ -217,17 +217,17 @@ class Training:
 
     def _refit_aloud(self, stage: Stage, seen: list[str]) -> None:
         """Let the head fit and search, which may take minutes: now and then it is shown how far it is."""
-        head, shown = self.adapter.head, time.monotonic()
+        head, shown = self.adapter.head, Stopwatch()
 
         def hear(line: str, minor: bool) -> None:
             nonlocal shown
             if not minor:
                 self.note(f"{stage.name}: {line}.")
-            elif time.monotonic() - shown >= SHOWN_EVERY:
+            elif shown.seconds >= SHOWN_EVERY:
                 self.reporter.say(f"{stage.name}: {line}")
             else:
                 return
-            shown = time.monotonic()
+            shown = Stopwatch()
 
         head.listener = hear
         try:
@@ -340,13 +340,12 @@ class Training:
             raise self._diverged("A learnable became infinite or not a number", stage, rate)
         if self.folder is not None and self.processes.main:
             self.folder.save_state(*capture(self.adapter, self.position, stage, *moving))
-        self._saved_at = time.monotonic()
+        self._since_save = Stopwatch()
 
     def _tick(self) -> None:
-        now = time.monotonic()
-        self.position.seconds += now - self._clock
-        self.position.whole_seconds += now - self._clock
-        self._clock = now
+        passed, self._since_tick = self._since_tick.seconds, Stopwatch()
+        self.position.seconds += passed
+        self.position.whole_seconds += passed
         self.position.held(self._memory.bytes())
 
     def _diverged(self, what: str, stage: Stage, rate: float) -> TrainingDiverged:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import sys
-import time
 from typing import Protocol, TextIO
+
+from cliptune.training.clock import Stopwatch
 
 
 class Progress(Protocol):
@@ -45,17 +46,16 @@ class Lines:
         self._stream = sys.stderr if stream is None else stream
         self._every = every
         self._total = self._done = self._before = 0
-        self._started = self._shown = time.monotonic()
+        self._since_start, self._since_shown = Stopwatch(), Stopwatch()
 
     def start(self, total: int, done: int) -> None:
         self._total, self._done, self._before = total, done, done
-        self._started = self._shown = time.monotonic()
+        self._since_start, self._since_shown = Stopwatch(), Stopwatch()
 
     def advance(self, description: str) -> None:
         self._done += 1
         if self._due():
-            taken = time.monotonic() - self._started
-            left = taken / (self._done - self._before) * (self._total - self._done)
+            left = self._since_start.seconds / (self._done - self._before) * (self._total - self._done)
             share = 100 * self._done / max(self._total, 1)
             self._print(f"{description}: step {self._done} of {self._total} ({share:.0f} %), {duration(left)} left")
 
@@ -67,10 +67,10 @@ class Lines:
         pass
 
     def _due(self) -> bool:
-        return time.monotonic() - self._shown >= self._every
+        return self._since_shown.seconds >= self._every
 
     def _print(self, line: str) -> None:
-        self._shown = time.monotonic()
+        self._since_shown = Stopwatch()
         print(line, file=self._stream, flush=True)
 
 

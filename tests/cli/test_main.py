@@ -82,6 +82,11 @@ def test_every_public_name_can_be_had():
             2,
             "cliptune could",
         ),
+        (
+            OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)),  # of standard output, on a disk that is full
+            2,
+            "cliptune could not write its output: the disk is full. Nothing already written was lost",
+        ),
         (PermissionError(errno.EACCES, "Permission denied", "out"), 2, "Permission denied: out"),
         (ImportError("TensorBoard was asked for but is not installed."), 2, "TensorBoard was"),
         (RuntimeError("CUDA out of memory. Tried to allocate"), 2, "The device ran out of memory"),

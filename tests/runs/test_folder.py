@@ -10,7 +10,8 @@ import yaml
 from cliptune.data.items import Dataset, Item, Split
 from cliptune.runs import RunFolder, read_config, read_metrics, read_result
 from cliptune.runs.jsonable import jsonable
-from cliptune.training import fit
+from cliptune.runs.manifest import write_result
+from cliptune.training import evaluate, fit
 from tests.conftest import without_manifest
 from tests.training.support import NAMES, recipe, squares
 from tests.training.test_fit import StopAfter, same
@@ -170,8 +171,6 @@ def test_a_full_disk_that_takes_half_a_line_leaves_whole_lines(tmp_path, monkeyp
 
 
 def test_evaluations_are_entered_into_the_result(tiny_clip, tmp_path):
-    from cliptune.training import evaluate
-
     data = squares()
     run = fit(recipe(tiny_clip), data, tmp_path, progress="silent")
     numbers = evaluate(run.adapter, data.test)
@@ -226,3 +225,32 @@ def test_a_file_system_that_cannot_lock_keeps_nobody_out(tmp_path, monkeypatch):
     code = errno.EACCES
     with pytest.raises(OSError, match=r"could not write .*run: the folder may not be written"):
         RunFolder(tmp_path / "run", {"a": 1})
+
+
+def test_a_forked_process_does_not_keep_the_folder(tmp_path):
+    """As the processes do that read images: they may live a little longer than the run."""
+    folder = RunFolder(tmp_path, {"seed": 1})
+    ours, theirs = os.pipe()
+    child = os.fork()
+    if child == 0:
+        os.close(theirs)
+        os.read(ours, 1)  # until the parent closes its end
+        os._exit(0)
+    folder.release()
+    try:
+        RunFolder(tmp_path, {"seed": 1}, overwrite=True).release()
+    finally:
+        os.close(theirs)
+        os.close(ours)
+        os.waitpid(child, 0)
+
+
+def test_what_others_entered_meanwhile_stays_in_the_result(tiny_clip, tmp_path):
+    run = fit(recipe(tiny_clip), squares(), tmp_path, progress="silent")
+    other = dict(read_result(tmp_path))
+    write_result(tmp_path, {**other, "evaluations": {"new": {"accuracy": 1.0}}, "targets": {"a/test": {"n": 1}}})
+    run.add("test", evaluate(run.adapter, squares().test))
+    found = read_result(tmp_path)
+    assert set(found["evaluations"]) == {"test", "new"}
+    assert found["evaluations"]["new"] == {"accuracy": 1.0}
+    assert found["targets"] == {"a/test": {"n": 1}}

@@ -1,8 +1,9 @@
 import io
+import time
 
 import pytest
 
-from cliptune.training import fit, progress
+from cliptune.training import fit
 from cliptune.training.progress import Bar, Lines, Silent, duration, open_progress
 from tests.training.support import recipe, squares
 
@@ -10,7 +11,7 @@ from tests.training.support import recipe, squares
 class Clock:
     def __init__(self, monkeypatch):
         self.now = 0.0
-        monkeypatch.setattr(progress.time, "monotonic", lambda: self.now)
+        monkeypatch.setattr(time, "monotonic", lambda: self.now)
 
 
 def test_lines_are_limited_in_rate_and_say_the_time_left(monkeypatch):

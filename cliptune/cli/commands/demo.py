@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -56,8 +55,9 @@ def demo(*, out: str = "runs/demo", seed: int = 1, quick: Flag = False) -> None:
     from cliptune.data import load_data
     from cliptune.data.tinyworld.suites import list_suites
     from cliptune.protocols import base2new
+    from cliptune.training.clock import Stopwatch
 
-    started = time.monotonic()
+    watch = Stopwatch()
     # mini's matrices are small: more threads gain little, and lose much where another program wants the same cores.
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
@@ -98,7 +98,7 @@ def demo(*, out: str = "runs/demo", seed: int = 1, quick: Flag = False) -> None:
         *(f"{suite}: {about[suite]}." for suite in suites),
         "base: classes trained on; new: the other half, never seen; HM: their harmonic mean.",
         "linear_probe has one weight vector per trained class, so it cannot speak of new ones.",
-        f"Took {time.monotonic() - started:.0f} s. The runs lie in {folder}.",
+        f"Took {watch.seconds:.0f} s. The runs lie in {folder}.",
     )
     if dataset is not None:
         _what_next(folder, suites[-1], _save_pictures(dataset, folder / "pictures"))

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 from collections import Counter
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -17,6 +16,7 @@ from cliptune.data.own.naming import class_name
 from cliptune.data.published.facts import Facts, facts
 from cliptune.data.published.places import locate
 from cliptune.data.published.reading import checksum_note, read_published, split_path
+from cliptune.data.threads import mapped
 
 FOUND, MISSING, CORRUPT, DIFFERS, NOTE = "found", "missing", "corrupt", "differs", "note"
 
@@ -138,14 +138,14 @@ def _look_at_pictures(
     if not decode:
         return
     modes: Counter[str] = Counter()
-    with ThreadPoolExecutor(max(1, threads)) as pool:
-        for done, (mode, complaint) in enumerate(pool.map(_looked_at, (images / path for path in there)), start=1):
-            if complaint:
-                check.add(CORRUPT, complaint)
-            else:
-                modes[mode] += 1
-            if progress is not None:
-                progress(done, len(there))
+    looked_at = mapped(_looked_at, (images / path for path in there), threads)
+    for done, (mode, complaint) in enumerate(looked_at, start=1):
+        if complaint:
+            check.add(CORRUPT, complaint)
+        else:
+            modes[mode] += 1
+        if progress is not None:
+            progress(done, len(there))
     check.modes = dict(modes.most_common())
 
 
