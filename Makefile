@@ -48,6 +48,7 @@ nightly-scale: .venv/installed-dev
 	$(CAMPAIGN).large
 	$(CAMPAIGN).slow_disk
 	$(CAMPAIGN).shared_folder
+	$(CAMPAIGN).ray_kills
 
 .venv/bin/python:
 	$(PYTHON) -m venv .venv
