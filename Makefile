@@ -21,7 +21,7 @@ site: .venv/installed-dev
 
 # What takes too long for every change: many more cases for every reader of outside content (docs/reliability.md), and
 # a look at the dependencies. The day is the seed, so every night has cases of its own.
-nightly: .venv/installed-dev
+nightly: .venv/installed-dev nightly-scale
 	CLIPTUNE_FUZZ_CASES=2000 CLIPTUNE_FUZZ_SEED=$$(date +%Y%m%d) OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests/fuzz
 	$(BIN)/python tools/dependencies.py licences
 	$(BIN)/python tools/dependencies.py audit

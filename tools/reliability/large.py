@@ -36,6 +36,8 @@ from cliptune.data.items import SPLITS
 from cliptune.data.own.split_files import make_split
 from cliptune.data.published.check import check_published
 from cliptune.runs import RunSpec, read_config
+from cliptune.runs.file_names import MANIFEST, RESULT
+from cliptune.runs.manifest import write_result
 from cliptune.training import evaluate
 from cliptune.training.progress import Silent
 from tools.reliability.small_runs import SPEC, descriptors, forget_peak, peak, resident, small_run
@@ -129,7 +131,9 @@ def many_runs(place: Path, runs: int, seeds: int = 10) -> None:
             content["data"]["name"], content["seed"] = name, seed
         result["source"] = {**result["source"], "name": name}
         (folder / "config.yaml").write_text(yaml.safe_dump(config, sort_keys=False))
-        (folder / "result.json").write_text(json.dumps(result))
+        for name in (RESULT, MANIFEST):
+            (folder / name).unlink()
+        write_result(folder, result)
     with measured("cliptune table, as CSV"), redirect_stdout(StringIO()) as told:
         assert cliptune_command(["table", str(place / "runs"), "--format", "csv"]) == 0
     # The header, a row for each data set, and their average.

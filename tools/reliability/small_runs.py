@@ -11,8 +11,7 @@ import cliptune
 from cliptune.data import DataSpec
 from cliptune.protocols import run
 from cliptune.runs import RunSpec, read_metrics, read_result
-from cliptune.runs.checkpoints import CONFIG, WEIGHTS
-from cliptune.runs.folder import CONFIG_FILE, SPLIT, STATE
+from cliptune.runs.file_names import CONFIG, CONFIG_FILE, SPLIT, STATE, WEIGHTS
 
 FISHES = DataSpec("tinyworld/fishes", options={"train": 4, "val": 0, "test": 5}, shots=2)
 SPEC = RunSpec("coop", FISHES, options={"epochs": 3, "batch_size": 8}, training={"views": 2, "device": "cpu"})
@@ -38,7 +37,7 @@ def contents(folder: Path) -> dict[str, Any]:
 
 def timeless(value: Any) -> Any:
     if isinstance(value, dict):
-        return {name: timeless(item) for name, item in value.items() if name != "seconds"}
+        return {name: timeless(item) for name, item in value.items() if name not in ("seconds", "peak_memory_bytes")}
     return [timeless(item) for item in value] if isinstance(value, list) else value
 
 
