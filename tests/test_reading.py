@@ -37,8 +37,8 @@ def test_json_is_read_as_json_reads_it():
 @pytest.mark.parametrize(
     ("content", "phrase"),
     [
-        ("a: [", "expected the node content"),
-        ("- " * 1000 + "a", "more than 64 deep"),
+        ("a: [", "expected (the )?node content"),  # the loader in C has other words than that in Python
+        ("- " * 1000 + "a", "more than 64 deep|maximum nesting depth"),
         ("&a [*a]", "more than 64 deep"),
         ("a: 2001-99-99", "a value in it cannot be read"),
         ("!!bool maybe", "a value in it cannot be read"),
