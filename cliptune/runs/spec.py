@@ -41,7 +41,7 @@ class RunSpec:
         loading: further arguments of `load_clip`, where the weights do not tell everything.
         options: of the method.
         training: further arguments of `fit`.
-        asked: further arguments of the protocol; "targets" as `DataSpec`s.
+        asked: further arguments of the protocol; under "targets" a `DataSpec` each.
     """
 
     method: str

@@ -38,6 +38,8 @@ def test_the_site_is_built_and_whole(tmp_path):
     assert "(*args" not in re.sub("<[^>]+>", "", pages["api/heads.html"])
     assert "&lt;factory&gt;" not in "".join(pages.values())
     assert "Usage: cliptune bench --methods STR --data STR [OPTIONS] PROTOCOL" in pages["commands.html"]
+    empty = [name for name, text in pages.items() if name.startswith("api/") and '<dt class="sig' not in text]
+    assert not empty, "rooms whose names are not described"
     for name, text in pages.items():
         for loads in ('src="http', 'src="//', "@import"):
             assert loads not in text, f"{name} asks for something from elsewhere"
