@@ -59,6 +59,8 @@ FURTHER = (
 )
 BY_SUFFIX = {suffix: further for further in FURTHER for suffix in further.suffixes}
 BY_KIND = {further.kind: further for further in FURTHER}
+PICTURES = frozenset({"JPEG", "PNG", "GIF", "BMP", "WebP", "TIFF"})
+"""Kinds that are read everywhere."""
 
 _SIGNATURES = (
     ("JPEG", 0, b"\xff\xd8\xff"),

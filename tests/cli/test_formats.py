@@ -46,6 +46,11 @@ def test_they_are_learned_from_and_named_like_any_others(cli, phone, backbone):
 def test_without_a_decoder_they_are_passed_over_and_named(cli, phone, backbone, command, request):
     request.getfixturevalue("without_plug_ins")
     words = ("fit", phone) if command == "fit" else ("train", "--data", phone)
+    disguised = cli(*words, *FIT, "--backbone", backbone)
+    assert disguised.code == 2
+    assert "Pictures of the kind HEIC cannot be decoded here" in disguised.err
+    assert "1 case: snow/phone.jpg" in disguised.err
+    assert PLUG_INS in disguised.err
     (phone / "snow" / "phone.jpg").unlink()
     answer = cli(*words, *FIT, "--backbone", backbone)
     assert answer.code == 0, answer.err

@@ -75,7 +75,7 @@ def fit(
         options=settings.options,
         training=settings.training,
     )
-    run_few_shot(spec, data, where, device=run.device, overwrite=run.overwrite)
+    run_few_shot(spec, data, where, device=run.device, overwrite=run.overwrite, strict=run.strict)
     split = next((s for s in (data.test, data.val, data.train) if len(s)), data.train)
     example = str(data.root / split.items[0].path) if data.root is not None else "IMAGE"
     say(

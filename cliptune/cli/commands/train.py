@@ -90,7 +90,7 @@ def train(
         options=settings.options,
         training=settings.training,
     )
-    run_few_shot(spec, dataset, where, device=run.device, overwrite=run.overwrite)
+    run_few_shot(spec, dataset, where, device=run.device, overwrite=run.overwrite, strict=run.strict)
     other = {"base": "new", "new": "base"}.get(classes)
     say(
         "",

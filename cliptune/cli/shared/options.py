@@ -69,6 +69,9 @@ class RunOptions:
         Processes that read images.
     overwrite
         Replace the run in --out.
+    strict
+        Refuse what is otherwise noted: the same picture in two splits or classes, files in class folders that are not
+        read, classes with fewer images than --shots.
     """
 
     set: Assignments = None
@@ -83,6 +86,7 @@ class RunOptions:
     precision: str | None = None
     workers: int | None = None
     overwrite: Flag = False
+    strict: Flag = False
 
     @property
     def shortcuts(self) -> Mapping[str, Any]:

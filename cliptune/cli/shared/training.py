@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cliptune.cli.shared.inputs import check_device, describe_data, notes_said_once, tell_notes
 from cliptune.cli.shared.output import count, percent, say
+from cliptune.noted import once
 
 if TYPE_CHECKING:
     from cliptune.data import Dataset
@@ -21,15 +23,19 @@ _NAMES = {
 }
 
 
-def run_few_shot(spec: RunSpec, data: Dataset, out: Path, *, device: str | None, overwrite: bool) -> dict[str, Any]:
+def run_few_shot(
+    spec: RunSpec, data: Dataset, out: Path, *, device: str | None, overwrite: bool, strict: bool = False
+) -> dict[str, Any]:
     """Train, or go on, or find it finished; say which, and what came out.
 
     Args:
         spec: a run of few-shot learning.
         data: that `spec` names, whole.
         out: the run's folder.
+        strict: refuse pictures that are doubled or not read, and classes with fewer images than asked for.
     """
     from cliptune.clip.weights.load import load_clip
+    from cliptune.doctor import quick
     from cliptune.protocols import run
     from cliptune.runs import read_result
 
@@ -37,7 +43,12 @@ def run_few_shot(spec: RunSpec, data: Dataset, out: Path, *, device: str | None,
     finished = not overwrite and read_result(out) is not None
     clip = load_clip(spec.backbone, **spec.loading)
     with notes_said_once():
-        shown = (data if spec.shots is None else data.few_shot(spec.shots, spec.seed)).subset(spec.data.classes)
+        sampled = data if spec.shots is None else data.few_shot(spec.shots, spec.seed, strict=strict)
+        shown = sampled.subset(spec.data.classes)
+    if not finished:
+        examined = quick(shown, strict=strict)
+        data = replace(data, notes=once(data.notes, examined.notes[len(shown.notes) :]))
+        shown = examined
     describe_data(shown)
     options = ", ".join(f"{name}={value}" for name, value in spec.options.items())
     say(f"Method: {spec.method}{f' with {options}' if options else ''}; backbone {clip.name}; seed {spec.seed}.")

@@ -1,0 +1,100 @@
+"""`cliptune data doctor`, and the part of it that `fit` and `train` do themselves."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+
+FIT = ("--method", "zeroshot", "--out", "out")
+
+
+@pytest.fixture
+def doubled(photos: Path) -> Path:
+    """The photographs in train and test; one of them in both, one of them in two classes."""
+    layout = photos.parent / "layout"
+    shutil.copytree(photos, layout / "train")
+    (layout / "test").mkdir()
+    for folder in sorted((layout / "train").iterdir()):
+        (layout / "test" / folder.name).mkdir()
+        for file in sorted(folder.iterdir())[:3]:
+            file.rename(layout / "test" / folder.name / file.name)
+    shutil.copy(layout / "train" / "snow" / "05.jpg", layout / "test" / "snow" / "again.jpg")
+    shutil.copy(layout / "train" / "snow" / "06.png", layout / "train" / "red_fox" / "white.png")
+    return layout
+
+
+def test_the_doctor_tells_by_severity_with_counts_and_cases(cli, doubled):
+    (doubled / "train" / "snow" / "read.me").write_text("mine")
+    answer = cli("data", "doctor", doubled)
+    assert answer.code == 0, answer.err
+    assert "4 classes ('blue jay', 'green frog', 'red fox', 'snow'); 21 train, 0 val, 13 test" in answer.out
+    assert answer.out.index("Errors:") < answer.out.index("leak (1):") < answer.out.index("Warnings:")
+    assert "train: train/snow/05.jpg = test: test/snow/again.jpg" in answer.out
+    assert "conflict (1)" in answer.out
+    assert "unread (1): Files of the kind .me in class folders are not read." in answer.out
+    assert "Labels: a classifier on the features of mini" in answer.out
+
+
+def test_the_doctor_speaks_json_and_shows_as_many_cases_as_asked(cli, doubled):
+    found = json.loads(cli("data", "doctor", doubled, "--no-labels", "--json").out)
+    assert {finding["kind"] for finding in found["findings"]} >= {"leak", "conflict"}
+    assert found["healthy"] is False
+    assert found["images"] == {"train": 21, "val": 0, "test": 13}
+    none = cli("data", "doctor", doubled, "--no-labels", "--examples", 0)
+    assert "again.jpg" not in none.out
+    assert "and 1 more" in none.out
+
+
+@pytest.mark.parametrize("json_", [(), ("--json",)])
+def test_strict_answers_by_the_exit_code(cli, photos, doubled, json_):
+    words = ("--no-labels", "--near", 0, "--strict", *json_)
+    assert cli("data", "doctor", doubled, *words).code == 1
+    assert cli("data", "doctor", photos, *words).code == 0
+
+
+def test_the_doctor_reads_what_fit_reads(cli, photos, tmp_path):
+    rows = [f"{path.relative_to(photos).as_posix()},{path.parent.name}" for path in sorted(photos.glob("*/*"))]
+    (photos / "list.csv").write_text("\n".join(["image,class", *rows, f"{rows[0].split(',')[0]}/../nothing.png,snow"]))
+    refused = cli("data", "doctor", photos / "list.csv")
+    assert refused.code == 2
+    (tmp_path / "list.csv").write_text("\n".join(["image,class", *rows]))
+    assert cli("data", "doctor", tmp_path / "list.csv", "--root", photos, "--no-labels").code == 0
+    assert cli("data", "doctor", "tinyworld/symbols", "--near", 99).code == 2
+
+
+@pytest.mark.parametrize("command", ["fit", "train"])
+def test_training_says_what_is_doubled_and_notes_it(cli, doubled, backbone, command):
+    words = ("fit", doubled) if command == "fit" else ("train", "--data", doubled, "--shots", 0)
+    answer = cli(*words, *FIT, "--backbone", backbone)
+    assert answer.code == 0, answer.err
+    notes = json.loads(Path("out/result.json").read_text())["notes"]
+    for sentence in ("in more than one of train, val and test", "are in several classes"):
+        assert answer.out.count(sentence) == 1
+        assert sum(sentence in note for note in notes) == 1
+    again = cli(*words, *FIT, "--backbone", backbone)
+    assert "This run is finished" in again.out
+
+
+@pytest.mark.parametrize("command", ["fit", "train"])
+def test_strict_refuses_what_is_doubled_not_read_or_too_few(cli, photos, doubled, backbone, command):
+    def train(folder, *more):
+        words = ("fit", folder) if command == "fit" else ("train", "--data", folder)
+        return cli(*words, *FIT, "--backbone", backbone, "--strict", *more)
+
+    refused = train(doubled, *(("--shots", 0) if command == "train" else ()))
+    assert refused.code == 2
+    assert "in more than one of train, val and test" in refused.err
+    assert "without --strict it is noted" in refused.err
+    few = train(photos, "--shots", 5)
+    assert few.code == 2
+    assert "4 of 4 classes have fewer than 5 training images" in few.err
+    (photos / "snow" / "film.mov").write_bytes(b"\0\0\0\x14ftypqt  \0\0\0\0qt  ")
+    unread = train(photos, "--shots", 4)
+    assert unread.code == 2
+    assert "Files of the kind film in class folders are not read. 1 case: snow/film.mov." in unread.err
+    (photos / "snow" / "film.mov").unlink()
+    assert not Path("out").exists()
+    assert train(photos, "--shots", 4).code == 0
