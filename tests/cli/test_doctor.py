@@ -98,3 +98,68 @@ def test_strict_refuses_what_is_doubled_not_read_or_too_few(cli, photos, doubled
     (photos / "snow" / "film.mov").unlink()
     assert not Path("out").exists()
     assert train(photos, "--shots", 4).code == 0
+
+
+@pytest.fixture
+def nested(photos: Path) -> Path:
+    """The photographs in two levels of folders."""
+    for above, names in {"animals": ("red_fox", "blue jay"), "weather": ("snow",), "more": ("green frog",)}.items():
+        (photos / above).mkdir()
+        for name in names:
+            (photos / name).rename(photos / above / name)
+    return photos
+
+
+@pytest.mark.parametrize("command", ["fit", "train"])
+def test_what_is_done_with_folders_in_folders_is_said_and_can_be_chosen(cli, nested, backbone, command):
+    words = ("fit", nested) if command == "fit" else ("train", "--data", nested, "--shots", 4)
+    upper = cli(*words, "--method", "zeroshot", "--out", "upper", "--backbone", backbone)
+    assert "3 classes ('animals', 'more', 'weather')" in upper.out
+    assert upper.out.count("say --nested leaf") == 1
+    assert sum("--nested leaf" in note for note in json.loads(Path("upper/result.json").read_text())["notes"]) == 1
+    lower = cli(*words, "--method", "zeroshot", "--out", "lower", "--backbone", backbone, "--nested", "leaf")
+    assert "4 classes ('blue jay', 'green frog', 'red fox', 'snow')" in lower.out
+    assert "--nested" not in lower.out
+    assert "nested: leaf" in Path("lower/config.yaml").read_text()
+    assert json.loads(Path("lower/result.json").read_text())["source"]["nested"] == "leaf"
+    assert cli("eval", "lower").code == 0
+    there = cli("eval", "lower", "--data", nested, "--nested", "leaf", "--json")
+    assert json.loads(there.out)["accuracy"] == pytest.approx(
+        json.loads(cli("eval", "lower", "--json").out)["accuracy"]
+    )
+    refused = cli("eval", "lower", "--nested", "top")
+    assert refused.code == 2
+    assert "--nested top is for another data set" in refused.err
+
+
+def test_data_commands_read_folders_in_folders_as_asked(cli, nested):
+    assert "4 classes" in cli("data", "doctor", nested, "--no-labels", "--nested", "leaf").out
+    cli("data", "split", nested, "--nested", "leaf", "--out", "split.json")
+    listed = json.loads(Path("split.json").read_text())
+    assert {name for entries in listed.values() for _, _, name in entries} == {
+        "red fox",
+        "blue jay",
+        "snow",
+        "green frog",
+    }
+
+
+@pytest.mark.parametrize("command", ["fit", "train"])
+def test_one_class_alone_is_refused(cli, photos, backbone, command):
+    for name in ("snow", "red_fox", "blue jay"):
+        shutil.rmtree(photos / name)
+    words = ("fit", photos) if command == "fit" else ("train", "--data", photos)
+    answer = cli(*words, *FIT, "--backbone", backbone)
+    assert answer.code == 2
+    assert "photos has one class, 'green frog', and any answer to one class is right" in answer.err
+    assert "say --nested leaf" in answer.err
+    assert "one_class (1)" in cli("data", "doctor", photos, "--no-labels").out
+
+
+@pytest.mark.parametrize("command", ["fit", "train"])
+def test_fewer_images_than_asked_are_spoken_of(cli, photos, backbone, command):
+    words = ("fit", photos) if command == "fit" else ("train", "--data", photos)
+    answer = cli(*words, *FIT, "--backbone", backbone, "--shots", 16)
+    assert answer.code == 0
+    assert "4 of 4 classes have fewer than 16 training images: 'blue jay' (4), 'green frog' (4)" in answer.out
+    assert any("fewer than 16" in note for note in json.loads(Path("out/result.json").read_text())["notes"])

@@ -118,6 +118,7 @@ def doctor(
     *,
     root: str | None = None,
     source: Literal["coop", "torchvision"] = "coop",
+    nested: Literal["leaf", "top"] | None = None,
     backbone: str = "mini",
     labels: bool = True,
     near: int | None = None,
@@ -138,6 +139,8 @@ def doctor(
         Where named data lie, or the folder that the paths of a list are relative to.
     source
         Of named data, as in `cliptune train`: coop or torchvision.
+    nested
+        Where class folders hold folders: top, the upper ones are the classes (usual); or leaf, the lowest ones are.
     backbone
         Whose features judge the labels: mini, which is fast and weak on photographs, or as in `cliptune fit`.
     labels
@@ -158,7 +161,7 @@ def doctor(
     from cliptune.doctor.examination import examine
     from cliptune.doctor.pictures import NEAR
 
-    dataset = open_data(DataSpec.found(path, root, source))
+    dataset = open_data(DataSpec.found(path, root, source, nested=nested))
     clip = load_clip(backbone) if labels else None
     with _stages(shown=not json) as progress:
         found = examine(dataset, clip, near=NEAR if near is None else near, threads=threads, progress=progress)
@@ -256,6 +259,7 @@ def split(
     *,
     root: str | None = None,
     source: Literal["coop", "torchvision"] = "coop",
+    nested: Literal["leaf", "top"] | None = None,
     shots: int | None = None,
     seed: int = 1,
     split_seed: int | None = None,
@@ -272,6 +276,8 @@ def split(
         Where named data lie.
     source
         Of named data, as in `cliptune train`: coop or torchvision.
+    nested
+        Where class folders hold folders: top, the upper ones are the classes (usual); or leaf, the lowest ones are.
     shots
         Keep only so many training images per class, and at most 4 for validation: the field's picks for the seed.
     seed
@@ -287,7 +293,9 @@ def split(
     from cliptune.data import make_split as split_content
     from cliptune.files import atomic_write_text
 
-    dataset = open_data(DataSpec.found(folder, root, source, split_seed=split_seed, make_split=make_split or None))
+    dataset = open_data(
+        DataSpec.found(folder, root, source, split_seed=split_seed, make_split=make_split or None, nested=nested)
+    )
     if dataset.root is None:
         raise ValueError(f"{dataset.name} is made by the library and has no files that a split file could list.")
     with notes_said_once():

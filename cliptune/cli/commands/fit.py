@@ -5,7 +5,7 @@ from __future__ import annotations
 import shlex
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from cliptune.cli.shared.inputs import check_weights, chosen_backbone, open_data
 from cliptune.cli.shared.options import RunOptions, WeightsOptions
@@ -30,6 +30,7 @@ def fit(
     test: float | None = None,
     seed: int = 1,
     split_seed: int | None = None,
+    nested: Literal["leaf", "top"] | None = None,
     weights: WeightsOptions = WeightsOptions(),
     run: RunOptions = RunOptions(),
 ) -> None:
@@ -59,12 +60,14 @@ def fit(
         Of sampling, start, order and augmentation.
     split_seed
         Of the split made here, where the images are not split yet (1).
+    nested
+        Where class folders hold folders: top, the upper ones are the classes (usual); or leaf, the lowest ones are.
     """
     from cliptune.registry.plugins import label
     from cliptune.runs import RunSpec
 
     settings = resolve(method, file=run.config, assignments=run.set or (), shortcuts=run.shortcuts)
-    opened, data = _open(folder, root, val, test, split_seed)
+    opened, data = _open(folder, root, val, test, split_seed, nested)
     where = Path(out) if out is not None else Path("runs") / f"{data.name}-{label(method)}"
     check_weights(backbone, weights)
     spec = RunSpec(
@@ -88,7 +91,12 @@ def fit(
 
 
 def _open(
-    folder: str, root: str | None, val: float | None, test: float | None, split_seed: int | None
+    folder: str,
+    root: str | None,
+    val: float | None,
+    test: float | None,
+    split_seed: int | None,
+    nested: str | None = None,
 ) -> tuple[DataSpec, Dataset]:
     """The data, cut as asked; where the user's own split leaves nothing to cut, that is said."""
     from cliptune.data import DataSpec
@@ -104,8 +112,8 @@ def _open(
         fractions = [round(1 - sum(kept), 6), *kept]
     # Folders and lists of one's own are turned as their EXIF tag says; split files are not, unless asked.
     exif = True if Path(folder).suffix.lower() == ".json" else None
-    whole = DataSpec.found(folder, root, exif=exif)
-    cut = DataSpec.found(folder, root, exif=exif, fractions=fractions, split_seed=split_seed)
+    whole = DataSpec.found(folder, root, exif=exif, nested=nested)
+    cut = DataSpec.found(folder, root, exif=exif, nested=nested, fractions=fractions, split_seed=split_seed)
     data = open_data(cut)
     if cut != whole and data.split_sha256 == open_data(whole).split_sha256:
         remark(

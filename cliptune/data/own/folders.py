@@ -5,13 +5,14 @@ from __future__ import annotations
 import os
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from cliptune.data.formats import BY_SUFFIX, decodable, how_to_read, undecodable
 from cliptune.data.images import SUFFIXES, is_image_name
 from cliptune.data.items import DEFAULT_TEMPLATE, Dataset, Item, Split
 from cliptune.data.own.naming import SPLIT_NAMES, class_labels, class_name
+from cliptune.data.own.nested import NESTED, by_nesting
 from cliptune.data.splits import FRACTIONS, stratified
 from cliptune.noted import few, spoken_names
 
@@ -30,6 +31,7 @@ def read_folder(
     split_seed: int = 1,
     fractions: Sequence[float] = FRACTIONS,
     exif: bool = True,
+    nested: str | None = None,
 ) -> Dataset:
     """A data set out of a folder in one of two layouts.
 
@@ -50,10 +52,15 @@ def read_folder(
         split_seed: of the split that is made here.
         fractions: train, val and test share of that split; 0.5, 0.2, 0.3 by default.
         exif: turn pictures as their EXIF tag says (True for one's own photographs).
+        nested: where class folders hold folders: "top", the upper ones are the classes; "leaf", every folder that holds
+            pictures itself is a class of its own name, and folders of one name are one class. None is "top", which a
+            note then says.
     Raises: FileNotFoundError / NotADirectoryError for the folder; ValueError if there is no class, an empty
         class, a class without training pictures, pictures beside the class folders, or two names that read
         alike.
     """
+    if nested not in (None, *NESTED):
+        raise ValueError(f"Data folder {root}: nested must be {' or '.join(NESTED)}, got {nested!r}.")
     root = Path(root).expanduser()
     if not root.exists():
         raise FileNotFoundError(
@@ -68,6 +75,8 @@ def read_folder(
     for split, folder in parts.items():
         found[split] = _class_folders(root, folder, passed)
     notes += passed.notes()
+    found, said = by_nesting(found, parts, root, nested)
+    notes += said
     notes += _check_classes(root, found, passed)
     labels = class_labels((raw for classes in found.values() for raw in classes), f"Data folder {root}")
     items = {
@@ -86,8 +95,8 @@ def read_folder(
         train, val, test = (Split.of_files(root, items.get(s, []), exif=exif) for s in ("train", "val", "test"))
     names = tuple(class_name(raw) for raw in labels)
     notes += spoken_names(str(root), list(labels), names)
-    said, unread = tuple(notes), passed.unread()
-    return Dataset(name, names, train, val, test, template, root, notes=said, unread=unread).with_gaps_noted()
+    data = Dataset(name, names, train, val, test, template, root, notes=tuple(notes), unread=passed.unread())
+    return replace(data, nested=nested).with_gaps_noted()
 
 
 @dataclass
