@@ -57,6 +57,7 @@ def score_run(
     precision: str | None = None,
     weight: float | None = None,
     workers: int = 0,
+    truncate: bool = False,
 ) -> Scored:
     """Score a run's adapter. What is measured on test images is entered into its `result.json`: in another precision or
     weight than the run's own under a name that says so, such as "test (bf16)".
@@ -71,6 +72,7 @@ def score_run(
         precision: of the frozen towers; None for the run's.
         weight: ω in [0, 1], see `choose_weight`.
         workers: processes that read images.
+        truncate: cut class names that are too long for the text tower, see `Adapter.set_classes`.
     Raises: ValueError if the run is damaged, or the data cannot be opened again or has no such images.
     """
     check_whole(folder)
@@ -86,9 +88,9 @@ def score_run(
         data = None
     known = adapter.trained_classes
     if data is None:
-        adapter.set_classes(class_set(dataset, known).with_template(known.template))
+        adapter.set_classes(class_set(dataset, known).with_template(known.template), truncate=truncate)
     else:
-        adapter.set_classes(class_set(dataset))
+        adapter.set_classes(class_set(dataset), truncate=truncate)
     images = dataset[split]
     chosen_otherwise = "shots" not in picked and trained.get("sampling")
     if split == "train" and data is None and wanted == trained.get("classes", "all") and chosen_otherwise:

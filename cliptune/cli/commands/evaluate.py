@@ -24,6 +24,7 @@ def evaluate(
     precision: str | None = None,
     weight: float | None = None,
     workers: int = 0,
+    truncate: Flag = False,
     per_class: Flag = False,
     json: Flag = False,
     weights: WeightsOptions = WeightsOptions(),
@@ -60,6 +61,8 @@ def evaluate(
         trained ones, else that of new classes.
     workers
         Processes that read images.
+    truncate
+        Cut class names that have more tokens than the text tower reads, after the last word that fits, and say so.
     per_class
         Show the accuracy of every class.
     json
@@ -90,6 +93,7 @@ def evaluate(
             precision=precision,
             weight=weight,
             workers=workers,
+            truncate=truncate,
         )
     warned = () if scored.own_images else scored.notes[-1:]
     for sentence in warned:

@@ -20,6 +20,7 @@ def predict(
     classes: str | None = None,
     top: int = 5,
     template: str | None = None,
+    truncate: Flag = False,
     weight: float | None = None,
     backbone: str | None = None,
     device: str | None = None,
@@ -40,6 +41,8 @@ def predict(
         How many classes to show for each picture.
     template
         Sentence with {} for the name, for methods that use one.
+    truncate
+        Cut class names that have more tokens than the text tower reads, after the last word that fits, and say so.
     weight
         For runs with dpc: ω of the parallel prompt, in [0, 1]; if left out, that of trained classes where all are
         trained ones, else that of new classes.
@@ -59,7 +62,9 @@ def predict(
     adapter = open_run(run, backbone, device, weights)
     if classes is not None or template is not None:
         names = adapter.class_names if classes is None else listed_names(classes)
-        adapter.set_classes(list(names), template=template)
+        adapter.set_classes(list(names), template=template, truncate=truncate)
+        for note in adapter.texts.notes:
+            remark(note)
     choose_weight(adapter, weight)
     found: list[dict[str, Any]] = []
     unreadable = 0

@@ -67,6 +67,10 @@ class RunOptions:
         Of the frozen towers: fp32, bf16, fp16.
     workers
         Processes that read images.
+    descriptions
+        JSON file or folder of sentences about the classes, for methods that use them; see `cliptune describe`.
+    truncate
+        Cut class names that have more tokens than the text tower reads, after the last word that fits, and say so.
     overwrite
         Replace the run in --out.
     strict
@@ -85,6 +89,8 @@ class RunOptions:
     device: str | None = None
     precision: str | None = None
     workers: int | None = None
+    descriptions: str | None = None
+    truncate: Flag = False
     overwrite: Flag = False
     strict: Flag = False
 
@@ -92,4 +98,5 @@ class RunOptions:
     def shortcuts(self) -> Mapping[str, Any]:
         """Options of the method or of the training that have a name of their own on the command line."""
         names = ("epochs", "steps", "images", "lr", "batch_size", "select", "precision", "workers")
-        return {name: getattr(self, name) for name in names}
+        texts = {"descriptions": self.descriptions, "truncate": self.truncate or None}
+        return {**{name: getattr(self, name) for name in names}, **texts}

@@ -196,7 +196,7 @@ def own_hints(method: str) -> dict[str, Any]:
     from cliptune.registry.building import find
     from cliptune.registry.plugins import parts_of
 
-    hints = {"template": str, "descriptions": str}
+    hints: dict[str, Any] = {"template": str, "descriptions": str, "truncate": bool}
     for part in parts_of(method):
         hints |= get_type_hints(find(part).Config)
     return hints
