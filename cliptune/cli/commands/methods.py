@@ -88,8 +88,8 @@ def methods(name: str | None = None, /, *, table: Flag = False, json: Flag = Fal
     rows = [[m.name, _brief(m.summary), _paper(m), m.enters, _learnables(m)] for m in listed]
     show_table(["method", "what it is", "paper", "where it enters", f"learnables at {COUNTED_AT}"], rows, left=4)
     say(
-        '`cliptune methods NAME` shows a method\'s options; add-ons are joined to a method by "+"; `cliptune methods --table` says which '
-        "join which."
+        '`cliptune methods NAME` shows a method\'s options; add-ons are joined to a method by "+"; '
+        "`cliptune methods --table` says which join which."
     )
 
 
