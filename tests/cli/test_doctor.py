@@ -75,7 +75,7 @@ def test_training_says_what_is_doubled_and_notes_it(cli, doubled, backbone, comm
         assert answer.out.count(sentence) == 1
         assert sum(sentence in note for note in notes) == 1
     again = cli(*words, *FIT, "--backbone", backbone)
-    assert "This run is finished" in again.out
+    assert "This run was finished before" in again.out
 
 
 @pytest.mark.parametrize("command", ["fit", "train"])

@@ -203,7 +203,7 @@ def own_hints(method: str) -> dict[str, Any]:
 
 
 def _unknown(name: str, method: str, hints: Mapping[str, Any]) -> str:
-    near = get_close_matches(name, hints, n=2, cutoff=0.5)
+    near = get_close_matches(name, hints, n=2, cutoff=0.55)
     own = [known for known in hints if known not in TRAINING]
     return (
         f"{method}: there is no option {shown(name)!r}. "
