@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from cliptune import interop, methods
     from cliptune.clip.weights.load import load_clip
     from cliptune.data import load_data
+    from cliptune.exporting import export, open_exported
     from cliptune.registry import build
     from cliptune.runs import load
     from cliptune.training import evaluate, fit
@@ -19,10 +20,12 @@ if TYPE_CHECKING:
 _HOMES = {
     "build": "cliptune.registry",
     "evaluate": "cliptune.training",
+    "export": "cliptune.exporting",
     "fit": "cliptune.training",
     "load": "cliptune.runs",
     "load_clip": "cliptune.clip.weights.load",
     "load_data": "cliptune.data",
+    "open_exported": "cliptune.exporting",
 }
 _ROOMS = ("interop", "methods")
 
@@ -30,12 +33,14 @@ __all__ = [
     "__version__",
     "build",
     "evaluate",
+    "export",
     "fit",
     "interop",
     "load",
     "load_clip",
     "load_data",
     "methods",
+    "open_exported",
 ]
 
 
