@@ -61,12 +61,13 @@ ALLOWED = {
     "exporting": {
         *("adapter", "images", "recipe", "clip", "heads", "prompts", "texts", "data", "registry", "runs", "exported"),
     },
+    "serving": {"adapter", "data", "runs", "exported", "exporting"},
     "results": {"data", "data/published", "runs"},
     "sweep": {"clip", "clip/weights", "data", "registry", "runs", "training", "protocols", "results"},
     "cli/shared": {"adapter", "clip", "clip/weights", "data", "registry", "runs", "training", "protocols"},
     "cli/commands": {
         *("cli/shared", "clip/weights", "texts", "data", "data/published", "data/tinyworld", "registry", "runs"),
-        *("training", "protocols", "results", "sweep", "interop", "masking", "exporting"),
+        *("training", "protocols", "results", "sweep", "interop", "masking", "exporting", "serving"),
     },
     "cli/released": {"cli/shared", "cli/commands", "clip/weights", "data/published", "registry", "runs"},
     "cli": {"cli/commands", "cli/released"},

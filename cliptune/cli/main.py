@@ -26,6 +26,7 @@ from cliptune.cli.commands import (
     methods,
     predict,
     recipes,
+    serve,
     table,
     train,
 )
@@ -55,6 +56,7 @@ def _register() -> None:
         "fit": fit.fit,
         "predict": predict.predict,
         "export": export.export,
+        "serve": serve.serve,
         "train": train.train,
         "eval": evaluate.evaluate,
         "bench": bench.bench,
