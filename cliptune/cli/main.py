@@ -27,6 +27,7 @@ from cliptune.cli.commands import (
     predict,
     recipes,
     serve,
+    share,
     table,
     train,
 )
@@ -57,6 +58,7 @@ def _register() -> None:
         "predict": predict.predict,
         "export": export.export,
         "serve": serve.serve,
+        "share": share.share,
         "train": train.train,
         "eval": evaluate.evaluate,
         "bench": bench.bench,

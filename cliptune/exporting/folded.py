@@ -24,7 +24,7 @@ from cliptune.files import atomic_write_json
 from cliptune.prompts.base import MixedPrompt
 from cliptune.reading import content_of, json_value, shown
 from cliptune.registry import build
-from cliptune.registry.plugins import found_again
+from cliptune.registry.plugins import found_again, is_path, parts_of
 from cliptune.texts import ClassSet
 
 WEIGHTS, SETTINGS = "folded.safetensors", "folded.json"
@@ -152,6 +152,8 @@ def _rebuilt(settings: Mapping[str, Any], tensors: Mapping[str, Tensor], who: st
         raise ValueError(f"{who}: the image tower is not whole ({shown(str(error), 200)}). Export again.") from error
     clip.logit_scale.data.copy_(tensors["clip.logit_scale"])
     clip.freeze()
+    if any(map(is_path, parts_of(settings["method"]))):  # a program, which what is folded never names
+        raise ValueError(f"{who}: its method {shown(settings['method'])!r} is a file. Export the run again.")
     method = found_again(settings["method"], settings["plugins"], who)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # said when the run was made

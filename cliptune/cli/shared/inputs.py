@@ -124,12 +124,19 @@ def tell_notes(notes: Iterable[str], told: Iterable[str] = (), most: int | None 
 
 
 def open_run(run: str, backbone: str | None, device: str | None, weights: WeightsOptions = WeightsOptions()) -> Adapter:
-    """The adapter of a run folder; `backbone` where its own cannot be found again."""
+    """The adapter of a run folder, or of `hf-hub:organisation/name`; `backbone` where its own cannot be found again."""
     import torch
 
+    from cliptune.clip.weights.hub import PREFIX
     from cliptune.runs import load
 
     where = check_device(device) or ("cuda" if torch.cuda.is_available() else "cpu")
+    if run.startswith(PREFIX) and not Path(run).exists():
+        from cliptune.sharing import from_pretrained
+
+        check_weights(backbone, weights)
+        clip = None if backbone is None else open_clip(backbone, weights)
+        return from_pretrained(run, clip=clip, device=where)
     return load(run, clip=own_backbone(run, backbone, weights), device=where)
 
 
