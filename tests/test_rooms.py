@@ -63,12 +63,19 @@ ALLOWED = {
         *("wrappers", "runs", "registry", "masking", "results"),
     },
     "report": {"explain", "results", "runs"},
+    "exported": {"data"},  # without torch
+    "exporting": {
+        *("adapter", "images", "recipe", "clip", "heads", "prompts", "texts", "data", "registry", "runs", "exported"),
+    },
+    "sharing": {"adapter", "clip", "clip/weights", "registry", "runs"},
+    "serving": {"adapter", "data", "runs", "exported", "exporting"},
     "results": {"data", "data/published", "runs"},
     "sweep": {"clip", "clip/weights", "data", "registry", "runs", "training", "protocols", "results"},
-    "cli/shared": {"adapter", "clip", "clip/weights", "data", "registry", "runs", "training", "protocols"},
+    "cli/shared": {"sharing", "adapter", "clip", "clip/weights", "data", "registry", "runs", "training", "protocols"},
     "cli/commands": {
         *("cli/shared", "clip/weights", "texts", "data", "data/published", "data/tinyworld", "registry", "runs"),
         *("training", "protocols", "results", "sweep", "interop", "masking", "explain", "report"),
+        *("exporting", "serving", "sharing"),
     },
     "cli/released": {"cli/shared", "cli/commands", "clip/weights", "data/published", "registry", "runs"},
     "cli": {"cli/commands", "cli/released"},
