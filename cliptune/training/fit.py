@@ -30,6 +30,7 @@ from cliptune.training.loop import Options, Training
 from cliptune.training.precision import check_precision, towers_in
 from cliptune.training.progress import Progress, duration, open_progress
 from cliptune.training.reporting import Reporter
+from cliptune.training.shared import SharedImages
 from cliptune.training.state import Position
 from cliptune.training.trackers import Tracker, open_trackers
 
@@ -93,6 +94,7 @@ def fit(
     cache_images: bool = True,
     cache_features: str | bool = "auto",
     views: int | None = None,
+    shared: SharedImages | None = None,
     steps: int | None = None,
     images: int | None = None,
     continues: str | Path | None = None,
@@ -124,6 +126,8 @@ def fit(
         cache_features: "auto" computes image embeddings once where no learnable reaches them; False never.
         views: draw so many augmented views per image and reuse their embeddings, for learners of text alone; None
             draws new views in every epoch.
+        shared: what other runs on these images decoded and embedded before; it is used and added to. The numbers are
+            those without it, up to the rounding of embeddings that were computed in other batches.
         steps: optimiser steps in place of the recipe's epochs, see `within_budget`: the schedule is stretched to them.
         images: the same, told by how many images the steps see.
         continues: folder of a finished run of the recipe's host, for recipes that go on after their host's training
@@ -164,6 +168,8 @@ def fit(
                         cache_images=cache_images,
                         cache_features=cache_features,
                         views=views,
+                        shared=shared,
+                        say=reporter.say,
                     )
                     options = Options(seed, precision, accumulate, select, save_every)
                     here = None if folder is None else folder.path
