@@ -57,12 +57,16 @@ ALLOWED = {
         *("adapter", "clip", "clip/weights", "texts", "registry", "runs", "training"),
         *("data", "data/published", "data/selection", "data/tinyworld"),
     },
+    "choosing": {
+        *("adapter", "clip", "data", "heads", "prompts", "registry", "runs", "texts", "training", "protocols"),
+        *("results",),
+    },
     "results": {"data", "data/published", "runs"},
     "sweep": {"clip", "clip/weights", "data", "registry", "runs", "training", "protocols", "results"},
     "cli/shared": {"adapter", "clip", "clip/weights", "data", "registry", "runs", "training", "protocols"},
     "cli/commands": {
         *("cli/shared", "clip/weights", "texts", "data", "data/published", "data/tinyworld", "registry", "runs"),
-        *("training", "protocols", "results", "sweep", "interop", "masking"),
+        *("training", "protocols", "results", "sweep", "interop", "masking", "choosing"),
     },
     "cli/released": {"cli/shared", "cli/commands", "clip/weights", "data/published", "registry", "runs"},
     "cli": {"cli/commands", "cli/released"},
