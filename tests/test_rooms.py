@@ -63,7 +63,10 @@ ALLOWED = {
     },
     "results": {"data", "data/published", "runs"},
     "sweep": {"clip", "clip/weights", "data", "registry", "runs", "training", "protocols", "results"},
-    "cli/shared": {"adapter", "clip", "clip/weights", "data", "registry", "runs", "training", "protocols"},
+    "cli/shared": {
+        *("adapter", "clip", "clip/weights", "data", "registry", "runs", "training", "protocols", "results"),
+        *("choosing",),
+    },
     "cli/commands": {
         *("cli/shared", "clip/weights", "texts", "data", "data/published", "data/tinyworld", "registry", "runs"),
         *("training", "protocols", "results", "sweep", "interop", "masking", "choosing"),

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from cliptune.choosing.estimate import corrected
     from cliptune.choosing.folds import Folds, stratified_folds
     from cliptune.choosing.seconds import parse_seconds
+    from cliptune.choosing.settled import enter_choice, settle
 
 _HOMES = {
     "Beside": "cliptune.choosing.baselines",
@@ -23,8 +24,10 @@ _HOMES = {
     "beside": "cliptune.choosing.baselines",
     "choose": "cliptune.choosing.choice",
     "corrected": "cliptune.choosing.estimate",
+    "enter_choice": "cliptune.choosing.settled",
     "parse_seconds": "cliptune.choosing.seconds",
     "read_candidates": "cliptune.choosing.candidates",
+    "settle": "cliptune.choosing.settled",
     "stratified_folds": "cliptune.choosing.folds",
     "usual_candidates": "cliptune.choosing.candidates",
 }
@@ -38,8 +41,10 @@ __all__ = [
     "beside",
     "choose",
     "corrected",
+    "enter_choice",
     "parse_seconds",
     "read_candidates",
+    "settle",
     "stratified_folds",
     "usual_candidates",
 ]

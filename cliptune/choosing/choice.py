@@ -166,7 +166,7 @@ def choose(
         notes += _given_up(best, done)
     estimate = _percent(corrected(np.stack([s.right for s in wanted if s.right is not None], axis=1), seed=seed))
     why = (
-        f"{best.candidate.title} was right on most of {len(cut.scored)} training images, each held out once in "
+        f"{best.candidate.title} was right most often on {len(cut.scored)} training images, each held out once in "
         f"{len(cut.held)} parts"
         + (", among the methods that can be asked about other classes later." if classes_later else ".")
     )

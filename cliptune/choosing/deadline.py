@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from bisect import insort
+
 from cliptune.training.clock import Stopwatch
 from cliptune.training.progress import duration
 
 # A training is judged by its own pace once it has taken so many steps and seconds.
-STEPS, SECONDS = 3, 1.0
+STEPS, SECONDS = 5, 1.0
 
 
 class OutOfTime(Exception):
@@ -31,19 +33,21 @@ class Deadline:
 
     def __init__(self, left: float, times: float) -> None:
         self._left, self._times = left, times
-        self._since_start, self._watch = Stopwatch(), Stopwatch()
-        self._total = self._done = 0
+        self._watch = Stopwatch()
+        self._total, self._last = 0, 0.0
+        self._steps: list[float] = []
 
     def start(self, total: int, done: int) -> None:
-        self._watch, self._total, self._done = Stopwatch(), total, done
+        self._total, self._last, self._steps = total - done, self._watch.seconds, []
 
     def advance(self, description: str) -> None:
         """Raises: OutOfTime."""
-        self._done += 1
-        seconds = self._watch.seconds
-        if self._done >= STEPS and seconds >= SECONDS:
-            before = max(self._since_start.seconds - seconds, 0.0)
-            self.check(before + seconds / self._done * self._total)
+        now = self._watch.seconds
+        insort(self._steps, now - self._last)
+        self._last, done = now, len(self._steps)
+        if done >= STEPS and now >= SECONDS:
+            # The middle one, because steps that embed new views of the images take much longer, and are few.
+            self.check(now + self._steps[done // 2] * (self._total - done))
 
     def check(self, seconds: float) -> None:
         """Raises: OutOfTime if this training takes so many seconds and not all of them are left."""
@@ -52,7 +56,7 @@ class Deadline:
 
     def say(self, line: str, minor: bool = False) -> None:
         """A head that searches has no steps; it is stopped when all time is gone. Raises: OutOfTime."""
-        self.check(self._since_start.seconds)
+        self.check(self._watch.seconds)
 
     def close(self) -> None:
         pass

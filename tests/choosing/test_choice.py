@@ -166,16 +166,18 @@ def test_a_training_is_stopped_once_its_pace_is_too_slow(monkeypatch):
     now = [0.0]
     monkeypatch.setattr(clock_module.time, "monotonic", lambda: now[0])
     deadline = Deadline(left=100, times=2)
-    deadline.start(total=40, done=0)
-    for _ in range(2):
-        now[0] += 1
+    now[0] = 4.0  # before the first step
+    deadline.start(total=45, done=0)
+    for step in (9.0, 0.5, 0.5, 0.5, 0.5):  # the first one embeds images: 15 s, and 40 steps of half a second
+        now[0] += step
         deadline.advance("train")
-    now[0] += 1.75  # 3.75 s for 3 steps: 50 s for 40, and twice that
-    deadline.advance("train")
-    now[0] += 1.3
+    for _ in range(3):
+        now[0] += 0.7
+        deadline.advance("train")  # of 8 steps the middle one takes 0.7 s: 17.1 s, and 25.9 s more
+    now[0] += 20.0
     with pytest.raises(OutOfTime) as caught:
-        deadline.advance("train")
-    assert caught.value.needed == pytest.approx(2 * 40 * 5.05 / 4)
+        deadline.advance("train")  # the ninth: 37.1 s, and 36 of 0.7 s
+    assert caught.value.needed == pytest.approx(2 * (37.1 + 36 * 0.7))
 
 
 def test_options_of_all_and_progress_reach_every_candidate(tiny_clip):
