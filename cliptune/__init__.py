@@ -24,7 +24,7 @@ _HOMES = {
     "load_clip": "cliptune.clip.weights.load",
     "load_data": "cliptune.data",
 }
-_ROOMS = ("interop", "methods")
+_ROOMS = ("interop", "methods", "sklearn")
 
 __all__ = [
     "__version__",

@@ -61,6 +61,10 @@ ALLOWED = {
         *("adapter", "clip", "data", "heads", "prompts", "registry", "runs", "texts", "training", "protocols"),
         *("results",),
     },
+    "sklearn": {
+        *("adapter", "choosing", "clip", "clip/weights", "data", "data/own", "protocols", "registry", "runs", "texts"),
+        *("training",),
+    },
     "results": {"data", "data/published", "runs"},
     "sweep": {"clip", "clip/weights", "data", "registry", "runs", "training", "protocols", "results"},
     "cli/shared": {

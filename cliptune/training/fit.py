@@ -49,12 +49,14 @@ class Run:
         folder: where it lies; None if nothing was written, and on processes other than the first.
         result: what `result.json` holds.
         metrics: the lines of `metrics.jsonl`; empty without a folder.
+        options: of the method, resolved, as `adapter_config.json` has them.
     """
 
     adapter: Adapter
     folder: RunFolder | None = None
     result: dict[str, Any] = field(default_factory=dict)
     metrics: list[dict[str, Any]] = field(default_factory=list)
+    options: dict[str, Any] = field(default_factory=dict)
 
     def note(self, *sentences: str) -> None:
         """Enter sentences under the result's notes, each once; they are written with the next evaluation or result."""
@@ -181,7 +183,7 @@ def fit(
         finally:
             if folder is not None:
                 folder.release()
-    return Run(adapter, folder if group.main else None, result, metrics)
+    return Run(adapter, folder if group.main else None, result, metrics, jsonable(recipe.config))
 
 
 def _train(training: Training, config: dict[str, Any], split: dict[str, Any]) -> dict[str, Any]:
