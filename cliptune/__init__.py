@@ -31,7 +31,7 @@ _HOMES = {
     "push_to_hub": "cliptune.sharing",
     "save_pretrained": "cliptune.sharing",
 }
-_ROOMS = ("interop", "methods")
+_ROOMS = ("interop", "methods", "sklearn")
 
 __all__ = [
     "__version__",

@@ -69,13 +69,24 @@ ALLOWED = {
     },
     "sharing": {"adapter", "clip", "clip/weights", "registry", "runs"},
     "serving": {"adapter", "data", "runs", "exported", "exporting"},
+    "choosing": {
+        *("adapter", "clip", "data", "heads", "prompts", "registry", "runs", "texts", "training", "protocols"),
+        *("results",),
+    },
+    "sklearn": {
+        *("adapter", "choosing", "clip", "clip/weights", "data", "data/own", "protocols", "registry", "runs", "texts"),
+        *("training",),
+    },
     "results": {"data", "data/published", "runs"},
     "sweep": {"clip", "clip/weights", "data", "registry", "runs", "training", "protocols", "results"},
-    "cli/shared": {"sharing", "adapter", "clip", "clip/weights", "data", "registry", "runs", "training", "protocols"},
+    "cli/shared": {
+        *("sharing", "adapter", "clip", "clip/weights", "data", "registry", "runs", "training", "protocols", "results"),
+        *("choosing",),
+    },
     "cli/commands": {
         *("cli/shared", "clip/weights", "texts", "data", "data/published", "data/tinyworld", "registry", "runs"),
         *("training", "protocols", "results", "sweep", "interop", "masking", "explain", "report"),
-        *("exporting", "serving", "sharing"),
+        *("exporting", "serving", "sharing", "choosing"),
     },
     "cli/released": {"cli/shared", "cli/commands", "clip/weights", "data/published", "registry", "runs"},
     "cli": {"cli/commands", "cli/released"},

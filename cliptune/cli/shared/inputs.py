@@ -17,8 +17,6 @@ if TYPE_CHECKING:
     from cliptune.clip import CLIP
     from cliptune.data import Dataset, DataSpec
 
-PREFERRED = "ViT-B/16"
-
 
 def open_clip(backbone: str | None, weights: WeightsOptions = WeightsOptions()) -> CLIP:
     """The CLIP called `backbone`; without one, OpenAI's ViT-B/16 if it is on this machine, else `mini`.
@@ -41,32 +39,23 @@ def check_weights(backbone: str | None, weights: WeightsOptions) -> None:
 def chosen_backbone(backbone: str | None) -> str:
     """What `load_clip` takes for `backbone`, with a remark if it was chosen here or has to be downloaded."""
     from cliptune.clip.weights.openai import archive_file, canonical_name
+    from cliptune.clip.weights.usual import PREFERRED, TOY, is_fetched, usual_backbone
 
     if backbone is None:
-        if _downloaded(PREFERRED):
-            backbone = PREFERRED
-        else:
-            backbone = "mini"
+        backbone = usual_backbone()
+        if backbone == TOY:
             remark(
                 f"Backbone: mini, because {PREFERRED} has not been downloaded to this machine. mini is a toy CLIP that "
                 "has only seen drawings of 64 pixels: good for trying things out, weak on photographs. For real "
                 f"work add --backbone {PREFERRED} (downloads about 335 MiB once) or give the path of weights."
             )
     canonical = canonical_name(backbone)
-    if canonical is not None and not _downloaded(canonical):
+    if canonical is not None and not is_fetched(canonical):
         remark(f"Backbone: {canonical}; its weights ({archive_file(canonical)}) are fetched once and kept.")
     # A path is noted in the run, which may be opened from another working directory.
     path = Path(backbone).expanduser()
     known = backbone == "mini" or canonical is not None or backbone.startswith("hf-hub:")
     return str(path.resolve()) if not known and path.exists() else backbone
-
-
-def _downloaded(name: str) -> bool:
-    from cliptune.clip.weights.download import cache_folder
-    from cliptune.clip.weights.openai import archive_file
-
-    folders = (cache_folder() / "openai", Path("~/.cache/clip").expanduser())
-    return any((folder / archive_file(name)).exists() for folder in folders)
 
 
 def check_device(device: str | None) -> str | None:
