@@ -26,6 +26,7 @@ from cliptune.cli.commands import (
     methods,
     predict,
     recipes,
+    report,
     table,
     train,
 )
@@ -59,6 +60,7 @@ def _register() -> None:
         "bench": bench.bench,
         "table": table.table,
         "explain": explain.explain,
+        "report": report.report,
         "check": check.check,
         "recipes": recipes.recipes,
         "convert": convert.convert,

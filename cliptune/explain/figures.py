@@ -92,7 +92,7 @@ def as_svg(made: Figure) -> str:
     """The figure as an `<svg>` element that scales with its page; equal figures give equal text."""
     stream = io.StringIO()
     with style():
-        made.savefig(stream, format="svg", metadata={"Date": None, "Creator": None})
+        made.savefig(stream, format="svg", metadata=dict.fromkeys(("Creator", "Date", "Format", "Type")))
     text = stream.getvalue()
     return text[text.index("<svg") :]
 

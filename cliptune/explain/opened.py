@@ -58,7 +58,7 @@ class OpenedRun:
     Args:
         folder: of the run.
         adapter: of it, in evaluation mode, speaking of its training classes.
-        images: how many images of a split are looked at, at most, spread evenly over it.
+        images: how many images of a split are looked at, at most, drawn at random.
         root: where its data lie now, if they were moved.
         batch_size: images that pass the towers together.
         seed: of whatever is drawn.
@@ -111,12 +111,13 @@ class OpenedRun:
         return self.own().dataset
 
     def split(self, split: str = "test", classes: str | None = None) -> Split:
-        """At most `images` of the split, spread evenly."""
+        """At most `images` of the split, drawn with the seed and in its order."""
         whole = self.own(split, classes).images
         if len(whole) <= self.images:
             return whole
-        at = torch.linspace(0, len(whole) - 1, self.images).round().long()
-        return whole.subset(at.tolist())
+        # Every k-th would miss whole classes where a split repeats them in turn.
+        drawn = torch.randperm(len(whole), generator=torch.Generator().manual_seed(self.seed))[: self.images]
+        return whole.subset(sorted(drawn.tolist()))
 
     def batches(self, split: str = "test", classes: str | None = None) -> Iterator[Batch]:
         """The same images through the test transform, on the adapter's device; `index` counts within `split(...)`."""

@@ -9,9 +9,8 @@ import pytest
 from cliptune import protocols
 from cliptune.data import DataSpec
 from cliptune.explain import OpenedRun
+from cliptune.registry import describe
 from cliptune.runs import RunSpec
-
-_SHORT: dict[str, dict[str, object]] = {"zeroshot": {}}  # it learns nothing, so it has no epochs
 
 
 @pytest.fixture(scope="session")
@@ -25,7 +24,8 @@ def runs(tmp_path_factory):
         key = f"{method} {data} {shots} {protocol} {sorted(options.items())}"
         if key not in made:
             source = DataSpec(data, shots=shots, seed=1, classes="base" if protocol == "base2new" else "all")
-            spec = RunSpec(method, source, protocol, options={**_SHORT.get(method, {"epochs": 1}), **options})
+            once = {"epochs": 1} if "epochs" in describe(method.split("+")[0]).options else {}
+            spec = RunSpec(method, source, protocol, options={**once, **options})
             folder = place / str(len(made))
             protocols.run(spec, folder)
             made[key] = folder

@@ -37,7 +37,7 @@ def explain(
     out
         Folder for the files; the folder explain in the run's if left out. Files of earlier explanations are replaced.
     images
-        How many images of a split are looked at, at most, spread evenly over it.
+        How many images of a split are looked at, at most, drawn at random, the same each time.
     root
         Folder that holds the data sets, if it was moved.
     backbone
