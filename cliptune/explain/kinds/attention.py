@@ -6,16 +6,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from torch import Tensor
-
 from cliptune.analysis.attention import GroupAttention, Reach, image_attention, text_attention
 from cliptune.analysis.finding import Finding
-from cliptune.explain.figures import COLOURS, LINES, MARKERS, figure
+from cliptune.explain.figures import by_block, figure
 from cliptune.explain.opened import OpenedRun
 from cliptune.explain.port import Explanation
 
 if TYPE_CHECKING:
-    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 
@@ -61,7 +58,7 @@ class AttentionExplanation(Explanation[Attention]):
         if found.reach is not None:
             made["reach"], axes = figure(1, 2, size=(7.0, 2.8))
             for axis, name, unit in zip(axes, ("distance", "entropy"), ("pixels", "nats"), strict=True):
-                _per_block(axis, found.reach.curves(name))
+                by_block(axis, found.reach.curves(name))
                 axis.set_ylabel(f"{name} ({unit})")
             axes[0].legend(fontsize=7)
         return made
@@ -72,20 +69,9 @@ def _groups(found: GroupAttention) -> Figure:
     for axis, values, title in zip(
         axes, (found.frozen, found.prompted), ("frozen CLIP", "with what was learned"), strict=True
     ):
-        _per_block(axis, {name: values[..., g] for g, name in enumerate(found.groups)})
+        by_block(axis, {name: values[..., g] for g, name in enumerate(found.groups)})
         axis.set_title(f"{found.tower} tower, {title}")
         axis.set_ylim(0, 1)
     axes[0].set_ylabel("share of attention")
     axes[1].legend(fontsize=7)
     return made
-
-
-def _per_block(axes: Axes, curves: Mapping[str, Tensor]) -> None:
-    """A line for the mean of a block's heads, a dot for each of them; values (L, heads)."""
-    for i, (name, values) in enumerate(curves.items()):
-        colour, blocks = COLOURS[i % len(COLOURS)], range(len(values))
-        style = LINES[i % len(LINES)]
-        axes.plot(blocks, values.mean(dim=1).numpy(), color=colour, linestyle=style, label=name)
-        for head in values.T:
-            axes.plot(blocks, head.numpy(), MARKERS[i % len(MARKERS)], color=colour, markersize=2, alpha=0.5)
-    axes.set_xlabel("block")
