@@ -36,4 +36,7 @@ def test_one_tower_alone_says_why_the_other_has_none(opened):
 
 
 def test_several_texts_per_class_have_none(opened):
-    assert "each class one text" in explain(opened("dvplite", images=10), ["contributions"])["contributions"].why_not
+    assert (
+        "each class one text"
+        in explain(opened("dvplite", images=10, epochs=2), ["contributions"])["contributions"].why_not
+    )
