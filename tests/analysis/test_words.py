@@ -67,7 +67,7 @@ def test_deep_tokens_are_flagged_and_classes_named(tiny_clip):
 def test_low_rank_tokens_are_merged_and_two_prompts_mixed(tiny_clip):
     words = "a photo of a"
     low = learned(tiny_clip, "coop+rlp", n_ctx=4, words=words)
-    merged = low.prompt.eval()().text.tokens[0][0]
+    merged = low.prompt.eval()().text.tokens[0][0].detach()
     truth = (tiny_clip.text.token_embedding.weight - merged).norm(dim=-1).min()
     assert nearest_words(low, k=1).tokens[0].distances[0] == pytest.approx(float(truth), rel=1e-4)
 

@@ -53,19 +53,19 @@ class WordsExplanation(Explanation[PromptWords]):
         return PromptWords(entries, whole)
 
     def draw(self, found: PromptWords) -> Mapping[str, Figure]:
-        words = found.entries["euclidean"]
+        words = found.whole_words["euclidean"]
         tokens = [token for token in words.tokens if token.in_vocabulary_space][:_SHOWN]
         made, (axes,) = figure(size=(7.0, 0.8 + 0.35 * len(tokens)))
         for row, token in enumerate(tokens):
-            for rank, (word, far) in enumerate(zip(token.words, token.distances, strict=True)):
-                axes.plot(far, row, "o", color=COLOURS[0], markersize=3)
-                axes.annotate(word, (far, row), (3, 3 + 6 * (rank % 2)), textcoords="offset points", fontsize=6)
+            axes.plot(token.distances, [row] * len(token.words), "o", color=COLOURS[0], markersize=4)
         axes.axvline(words.between_words, color=INK, linestyle="--", label="between words (median)")
-        axes.set_yticks(
-            range(len(tokens)), [_name(token.class_name, token.position, token.mixture) for token in tokens]
-        )
+        names = [
+            f"{_name(token.class_name, token.position, token.mixture)}: {', '.join(token.words)}" for token in tokens
+        ]
+        axes.set_yticks(range(len(tokens)), names, fontsize=7)
         axes.set_ylim(len(tokens) - 0.4, -0.8)
-        axes.set_xlabel("euclidean distance")
+        axes.set_xlabel("euclidean distance to the nearest whole words")
+        axes.set_xlim(left=0)
         axes.legend(fontsize=7)
         return {"distances": made}
 
