@@ -47,9 +47,7 @@ def opened(folder: str | Path, who: str, clip: CLIP | None = None, device: torch
     description = read_adapter_config(folder)
     backbone = clip if clip is not None else open_backbone(description["backbone"], str(folder))
     if "classes" not in description:
-        raise ValueError(
-            f"{who}: its {CONFIG} names no classes. Train the run anew, or restore the file."
-        )
+        raise ValueError(f"{who}: its {CONFIG} names no classes. Train the run anew, or restore the file.")
     classes = ClassSet(**description["classes"])
     method = found_again(description["method"], description.get("plugins", {}), who)
     adapter = _built(method, backbone, classes, description["config"], who)

@@ -24,7 +24,7 @@ app = App(
     name="methods",
     help="What methods there are and what options they have; and whether yours keeps to what all do.",
     help_format="plaintext",
-    sort_key=8,
+    sort_key=12,
 )
 
 
