@@ -16,6 +16,7 @@ ROOT = Path(cliptune.__file__).parent
 PAGE = Path(__file__).parents[1] / "docs" / "silence.md"
 ROOMS = (
     *(
+        "choosing",
         "clip",
         "data",
         "doctor",

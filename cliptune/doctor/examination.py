@@ -39,7 +39,7 @@ def examine(
 ) -> Diagnosis:
     """Look for everything that is wrong with a data set, without changing anything.
 
-    Every picture is decoded once, and with `clip` a second time; none is kept, but some 40 bytes of each.
+    Every picture is decoded once, and with `clip` a second time; none is kept, but some 400 bytes about each.
 
     Args:
         data: whole, of files; of pictures in memory only labels, classes and looks are examined.

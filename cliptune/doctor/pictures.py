@@ -36,7 +36,7 @@ Progress = Callable[[str, int, int], None]
 
 @dataclass
 class Seen:
-    """What one pass over N pictures tells, some 40 bytes of each.
+    """What one pass over N pictures tells, some 400 bytes of each.
 
     Args:
         places: of the pictures that were decoded.

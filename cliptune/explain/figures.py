@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import io
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -86,6 +86,25 @@ def heat(axes: Axes, values: Any, *, rows: Sequence[str], columns: Sequence[str]
                 dark = 0.299 * red + 0.587 * green + 0.114 * blue < 0.5
                 ink = "white" if dark else "black"
                 axes.text(c, r, f"{float(value):.2g}", ha="center", va="center", color=ink, fontsize=6)
+
+
+def look(i: int) -> dict[str, Any]:
+    """Colour, marker and style of the i-th curve."""
+    shown = {"color": COLOURS, "marker": MARKERS, "linestyle": LINES}
+    return {"markersize": 4, **{name: values[i % len(values)] for name, values in shown.items()}}
+
+
+def by_block(axes: Axes, curves: Mapping[str, Any]) -> None:
+    """A line for the mean of a block's heads and a dot for each of them; values (L, heads), or (L,) where none."""
+    from matplotlib.ticker import MaxNLocator
+
+    for i, (name, values) in enumerate(curves.items()):
+        colour, heads = COLOURS[i % len(COLOURS)], values if values.ndim == 2 else values[:, None]
+        axes.plot(range(len(heads)), heads.mean(1), color=colour, linestyle=LINES[i % len(LINES)], label=name)
+        for head in heads.T:
+            axes.plot(range(len(heads)), head, MARKERS[i % len(MARKERS)], color=colour, markersize=2, alpha=0.5)
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    axes.set_xlabel("block")
 
 
 def as_svg(made: Figure) -> str:

@@ -10,11 +10,13 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torchvision.transforms import InterpolationMode
 
 from cliptune.adapter import Adapter
 from cliptune.batch import Batch
 from cliptune.data import Dataset, Split
-from cliptune.data.loader import batches
+from cliptune.data.loader import Masking, batches
+from cliptune.data.masks import EXACT, Masks, open_masks
 from cliptune.data.transforms import test_transform
 from cliptune.protocols.scoring import OwnImages, own_images
 from cliptune.runs import load, read_config, read_result
@@ -62,6 +64,9 @@ class OpenedRun:
         root: where its data lie now, if they were moved.
         batch_size: images that pass the towers together.
         seed: of whatever is drawn.
+        masks: where the objects are in the pictures: a folder of masks, or "exact" for pictures that are drawn here,
+            which is taken by itself where it can be. None: not known.
+        among: folder in which runs that differ in seed, shots or options are looked for; None for that around the run.
     """
 
     folder: Path
@@ -70,6 +75,8 @@ class OpenedRun:
     root: str | None = None
     batch_size: int = 50
     seed: int = 0
+    masks: str | None = None
+    among: str | None = None
     result: Mapping[str, Any] = field(init=False)
     config: Mapping[str, Any] = field(init=False)
 
@@ -119,17 +126,35 @@ class OpenedRun:
         drawn = torch.randperm(len(whole), generator=torch.Generator().manual_seed(self.seed))[: self.images]
         return whole.subset(sorted(drawn.tolist()))
 
-    def batches(self, split: str = "test", classes: str | None = None) -> Iterator[Batch]:
-        """The same images through the test transform, on the adapter's device; `index` counts within `split(...)`."""
+    def batches(self, split: str = "test", classes: str | None = None, *, masked: bool = False) -> Iterator[Batch]:
+        """The same images through the test transform, on the adapter's device; `index` counts within `split(...)`.
+
+        With `masked`, masks are beside them where they are known. Raises: FileNotFoundError or ValueError for masks
+        that were named and cannot be had.
+        """
+        images, side = self.split(split, classes), self.adapter.resolution
+        masks = self._masks(images) if masked else None
+        nearest = test_transform(side, interpolation=InterpolationMode.NEAREST)
         return batches(
-            self.split(split, classes),
-            test_transform(self.adapter.resolution),
+            images,
+            test_transform(side),
             self.batch_size,
             shuffle=False,
             seed=0,
             workers=0,
             device=self.adapter.clip.device,
+            masking=None if masks is None else Masking(masks, nearest),
         )
+
+    def _masks(self, images: Split) -> Masks | None:
+        masks = open_masks(self.masks or EXACT)
+        try:
+            masks.check(images)
+        except ValueError:
+            if self.masks is None:
+                return None
+            raise
+        return masks
 
     def answers(self, split: str = "test") -> Answers:
         """What adapter and frozen CLIP say of `split(split)`, in its order."""
