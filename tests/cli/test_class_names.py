@@ -100,3 +100,11 @@ def test_descriptions_are_given_by_name(cli, photos, backbone, command):
     missing = cli(*words, *FIT, "--method", "dvp_cse", "--backbone", backbone, "--descriptions", "nowhere")
     assert missing.code == 2
     assert "there is no file or folder nowhere" in missing.err
+
+
+def test_a_name_is_cut_while_the_method_is_chosen(cli, listed, backbone):
+    how = ("--out", "out", "--backbone", backbone, "--time", "5s")
+    answer = cli("fit", listed, *how, "--truncate")
+    assert answer.code == 0, answer.err
+    notes = json.loads(Path("out/result.json").read_text())["notes"]
+    assert any("1 of 4 have more tokens than the text tower reads (77)" in note for note in notes)

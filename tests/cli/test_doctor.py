@@ -119,7 +119,7 @@ def test_what_is_done_with_folders_in_folders_is_said_and_can_be_chosen(cli, nes
     assert sum("--nested leaf" in note for note in json.loads(Path("upper/result.json").read_text())["notes"]) == 1
     lower = cli(*words, "--method", "zeroshot", "--out", "lower", "--backbone", backbone, "--nested", "leaf")
     assert "4 classes ('blue jay', 'green frog', 'red fox', 'snow')" in lower.out
-    assert "--nested" not in lower.out
+    assert "say --nested" not in lower.out
     assert "nested: leaf" in Path("lower/config.yaml").read_text()
     assert json.loads(Path("lower/result.json").read_text())["source"]["nested"] == "leaf"
     assert cli("eval", "lower").code == 0
@@ -163,3 +163,20 @@ def test_fewer_images_than_asked_are_spoken_of(cli, photos, backbone, command):
     assert answer.code == 0
     assert "4 of 4 classes have fewer than 16 training images: 'blue jay' (4), 'green frog' (4)" in answer.out
     assert any("fewer than 16" in note for note in json.loads(Path("out/result.json").read_text())["notes"])
+
+
+def test_while_the_method_is_chosen_the_same_is_said_and_refused(cli, doubled, photos, backbone):
+    how = ("--out", "out", "--backbone", backbone, "--time", "5s")
+    answer = cli("fit", doubled, *how)
+    assert answer.code == 0, answer.err
+    notes = json.loads(Path("out/result.json").read_text())["notes"]
+    for sentence in ("in more than one of train, val and test", "are in several classes"):
+        assert answer.out.count(sentence) == 1
+        assert sum(sentence in note for note in notes) == 1
+    assert cli("fit", doubled, *how, "--overwrite", "--strict").code == 2
+    for name in ("snow", "red_fox", "blue jay"):
+        shutil.rmtree(photos / name)
+    alone = cli("fit", photos, *how[2:], "--out", "alone")
+    assert alone.code == 2
+    assert "any answer to one class is right" in alone.err
+    assert "was left out" not in alone.out

@@ -80,16 +80,19 @@ def looked_at(spec: RunSpec, data: Dataset, out: Path, *, overwrite: bool, stric
     """The data, with what is wrong with the pictures that a run will use among its notes.
 
     Those of a finished run stay as they are.
-    Raises: what `quick` does; ValueError if `strict` and classes have fewer images than asked for.
+    Raises: what `quick` does; ValueError if there is one class alone, or `strict` and classes have fewer images than
+        asked for.
     """
     from cliptune.doctor import quick
     from cliptune.runs import read_result
+    from cliptune.training.fit import check_classes
 
     if not overwrite and read_result(out) is not None:
         return data
     with notes_said_once():
         sampled = data if spec.shots is None else data.few_shot(spec.shots, spec.seed, strict=strict)
         used = sampled.subset(spec.data.classes)
+    check_classes(used)
     found = quick(used, strict=strict).notes[len(used.notes) :]
     return replace(data, notes=once(data.notes, found))
 
