@@ -11,6 +11,7 @@ import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from cliptune.data.formats import BY_KIND, BY_SUFFIX, decodable, how_to_read, jpeg_xl_size, kind_of
+from cliptune.reading import shown
 
 T = TypeVar("T")
 
@@ -179,4 +180,4 @@ def _reason(error: Exception, path: Path) -> str:
         kind = kind_of(path)
         told = "" if kind == "unknown" else f" (by its first bytes: {kind})"
         return f"its content is no known picture format{told}"
-    return f"the decoder said: {str(error).rstrip('.') or type(error).__name__}"
+    return f"the decoder said: {shown(str(error), 200).rstrip('.') or type(error).__name__}"
