@@ -53,7 +53,7 @@ def test_they_say_what_they_are(made):
 
 
 def draws_as_then() -> bool:
-    """Whether this torch draws the pictures as the one that 0.1 ran on: sines differ in their last bits between some."""
+    """Whether this torch draws the pictures as the one that 0.1 ran on: its sines decide their last bits."""
     train = cliptune.load_data("tinyworld/symbols", shots=2, seed=1, classes="base").train
     drawn = {name: train.digest(i) for i, name in enumerate(train.ids)}
     return all(drawn[name] == digest for name, _, digest in read_images(MADE / COOP)["train"])
