@@ -52,6 +52,7 @@ ALLOWED = {
     "runs": {"adapter", "clip", "clip/weights", "texts", "prompts", "registry", "data"},
     "training": {"adapter", "recipe", "data", "runs"},
     "analysis": {"adapter", "clip", "clip/towers", "texts", "prompts", "heads"},
+    "doctor": {"clip", "data", "heads"},
     "masking": {"adapter", "clip", "clip/towers", "clip/weights", "data"},
     "protocols": {
         *("adapter", "clip", "clip/weights", "texts", "registry", "runs", "training"),
@@ -81,12 +82,12 @@ ALLOWED = {
     "sweep": {"clip", "clip/weights", "data", "registry", "runs", "training", "protocols", "results"},
     "cli/shared": {
         *("sharing", "adapter", "clip", "clip/weights", "data", "registry", "runs", "training", "protocols", "results"),
-        *("choosing",),
+        *("choosing", "doctor"),
     },
     "cli/commands": {
         *("cli/shared", "clip/weights", "texts", "data", "data/published", "data/tinyworld", "registry", "runs"),
         *("training", "protocols", "results", "sweep", "interop", "masking", "explain", "report"),
-        *("exporting", "serving", "sharing", "choosing"),
+        *("exporting", "serving", "sharing", "choosing", "doctor"),
     },
     "cli/released": {"cli/shared", "cli/commands", "clip/weights", "data/published", "registry", "runs"},
     "cli": {"cli/commands", "cli/released"},

@@ -19,6 +19,7 @@ ROOMS = (
         "choosing",
         "clip",
         "data",
+        "doctor",
         "heads",
         "interop",
         "methods",

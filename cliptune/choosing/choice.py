@@ -196,7 +196,8 @@ class _Trial:
 
     def look(self, say: Say | None) -> None:
         """Embed the training images as they are, which most candidates need."""
-        bare = Adapter(self.clip, class_set(self.data), TemplatePhrasing(), NoPrompt(), MeanHead())
+        classes = replace(class_set(self.data), truncate=bool(self.options.get("truncate")))
+        bare = Adapter(self.clip, classes, TemplatePhrasing(), NoPrompt(), MeanHead())
         precision, workers = self.training.get("precision", "fp32"), self.training.get("workers", 0)
         with processes(self.training.get("device")) as group:
             bare.to(group.device)

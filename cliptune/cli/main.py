@@ -74,6 +74,7 @@ def _register() -> None:
         "masks": masks.masks,
     }
     of_data: dict[str, Callable[..., int | None]] = {
+        "doctor": data.doctor,
         "check": data.check,
         "plan": data.plan,
         "split": data.split,

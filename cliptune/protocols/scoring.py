@@ -93,6 +93,7 @@ def score_run(
     precision: str | None = None,
     weight: float | None = None,
     workers: int = 0,
+    truncate: bool = False,
 ) -> Scored:
     """Score a run's adapter. What is measured on test images is entered into its `result.json`: in another precision or
     weight than the run's own under a name that says so, such as "test (bf16)".
@@ -107,6 +108,7 @@ def score_run(
         precision: of the frozen towers; None for the run's.
         weight: ω in [0, 1], see `choose_weight`.
         workers: processes that read images.
+        truncate: cut class names that are too long for the text tower, see `Adapter.set_classes`.
     Raises: ValueError if the run is damaged, or the data cannot be opened again or has no such images.
     """
     check_whole(folder)
@@ -122,9 +124,9 @@ def score_run(
         data = None
     known = adapter.trained_classes
     if data is None:
-        adapter.set_classes(class_set(dataset, known).with_template(known.template))
+        adapter.set_classes(class_set(dataset, known).with_template(known.template), truncate=truncate)
     else:
-        adapter.set_classes(class_set(dataset))
+        adapter.set_classes(class_set(dataset), truncate=truncate)
     images = dataset[split] if data is not None else _own_split(folder, trained, picked, dataset, split, wanted)
     _some(images, dataset, split)
     mixed = choose_weight(adapter, weight)

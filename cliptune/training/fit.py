@@ -221,6 +221,7 @@ def _check(recipe: Recipe, data: Dataset, select: str, accumulate: int) -> None:
             f"The recipe was built for {len(recipe.adapter.class_names)} classes and {data.name} has "
             f"{len(data.class_names)}, or their names or order differ. Build it with the data's class_names."
         )
+    check_classes(data)
     for stage in recipe.stages:
         if stage.optimiser is not None and stage.objective is None:
             raise ValueError(f"Stage {stage.name!r} has an optimiser but no objective to minimise.")
@@ -241,6 +242,16 @@ def _check(recipe: Recipe, data: Dataset, select: str, accumulate: int) -> None:
         )
     if select == "oracle" and not len(data.test):
         raise ValueError(f"select='oracle' chooses the epoch on test images, but {data.name} has none.")
+
+
+def check_classes(data: Dataset) -> None:
+    """Raises: ValueError if there is one class alone, to which any answer is right."""
+    if len(data.class_names) < 2:
+        raise ValueError(
+            f"{data.name} has one class, {data.class_names[0]!r}, and any answer to one class is right: there is "
+            "nothing to learn. Add pictures of what it is not as a second class. If the classes are folders below that "
+            "one, say --nested leaf; if the folder is itself one class of several, give the folder above."
+        )
 
 
 def among_test(val: Split, test: Split) -> bool:
@@ -286,6 +297,7 @@ def _resolved(
             "split_sha256": data.split_sha256,
             "images_sha256": hashlib.sha256(json.dumps(split, sort_keys=True).encode()).hexdigest(),
             **({"own_split": True} if data.own_split else {}),
+            **({} if data.nested is None else {"nested": data.nested}),
             **({} if described is None else {"descriptions_sha256": described}),
         },
         "stages": stages,

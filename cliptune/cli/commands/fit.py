@@ -5,14 +5,14 @@ from __future__ import annotations
 import shlex
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from cliptune.cli.shared.choosing import AUTO, check_choosing, check_common, chosen, command_line, tell_beside
 from cliptune.cli.shared.inputs import check_device, check_weights, chosen_backbone, open_data
 from cliptune.cli.shared.options import Flag, RunOptions, WeightsOptions
 from cliptune.cli.shared.output import remark, say
 from cliptune.cli.shared.settings import Settings, resolve
-from cliptune.cli.shared.training import run_few_shot
+from cliptune.cli.shared.training import looked_at, run_few_shot
 
 if TYPE_CHECKING:
     from cliptune.data import Dataset, DataSpec
@@ -31,6 +31,7 @@ def fit(
     test: float | None = None,
     seed: int = 1,
     split_seed: int | None = None,
+    nested: Literal["leaf", "top"] | None = None,
     time: str | None = None,
     classes_later: Flag = False,
     weights: WeightsOptions = WeightsOptions(),
@@ -63,6 +64,8 @@ def fit(
         Of sampling, start, order and augmentation.
     split_seed
         Of the split made here, where the images are not split yet (1).
+    nested
+        Where class folders hold folders: top, the upper ones are the classes (usual); or leaf, the lowest ones are.
     time
         Of auto: how long choosing and training may take, such as 90s, 5m or 1h30m (5m).
     classes_later
@@ -76,9 +79,9 @@ def fit(
 
     seconds = check_choosing(method, time, classes_later)
     settings = _settings(method, run)
-    if method == AUTO and val is None and _is_whole(folder, root):
+    if method == AUTO and val is None and _is_whole(folder, root, nested):
         val = 0.0  # parts of the training images choose, so none are set aside for it
-    opened, data = _open(folder, root, val, test, split_seed)
+    opened, data = _open(folder, root, val, test, split_seed, nested)
     where = Path(out) if out is not None else Path("runs") / f"{data.name}-{label(method)}"
     check_weights(backbone, weights)
     spec = RunSpec(
@@ -92,6 +95,7 @@ def fit(
     clip, shared, device = load_clip(spec.backbone, **spec.loading), SharedImages(), check_device(run.device)
     choice = None
     if method == AUTO:
+        data = looked_at(spec, data, where, overwrite=run.overwrite, strict=run.strict)
         spec, choice = chosen(
             spec,
             data,
@@ -112,11 +116,12 @@ def fit(
         clip=clip,
         shared=shared,
         described=choice is not None,
+        strict=run.strict,
     )
     if choice is not None:
         enter_choice(where, choice)
     given = {"root": root, "shots": shots, "backbone": backbone, **weights.given, "device": run.device}
-    cut = {"val": val, "test": test, "split-seed": split_seed, "seed": seed if seed != 1 else None}
+    cut = {"val": val, "test": test, "split-seed": split_seed, "seed": seed if seed != 1 else None, "nested": nested}
 
     def command(better: str) -> str:
         return command_line(folder, {**given, **cut}, better, where.with_name(f"{where.name}-{better}"))
@@ -141,19 +146,24 @@ def _settings(method: str, run: RunOptions) -> Settings:
     return resolve(known, file=run.config, assignments=run.set or (), shortcuts=run.shortcuts)
 
 
-def _is_whole(folder: str, root: str | None) -> bool:
+def _is_whole(folder: str, root: str | None, nested: str | None) -> bool:
     """Whether the images are not split yet, so that shares of them are taken."""
     from cliptune.data import DataSpec
 
-    halves = DataSpec.found(folder, root, fractions=[0.5, 0.0, 0.5])
+    halves = DataSpec.found(folder, root, nested=nested, fractions=[0.5, 0.0, 0.5])
     try:
-        return open_data(halves).split_sha256 != open_data(DataSpec.found(folder, root)).split_sha256
+        return open_data(halves).split_sha256 != open_data(DataSpec.found(folder, root, nested=nested)).split_sha256
     except ValueError:  # a list of splits takes no shares; what is wrong with other data is said where it is opened
         return False
 
 
 def _open(
-    folder: str, root: str | None, val: float | None, test: float | None, split_seed: int | None
+    folder: str,
+    root: str | None,
+    val: float | None,
+    test: float | None,
+    split_seed: int | None,
+    nested: str | None = None,
 ) -> tuple[DataSpec, Dataset]:
     """The data, cut as asked; where the user's own split leaves nothing to cut, that is said."""
     from cliptune.data import DataSpec
@@ -169,8 +179,8 @@ def _open(
         fractions = [round(1 - sum(kept), 6), *kept]
     # Folders and lists of one's own are turned as their EXIF tag says; split files are not, unless asked.
     exif = True if Path(folder).suffix.lower() == ".json" else None
-    whole = DataSpec.found(folder, root, exif=exif)
-    cut = DataSpec.found(folder, root, exif=exif, fractions=fractions, split_seed=split_seed)
+    whole = DataSpec.found(folder, root, exif=exif, nested=nested)
+    cut = DataSpec.found(folder, root, exif=exif, nested=nested, fractions=fractions, split_seed=split_seed)
     data = open_data(cut)
     if cut != whole and data.split_sha256 == open_data(whole).split_sha256:
         remark(

@@ -28,6 +28,7 @@ def predict(
     classes: str | None = None,
     top: int = 5,
     template: str | None = None,
+    truncate: Flag = False,
     weight: float | None = None,
     backbone: str | None = None,
     device: str | None = None,
@@ -48,6 +49,8 @@ def predict(
         How many classes to show for each picture.
     template
         Sentence with {} for the name, for methods that use one.
+    truncate
+        Cut class names that have more tokens than the text tower reads, after the last word that fits, and say so.
     weight
         For runs with dpc: ω of the parallel prompt, in [0, 1]; if left out, that of trained classes where all are
         trained ones, else that of new classes.
@@ -66,9 +69,10 @@ def predict(
     paths = pictures_in(images)
     if is_exported(run):
         fixed = {"classes": classes, "template": template, "weight": weight, "backbone": backbone, "device": device}
+        fixed["truncate"] = truncate or None
         class_names, ask = _export(run, fixed, weights)
     else:
-        class_names, ask = _adapter(run, classes, template, weight, backbone, device, weights)
+        class_names, ask = _adapter(run, classes, template, weight, backbone, device, weights, truncate)
     found: list[dict[str, Any]] = []
     unreadable = 0
     for start in range(0, len(paths), _BATCH):
@@ -103,6 +107,7 @@ def _adapter(
     backbone: str | None,
     device: str | None,
     weights: WeightsOptions,
+    truncate: bool,
 ) -> tuple[tuple[str, ...], Ask]:
     """Class names, and what answers, of a run."""
     from cliptune.runs.loading import choose_weight
@@ -110,7 +115,9 @@ def _adapter(
     adapter = open_run(run, backbone, device, weights)
     if classes is not None or template is not None:
         names = adapter.class_names if classes is None else listed_names(classes)
-        adapter.set_classes(list(names), template=template)
+        adapter.set_classes(list(names), template=template, truncate=truncate)
+        for note in adapter.texts.notes:
+            remark(note)
     choose_weight(adapter, weight)
     return adapter.class_names, lambda pictures: adapter.logits(pictures).softmax(dim=-1).cpu().numpy()
 

@@ -21,8 +21,17 @@ if TYPE_CHECKING:
 AUTO = "auto"
 USUAL_TIME = "5m"
 # What all methods understand, and can be said where none is named.
-_COMMON = {"template", "descriptions", "precision", "workers", "cache_images", "cache_features", "save_every"}
-_COMMON_OPTIONS = ("template", "descriptions")
+_COMMON = {
+    "template",
+    "descriptions",
+    "truncate",
+    "precision",
+    "workers",
+    "cache_images",
+    "cache_features",
+    "save_every",
+}
+_COMMON_OPTIONS = ("template", "descriptions", "truncate")
 
 
 def check_choosing(method: str, time: str | None, classes_later: bool) -> float:

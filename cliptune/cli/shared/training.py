@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cliptune.cli.shared.inputs import check_device, describe_data, notes_said_once, tell_notes
 from cliptune.cli.shared.output import count, percent, say
+from cliptune.noted import once
 
 if TYPE_CHECKING:
     from cliptune.clip import CLIP
@@ -33,6 +35,7 @@ def run_few_shot(
     clip: CLIP | None = None,
     shared: SharedImages | None = None,
     described: bool = False,
+    strict: bool = False,
 ) -> dict[str, Any]:
     """Train, or go on, or find it finished; say which, and what came out.
 
@@ -42,7 +45,8 @@ def run_few_shot(
         out: the run's folder.
         clip: the backbone; None opens the one that `spec` names.
         shared: images that other runs have seen, or will see.
-        described: the data were told before.
+        described: the data were looked at and told before.
+        strict: refuse pictures that are doubled or not read, and classes with fewer images than asked for.
     """
     from cliptune.clip.weights.load import load_clip
     from cliptune.protocols import run
@@ -51,6 +55,8 @@ def run_few_shot(
     device = check_device(device)
     finished = not overwrite and read_result(out) is not None
     clip = clip or load_clip(spec.backbone, **spec.loading)
+    if not described:
+        data = looked_at(spec, data, out, overwrite=overwrite, strict=strict)
     with notes_said_once():
         shown = (data if spec.shots is None else data.few_shot(spec.shots, spec.seed)).subset(spec.data.classes)
     if not described:
@@ -68,6 +74,27 @@ def run_few_shot(
     # What the run has said while it was under way, and the reader before, is not said again.
     tell_notes(result.get("notes", ()), told=(*shown.notes, *said))
     return result
+
+
+def looked_at(spec: RunSpec, data: Dataset, out: Path, *, overwrite: bool, strict: bool) -> Dataset:
+    """The data, with what is wrong with the pictures that a run will use among its notes.
+
+    Those of a finished run stay as they are.
+    Raises: what `quick` does; ValueError if there is one class alone, or `strict` and classes have fewer images than
+        asked for.
+    """
+    from cliptune.doctor import quick
+    from cliptune.runs import read_result
+    from cliptune.training.fit import check_classes
+
+    if not overwrite and read_result(out) is not None:
+        return data
+    with notes_said_once():
+        sampled = data if spec.shots is None else data.few_shot(spec.shots, spec.seed, strict=strict)
+        used = sampled.subset(spec.data.classes)
+    check_classes(used)
+    found = quick(used, strict=strict).notes[len(used.notes) :]
+    return replace(data, notes=once(data.notes, found))
 
 
 def _tell(result: Mapping[str, Any]) -> None:
