@@ -68,7 +68,7 @@ def files_of(path: Path) -> list[tuple[Format, list[Opened]]]:
         for each in known:
             if any(fnmatch.fnmatch(file.name.lower(), pattern) for pattern in each.files) and each.recognises(opened):
                 by_format.setdefault(each.title, (each, []))[1].append(opened)
-    return list(by_format.values())
+    return [by_format[title] for title in sorted(by_format)]
 
 
 def _exported_files(folder: Path) -> Iterator[Path]:
