@@ -13,7 +13,7 @@ from pathlib import Path
 
 from cliptune.data.items import DEFAULT_TEMPLATE, SPLITS, Dataset
 from cliptune.data.own.columns import asked_columns
-from cliptune.data.own.finder import Finder
+from cliptune.data.own.finder import Finder, common_root
 from cliptune.data.own.folders import read_folder
 from cliptune.data.own.lists import read_list
 from cliptune.data.own.naming import SPLIT_NAMES
@@ -113,6 +113,7 @@ def _reader(known: Format, files: Sequence[Opened]) -> Callable[..., Dataset]:
         home = _home(path) if root is None else Path(root).expanduser()
         content = _together(known, files, path, asked)
         if content.pictures is None:
+            home = home if root is not None else common_root(content.rows, home) or home
             finder = Finder(home, who, uploads=content.uploads)
             content.rows, found = finder.rows(content.rows)
             content.notes += found
