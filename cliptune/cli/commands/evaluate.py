@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Literal
 
 from cliptune.cli.shared.inputs import notes_said_once, open_run, tell_notes
-from cliptune.cli.shared.options import Flag, WeightsOptions
+from cliptune.cli.shared.options import Flag, ListOptions, WeightsOptions
 from cliptune.cli.shared.output import count, percent, remark, say, show_json, table
 
 
@@ -25,6 +25,7 @@ def evaluate(
     workers: int = 0,
     per_class: Flag = False,
     json: Flag = False,
+    lists: ListOptions = ListOptions(),
     weights: WeightsOptions = WeightsOptions(),
 ) -> None:
     """Score a finished run: its own test images, other classes, or another data set.
@@ -71,12 +72,16 @@ def evaluate(
             f"--source {source} is for another data set, --data NAME. Without it the run's own data are opened as they "
             "were for training, since other splits of them share pictures with its training images."
         )
+    if data is None and lists.given:
+        raise ValueError(
+            f"--{next(iter(lists.given))} is for another list, --data LIST. The run's own data are read as they were."
+        )
     with notes_said_once():
         adapter = open_run(run, backbone, device, weights)
         scored = score_run(
             run,
             adapter,
-            data=None if data is None else DataSpec.found(data, root, source),
+            data=None if data is None else DataSpec.found(data, root, source, **lists.given),
             root=root,
             classes=classes,
             split=split,

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from cliptune.cli.shared.inputs import check_weights, chosen_backbone, open_data
-from cliptune.cli.shared.options import RunOptions, WeightsOptions
+from cliptune.cli.shared.options import ListOptions, RunOptions, WeightsOptions
 from cliptune.cli.shared.output import remark, say
 from cliptune.cli.shared.settings import resolve
 from cliptune.cli.shared.training import run_few_shot
@@ -30,16 +30,17 @@ def fit(
     test: float | None = None,
     seed: int = 1,
     split_seed: int | None = None,
+    lists: ListOptions = ListOptions(),
     weights: WeightsOptions = WeightsOptions(),
     run: RunOptions = RunOptions(),
 ) -> None:
-    """Adapt CLIP to your own images: class folders, train/val/test, or a CSV or JSONL list.
+    """Adapt CLIP to your own images: class folders, train/val/test, a list, or what another tool exported.
 
     Parameters
     ----------
     folder
-        Folder with one folder of images per class (alone, or below train, val, test), or a list with the columns
-        image, class and, if wanted, split.
+        Folder with one folder of images per class (alone, or below train, val, test); a list with the columns image,
+        class and, if wanted, split; or a file or folder that another tool wrote. What it is, its content tells.
     method
         What is learned: see `cliptune methods`; add-ons are joined by "+".
     out
@@ -64,7 +65,7 @@ def fit(
     from cliptune.runs import RunSpec
 
     settings = resolve(method, file=run.config, assignments=run.set or (), shortcuts=run.shortcuts)
-    opened, data = _open(folder, root, val, test, split_seed)
+    opened, data = _open(folder, root, val, test, split_seed, lists)
     where = Path(out) if out is not None else Path("runs") / f"{data.name}-{label(method)}"
     check_weights(backbone, weights)
     spec = RunSpec(
@@ -88,7 +89,12 @@ def fit(
 
 
 def _open(
-    folder: str, root: str | None, val: float | None, test: float | None, split_seed: int | None
+    folder: str,
+    root: str | None,
+    val: float | None,
+    test: float | None,
+    split_seed: int | None,
+    lists: ListOptions = ListOptions(),
 ) -> tuple[DataSpec, Dataset]:
     """The data, cut as asked; where the user's own split leaves nothing to cut, that is said."""
     from cliptune.data import DataSpec
@@ -104,8 +110,8 @@ def _open(
         fractions = [round(1 - sum(kept), 6), *kept]
     # Folders and lists of one's own are turned as their EXIF tag says; split files are not, unless asked.
     exif = True if Path(folder).suffix.lower() == ".json" else None
-    whole = DataSpec.found(folder, root, exif=exif)
-    cut = DataSpec.found(folder, root, exif=exif, fractions=fractions, split_seed=split_seed)
+    whole = DataSpec.found(folder, root, exif=exif, **lists.given)
+    cut = DataSpec.found(folder, root, exif=exif, **lists.given, fractions=fractions, split_seed=split_seed)
     data = open_data(cut)
     if cut != whole and data.split_sha256 == open_data(whole).split_sha256:
         remark(
