@@ -62,7 +62,17 @@ ALLOWED = {
     "sweep": {"clip", "clip/weights", "data", "registry", "runs", "training", "protocols", "results"},
     "cli/shared": {"adapter", "clip", "clip/weights", "data", "registry", "runs", "training", "protocols"},
     "cli/commands": {
-        *("cli/shared", "clip/weights", "texts", "data", "data/published", "data/tinyworld", "registry", "runs"),
+        *(
+            "cli/shared",
+            "clip/weights",
+            "texts",
+            "data",
+            "data/own",
+            "data/published",
+            "data/tinyworld",
+            "registry",
+            "runs",
+        ),
         *("training", "protocols", "results", "sweep", "interop", "masking"),
     },
     "cli/released": {"cli/shared", "cli/commands", "clip/weights", "data/published", "registry", "runs"},

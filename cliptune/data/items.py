@@ -175,6 +175,7 @@ class Dataset:
         whole_sha256: `split_sha256` of the data set that this one was sampled or cut from.
         whole_names: class names of the data set that this one was cut from; () if it is whole.
         own_split: a published data set in another split than the published one.
+        read_with: what was said of a list that it does not say itself: "columns", "delimiter".
     """
 
     name: str
@@ -190,6 +191,7 @@ class Dataset:
     whole_sha256: str | None = None
     whole_names: tuple[str, ...] = ()
     own_split: bool = False
+    read_with: Mapping[str, Any] | None = None
 
     def __post_init__(self) -> None:
         if self.template.count("{}") != 1:

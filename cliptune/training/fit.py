@@ -276,6 +276,7 @@ def _resolved(
             "template": data.template,
             "sampling": data.sampling,
             "split_sha256": data.split_sha256,
+            **({"read_with": dict(data.read_with)} if data.read_with else {}),
             "images_sha256": hashlib.sha256(json.dumps(split, sort_keys=True).encode()).hexdigest(),
             **({"own_split": True} if data.own_split else {}),
             **({} if described is None else {"descriptions_sha256": described}),

@@ -245,7 +245,7 @@ def split(
     asked = {"split_seed": split_seed, "make_split": make_split or None, **lists.given}
     dataset = open_data(DataSpec.found(folder, root, source, **asked))
     if dataset.root is None:
-        raise ValueError(f"{dataset.name} has no picture files that a split file could list.")
+        raise ValueError(f"{dataset.name} has no files of pictures that a split file could list.")
     with notes_said_once():
         chosen = dataset if shots is None else dataset.few_shot(shots, seed)
     describe_data(chosen)

@@ -103,7 +103,7 @@ def predict(
     if out is not None and format is not None and found:
         from cliptune.data.own.predictions import write_predictions
 
-        write_predictions(out, format, _predicted(found, sizes, out), adapter.class_names, overwrite=overwrite)
+        write_predictions(out, format, _predicted(found, sizes), adapter.class_names, overwrite=overwrite)
         remark(f"Written to {out}: {count(len(found), 'prediction')} as {format}.")
     if unreadable:
         raise ValueError(f"{unreadable} of {len(paths)} pictures could not be read; the others were named.")
@@ -119,14 +119,11 @@ def _check_target(format: str | None, out: str | None, overwrite: bool) -> None:
         check_free(out, overwrite=overwrite)
 
 
-def _predicted(found: list[dict[str, Any]], sizes: list[tuple[int, int]], out: str) -> list[Predicted]:
+def _predicted(found: list[dict[str, Any]], sizes: list[tuple[int, int]]) -> list[Predicted]:
     from cliptune.data.own.port import Predicted
-    from cliptune.data.own.predictions import written_path
 
     return [
-        Predicted(
-            written_path(entry["image"], out), size, [(p["class"], p["probability"]) for p in entry["predictions"]]
-        )
+        Predicted(entry["image"], size, [(p["class"], p["probability"]) for p in entry["predictions"]])
         for entry, size in zip(found, sizes, strict=True)
     ]
 

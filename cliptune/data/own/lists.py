@@ -64,7 +64,9 @@ def read_list(
     root = home if root is not None else common_root(content.rows, home) or home
     content.rows, found = Finder(root, who).rows(content.rows)
     content.notes += found
-    wanted = Wanted(name or path.stem, template, split_seed, fractions, exif)
+    said: dict[str, Any] = {"columns": asked_columns(columns)} if columns else {}
+    said |= {"delimiter": delimiter_meant(delimiter)} if delimiter else {}
+    wanted = Wanted(name or path.stem, template, split_seed, fractions, exif, said)
     return dataset_of(content, root, who, path.name, wanted)
 
 

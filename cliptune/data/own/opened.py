@@ -53,6 +53,15 @@ class Opened:
         except ValueError:
             return None
 
+    @property
+    def is_json_lines(self) -> bool:
+        """Whether each of its first lines is a JSON object of its own."""
+        lines = [line for line in (self.text or "").split("\n", 2)[:2] if line.strip()]
+        try:
+            return self.json is None and len(lines) == 2 and all(isinstance(json_value(line), dict) for line in lines)
+        except ValueError:
+            return False
+
     @cached_property
     def table(self) -> list[list[str]] | None:
         """The lines of a table, blank ones left out, the first of them names of columns; None if it is none."""

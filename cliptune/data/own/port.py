@@ -15,7 +15,7 @@ class Predicted:
     """A picture and what a run says of it.
 
     Args:
-        path: of the picture, as far as possible relative to the folder that the predictions are written to; POSIX.
+        path: of the picture.
         size: (width, height) in pixels.
         classes: (name, probability in [0, 1]), the most probable first.
     """

@@ -7,6 +7,7 @@ import io
 import json
 import os
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from cliptune.data.own.port import Predicted
@@ -33,7 +34,7 @@ def write_predictions(
     Args:
         path: the file.
         kind: csv, jsonl, labelstudio, coco or fiftyone.
-        predictions: one per picture, paths relative to the file's folder (`written_path`).
+        predictions: one per picture; pictures below the file's folder are named relative to it.
         classes: names of all classes, in the order of the labels.
         overwrite: replace the file.
     Raises: ValueError for another kind, no predictions, or a file that is there already.
@@ -44,7 +45,8 @@ def write_predictions(
     if not predictions:
         raise ValueError(f"There are no predictions to write to {path}.")
     check_free(path, overwrite=overwrite)
-    atomic_write_text(path, writers[kind](predictions, classes))
+    named = [replace(predicted, path=_written_path(predicted.path, path)) for predicted in predictions]
+    atomic_write_text(path, writers[kind](named, classes))
 
 
 def check_free(path: str | Path, *, overwrite: bool) -> None:
@@ -53,7 +55,7 @@ def check_free(path: str | Path, *, overwrite: bool) -> None:
         raise ValueError(f"{path} is there already. Give another file, --out FILE, or --overwrite to replace it.")
 
 
-def written_path(picture: str | Path, file: str | Path) -> str:
+def _written_path(picture: str | Path, file: str | Path) -> str:
     """A picture's path for a file of predictions: relative to the file's folder if it lies below it, else absolute."""
     absolute, folder = os.path.abspath(picture), os.path.abspath(Path(file).parent)
     inside = os.path.relpath(absolute, folder)

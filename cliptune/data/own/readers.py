@@ -88,7 +88,7 @@ def _exported_files(folder: Path) -> Iterator[Path]:
 def _is_split_file(file: Opened) -> bool:
     """Whether it is, or is meant to be, the field's `split_*.json`: an object over all of the file, or broken JSON."""
     if file.path.suffix.lower() == ".json":
-        return not isinstance(file.json, list)
+        return not isinstance(file.json, list) and not file.is_json_lines
     return isinstance(file.json, dict) and all(isinstance(file.json.get(split), list) for split in SPLITS)
 
 
@@ -118,9 +118,8 @@ def _reader(known: Format, files: Sequence[Opened]) -> Callable[..., Dataset]:
             content.rows, found = finder.rows(content.rows)
             content.notes += found
         content.notes.insert(0, f"{path.name}: read as {known.title}.")
-        wanted = Wanted(
-            name or (path.resolve().name if path.is_dir() else path.stem), template, split_seed, fractions, exif
-        )
+        called = name or (path.resolve().name if path.is_dir() else path.stem)
+        wanted = Wanted(called, template, split_seed, fractions, exif, {"columns": asked} if asked else {})
         return dataset_of(content, home, who, path.name, wanted)
 
     return read

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from cliptune.data.items import SPLITS, Dataset, Item, Split
 from cliptune.data.own.naming import class_labels, class_name
@@ -52,13 +52,18 @@ class Content:
 
 @dataclass(frozen=True)
 class Wanted:
-    """How a data set is made of rows; the arguments are those of `read_folder`."""
+    """How a data set is made of rows; the arguments are those of `read_folder`.
+
+    Args:
+        said: "columns" and "delimiter", where they were said.
+    """
 
     name: str
     template: str
     split_seed: int
     fractions: Sequence[float]
     exif: bool
+    said: Mapping[str, Any]
 
 
 def dataset_of(content: Content, root: Path, who: str, shown_name: str, wanted: Wanted) -> Dataset:
@@ -108,6 +113,7 @@ def dataset_of(content: Content, root: Path, who: str, shown_name: str, wanted: 
         wanted.template,
         root if content.pictures is None else None,
         notes=tuple(notes),
+        read_with=wanted.said or None,
     ).with_gaps_noted()
 
 
