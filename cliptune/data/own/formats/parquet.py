@@ -42,7 +42,7 @@ class _Cell(Encoded):
         return f"Picture {self.i} of row group {self.group} in {self.file}"
 
     def content(self) -> bytes:
-        value = _group(self.file, self.column, self.group)[self.i].as_py()
+        value = _group(self.file, self.file.stat().st_mtime_ns, self.column, self.group)[self.i].as_py()
         content = value.get("bytes") if isinstance(value, dict) else value
         if not isinstance(content, bytes):
             raise ImageError(f"{self.who} has no bytes. Write the file again with its pictures in it.")
@@ -50,8 +50,8 @@ class _Cell(Encoded):
 
 
 @lru_cache(maxsize=4)
-def _group(file: Path, column: str, group: int) -> Any:
-    """The pictures of a row group, kept for the next of them."""
+def _group(file: Path, written: int, column: str, group: int) -> Any:
+    """The pictures of a row group, kept for the next of them as long as the file was written at the same time."""
     with _file(file) as table:
         return table.read_row_group(group, columns=[column], use_threads=False).column(column)
 
@@ -89,7 +89,11 @@ def _of_table(table: Any, file: Opened, columns: Mapping[str, str], who: str) ->
     without: list[str] = []
     for group in range(table.num_row_groups):
         labels = table.read_row_group(group, columns=[label], use_threads=False).column(label).to_pylist()
-        paths = [None] * len(labels) if stored else _paths(_group(file.path, image, group).to_pylist())
+        paths = (
+            [None] * len(labels)
+            if stored
+            else _paths(table.read_row_group(group, columns=[image], use_threads=False).column(image).to_pylist())
+        )
         for i, (value, path) in enumerate(zip(labels, paths, strict=True)):
             where = f"{who}, row {i} of row group {group}"
             name = _name(value, names, where)
