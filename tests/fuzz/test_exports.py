@@ -63,6 +63,7 @@ def test_coco(tmp_path):
     def plain(case: bytes) -> Any:
         try:
             content = json.loads(case.decode("utf-8-sig"))
+            json.dumps(content, ensure_ascii=False).encode()
             names = {c["id"]: c["name"] for c in content["categories"]}
             files = {i["id"]: i["file_name"] for i in content["images"]}
             marked = [(files[a["image_id"]], names[a["category_id"]]) for a in content["annotations"]]
@@ -88,6 +89,7 @@ def test_fiftyone(tmp_path):
     def plain(case: bytes) -> Any:
         try:
             content = json.loads(case.decode("utf-8-sig"))
+            json.dumps(content, ensure_ascii=False).encode()
             assert content["classes"] is None
             assert all(isinstance(name, str) for name in content["labels"].values())
         except (ValueError, TypeError, KeyError, AttributeError, AssertionError, RecursionError):
