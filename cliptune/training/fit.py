@@ -30,6 +30,7 @@ from cliptune.training.loop import Options, Training
 from cliptune.training.precision import check_precision, towers_in
 from cliptune.training.progress import Progress, duration, open_progress
 from cliptune.training.reporting import Reporter
+from cliptune.training.shared import SharedImages
 from cliptune.training.state import Position
 from cliptune.training.trackers import Tracker, open_trackers
 
@@ -48,12 +49,14 @@ class Run:
         folder: where it lies; None if nothing was written, and on processes other than the first.
         result: what `result.json` holds.
         metrics: the lines of `metrics.jsonl`; empty without a folder.
+        options: of the method, resolved, as `adapter_config.json` has them.
     """
 
     adapter: Adapter
     folder: RunFolder | None = None
     result: dict[str, Any] = field(default_factory=dict)
     metrics: list[dict[str, Any]] = field(default_factory=list)
+    options: dict[str, Any] = field(default_factory=dict)
 
     def note(self, *sentences: str) -> None:
         """Enter sentences under the result's notes, each once; they are written with the next evaluation or result."""
@@ -93,6 +96,7 @@ def fit(
     cache_images: bool = True,
     cache_features: str | bool = "auto",
     views: int | None = None,
+    shared: SharedImages | None = None,
     steps: int | None = None,
     images: int | None = None,
     continues: str | Path | None = None,
@@ -124,6 +128,8 @@ def fit(
         cache_features: "auto" computes image embeddings once where no learnable reaches them; False never.
         views: draw so many augmented views per image and reuse their embeddings, for learners of text alone; None
             draws new views in every epoch.
+        shared: what other runs on these images decoded and embedded before; it is used and added to. The numbers are
+            those without it, up to the rounding of embeddings that were computed in other batches.
         steps: optimiser steps in place of the recipe's epochs, see `within_budget`: the schedule is stretched to them.
         images: the same, told by how many images the steps see.
         continues: folder of a finished run of the recipe's host, for recipes that go on after their host's training
@@ -164,6 +170,8 @@ def fit(
                         cache_images=cache_images,
                         cache_features=cache_features,
                         views=views,
+                        shared=shared,
+                        say=reporter.say,
                     )
                     options = Options(seed, precision, accumulate, select, save_every)
                     here = None if folder is None else folder.path
@@ -175,7 +183,7 @@ def fit(
         finally:
             if folder is not None:
                 folder.release()
-    return Run(adapter, folder if group.main else None, result, metrics)
+    return Run(adapter, folder if group.main else None, result, metrics, jsonable(recipe.config))
 
 
 def _train(training: Training, config: dict[str, Any], split: dict[str, Any]) -> dict[str, Any]:

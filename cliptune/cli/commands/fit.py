@@ -7,10 +7,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from cliptune.cli.shared.inputs import check_weights, chosen_backbone, open_data
-from cliptune.cli.shared.options import ListOptions, RunOptions, WeightsOptions
+from cliptune.cli.shared.choosing import AUTO, check_choosing, check_common, chosen, command_line, tell_beside
+from cliptune.cli.shared.inputs import check_device, check_weights, chosen_backbone, open_data
+from cliptune.cli.shared.options import Flag, ListOptions, RunOptions, WeightsOptions
 from cliptune.cli.shared.output import remark, say
-from cliptune.cli.shared.settings import resolve
+from cliptune.cli.shared.settings import Settings, resolve
 from cliptune.cli.shared.training import run_few_shot
 
 if TYPE_CHECKING:
@@ -21,7 +22,7 @@ def fit(
     folder: str,
     /,
     *,
-    method: str = "coop",
+    method: str = "auto",
     out: str | None = None,
     root: str | None = None,
     shots: int | None = None,
@@ -30,6 +31,8 @@ def fit(
     test: float | None = None,
     seed: int = 1,
     split_seed: int | None = None,
+    time: str | None = None,
+    classes_later: Flag = False,
     lists: ListOptions = ListOptions(),
     weights: WeightsOptions = WeightsOptions(),
     run: RunOptions = RunOptions(),
@@ -42,7 +45,8 @@ def fit(
         Folder with one folder of images per class (alone, or below train, val, test); a list with the columns image,
         class and, if wanted, split; or a file or folder that another tool wrote. What it is, its content tells.
     method
-        What is learned: see `cliptune methods`; add-ons are joined by "+".
+        What is learned: see `cliptune methods`; add-ons are joined by "+". If left out (auto), several methods are
+        tried on held-out training images, and the best is trained on all of them.
     out
         Folder of the run; runs/NAME-METHOD if left out. The same command goes on with an unfinished run.
     root
@@ -53,18 +57,28 @@ def fit(
         mini, ViT-B/16 (and OpenAI's others), a path, or hf-hub:organisation/name. If left out: ViT-B/16 if it is on
         this machine, else mini, a toy.
     val
-        Share of images kept for validation, where the images are not split yet (0.2).
+        Share of images kept for validation, where the images are not split yet (0.2; none for auto).
     test
         Share of images kept for testing, where the images are not split yet (0.3).
     seed
         Of sampling, start, order and augmentation.
     split_seed
         Of the split made here, where the images are not split yet (1).
+    time
+        Of auto: how long choosing and training may take, such as 90s, 5m or 1h30m (5m).
+    classes_later
+        Of auto: prefer methods that can be asked about other classes after training.
     """
+    from cliptune.choosing import enter_choice
+    from cliptune.clip.weights.load import load_clip
     from cliptune.registry.plugins import label
     from cliptune.runs import RunSpec
+    from cliptune.training import SharedImages
 
-    settings = resolve(method, file=run.config, assignments=run.set or (), shortcuts=run.shortcuts)
+    seconds = check_choosing(method, time, classes_later)
+    settings = _settings(method, run)
+    if method == AUTO and val is None and _is_whole(folder, root, lists):
+        val = 0.0  # parts of the training images choose, so none are set aside for it
     opened, data = _open(folder, root, val, test, split_seed, lists)
     where = Path(out) if out is not None else Path("runs") / f"{data.name}-{label(method)}"
     check_weights(backbone, weights)
@@ -76,7 +90,39 @@ def fit(
         options=settings.options,
         training=settings.training,
     )
-    run_few_shot(spec, data, where, device=run.device, overwrite=run.overwrite)
+    clip, shared, device = load_clip(spec.backbone, **spec.loading), SharedImages(), check_device(run.device)
+    choice = None
+    if method == AUTO:
+        spec, choice = chosen(
+            spec,
+            data,
+            where,
+            clip,
+            shared,
+            seconds=seconds,
+            classes_later=classes_later,
+            device=device,
+            overwrite=run.overwrite,
+        )
+    result = run_few_shot(
+        spec,
+        data,
+        where,
+        device=device,
+        overwrite=run.overwrite,
+        clip=clip,
+        shared=shared,
+        described=choice is not None,
+    )
+    if choice is not None:
+        enter_choice(where, choice)
+    given = {"root": root, **lists.given, "shots": shots, "backbone": backbone, **weights.given, "device": run.device}
+    cut = {"val": val, "test": test, "split-seed": split_seed, "seed": seed if seed != 1 else None}
+
+    def command(better: str) -> str:
+        return command_line(folder, {**given, **cut}, better, where.with_name(f"{where.name}-{better}"))
+
+    tell_beside(result, where, spec, data, clip, shared, device=device, command=command)
     split = next((s for s in (data.test, data.val, data.train) if len(s)), data.train)
     example = str(data.root / split.items[0].path) if data.root is not None else "IMAGE"
     say(
@@ -86,6 +132,25 @@ def fit(
         f"  cliptune predict {shlex.quote(str(where))} {shlex.quote(example)}",
         f"  cliptune eval {shlex.quote(str(where))}",
     )
+
+
+def _settings(method: str, run: RunOptions) -> Settings:
+    """Options of the method and of its training; where it is not chosen yet, those that all methods have."""
+    if method == AUTO:
+        check_common(run)
+    known = "zeroshot" if method == AUTO else method
+    return resolve(known, file=run.config, assignments=run.set or (), shortcuts=run.shortcuts)
+
+
+def _is_whole(folder: str, root: str | None, lists: ListOptions) -> bool:
+    """Whether the images are not split yet, so that shares of them are taken."""
+    from cliptune.data import DataSpec
+
+    halves = DataSpec.found(folder, root, fractions=[0.5, 0.0, 0.5], **lists.given)
+    try:
+        return open_data(halves).split_sha256 != open_data(DataSpec.found(folder, root, **lists.given)).split_sha256
+    except ValueError:  # a list of splits takes no shares; what is wrong with other data is said where it is opened
+        return False
 
 
 def _open(

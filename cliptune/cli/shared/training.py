@@ -10,8 +10,10 @@ from cliptune.cli.shared.inputs import check_device, describe_data, notes_said_o
 from cliptune.cli.shared.output import count, percent, say
 
 if TYPE_CHECKING:
+    from cliptune.clip import CLIP
     from cliptune.data import Dataset
     from cliptune.runs import RunSpec
+    from cliptune.training import SharedImages
 
 _NAMES = {
     "test": "Test accuracy",
@@ -21,13 +23,26 @@ _NAMES = {
 }
 
 
-def run_few_shot(spec: RunSpec, data: Dataset, out: Path, *, device: str | None, overwrite: bool) -> dict[str, Any]:
+def run_few_shot(
+    spec: RunSpec,
+    data: Dataset,
+    out: Path,
+    *,
+    device: str | None,
+    overwrite: bool,
+    clip: CLIP | None = None,
+    shared: SharedImages | None = None,
+    described: bool = False,
+) -> dict[str, Any]:
     """Train, or go on, or find it finished; say which, and what came out.
 
     Args:
         spec: a run of few-shot learning.
         data: that `spec` names, whole.
         out: the run's folder.
+        clip: the backbone; None opens the one that `spec` names.
+        shared: images that other runs have seen, or will see.
+        described: the data were told before.
     """
     from cliptune.clip.weights.load import load_clip
     from cliptune.protocols import run
@@ -35,17 +50,20 @@ def run_few_shot(spec: RunSpec, data: Dataset, out: Path, *, device: str | None,
 
     device = check_device(device)
     finished = not overwrite and read_result(out) is not None
-    clip = load_clip(spec.backbone, **spec.loading)
+    clip = clip or load_clip(spec.backbone, **spec.loading)
     with notes_said_once():
         shown = (data if spec.shots is None else data.few_shot(spec.shots, spec.seed)).subset(spec.data.classes)
-    describe_data(shown)
+    if not described:
+        describe_data(shown)
     options = ", ".join(f"{name}={value}" for name, value in spec.options.items())
     say(f"Method: {spec.method}{f' with {options}' if options else ''}; backbone {clip.name}; seed {spec.seed}.")
-    if finished:
-        say(f"This run is finished: {out} holds its result. (--overwrite starts it anew.)")
     said: list[str] = []
     with notes_said_once():
-        result = run(spec, out, clip=clip, dataset=data, device=device, overwrite=overwrite, log=said.append)
+        result = run(
+            spec, out, clip=clip, dataset=data, device=device, overwrite=overwrite, log=said.append, shared=shared
+        )
+    if finished:
+        say(f"This run was finished before: {out} holds its result. (--overwrite starts it anew.)")
     _tell(result)
     # What the run has said while it was under way, and the reader before, is not said again.
     tell_notes(result.get("notes", ()), told=(*shown.notes, *said))
