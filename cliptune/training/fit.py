@@ -295,6 +295,7 @@ def _resolved(
             "template": data.template,
             "sampling": data.sampling,
             "split_sha256": data.split_sha256,
+            **({"read_with": dict(data.read_with)} if data.read_with else {}),
             "images_sha256": hashlib.sha256(json.dumps(split, sort_keys=True).encode()).hexdigest(),
             **({"own_split": True} if data.own_split else {}),
             **({} if data.nested is None else {"nested": data.nested}),

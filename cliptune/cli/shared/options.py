@@ -39,6 +39,29 @@ class WeightsOptions:
 
 @Parameter(name="*")  # its fields are options of the command itself
 @dataclass(frozen=True, kw_only=True)
+class ListOptions:
+    """What a list of pictures may not say itself.
+
+    Parameters
+    ----------
+    columns
+        Of a list, which column is which: image=id,label=breed,split=part; those without a header are called 1, 2, 3.
+    delimiter
+        Of a list, what separates the values: a character, or comma, semicolon, tab, pipe, space. Told by content if
+        left out.
+    """
+
+    columns: str | None = None
+    delimiter: str | None = None
+
+    @property
+    def given(self) -> dict[str, Any]:
+        """Options of `DataSpec.found` that were given."""
+        return {name: value for name, value in vars(self).items() if value is not None}
+
+
+@Parameter(name="*")  # its fields are options of the command itself
+@dataclass(frozen=True, kw_only=True)
 class RunOptions:
     """What may be said of a training run, whatever it is trained on.
 
