@@ -217,15 +217,19 @@ class Adapter(nn.Module):
         if text_features is None:
             text = ports.text_given(image)
             text_features = self._prompted(ports, text)
-        if not self.head.settled:
-            self.head.settle(text_features, self.texts)
+        head = self.head_for(text_features)
         similarity = self.clip.scale * image @ text_features.mT
-        head = self.head if self._places is None else self.head.for_classes(text_features, self._places)
         logits = head(similarity, self.texts, image_embedding)
         untouched = ports.image.empty and ports.pixels is None and ports.features is None
         bare = image_embedding if untouched else None
         zero_shot = self.reference(batch, bare) if reference else None
         return ports, Outputs(logits, similarity, image, text_features, image_embedding, zero_shot, self.texts)
+
+    def head_for(self, text_features: Tensor) -> Head:
+        """The head as it speaks of the present classes, having seen their unit text features (I, K, D)."""
+        if not self.head.settled:
+            self.head.settle(text_features, self.texts)
+        return self.head if self._places is None else self.head.for_classes(text_features, self._places)
 
     def views(self, batch: Batch, pixels: Any) -> Tensor:
         """The views (B, V, 3, R, R) of a batch, normalised, as a `pixels` port or its absence makes them."""

@@ -57,6 +57,18 @@ ALLOWED = {
         *("adapter", "clip", "clip/weights", "texts", "registry", "runs", "training"),
         *("data", "data/published", "data/selection", "data/tinyworld"),
     },
+    "explain": {"adapter", "analysis", "data", "runs", "protocols", "results", "explain/kinds"},
+    "explain/kinds": {
+        *("explain", "adapter", "analysis", "clip", "clip/towers", "data", "heads", "prompts", "params", "texts"),
+        *("wrappers", "runs", "registry", "masking", "results"),
+    },
+    "report": {"explain", "results", "runs"},
+    "exported": {"data"},  # without torch
+    "exporting": {
+        *("adapter", "images", "recipe", "clip", "heads", "prompts", "texts", "data", "registry", "runs", "exported"),
+    },
+    "sharing": {"adapter", "clip", "clip/weights", "registry", "runs"},
+    "serving": {"adapter", "data", "runs", "exported", "exporting"},
     "choosing": {
         *("adapter", "clip", "data", "heads", "prompts", "registry", "runs", "texts", "training", "protocols"),
         *("results",),
@@ -68,12 +80,13 @@ ALLOWED = {
     "results": {"data", "data/published", "runs"},
     "sweep": {"clip", "clip/weights", "data", "registry", "runs", "training", "protocols", "results"},
     "cli/shared": {
-        *("adapter", "clip", "clip/weights", "data", "registry", "runs", "training", "protocols", "results"),
+        *("sharing", "adapter", "clip", "clip/weights", "data", "registry", "runs", "training", "protocols", "results"),
         *("choosing",),
     },
     "cli/commands": {
         *("cli/shared", "clip/weights", "texts", "data", "data/published", "data/tinyworld", "registry", "runs"),
-        *("training", "protocols", "results", "sweep", "interop", "masking", "choosing"),
+        *("training", "protocols", "results", "sweep", "interop", "masking", "explain", "report"),
+        *("exporting", "serving", "sharing", "choosing"),
     },
     "cli/released": {"cli/shared", "cli/commands", "clip/weights", "data/published", "registry", "runs"},
     "cli": {"cli/commands", "cli/released"},
@@ -81,7 +94,15 @@ ALLOWED = {
 ENTRANCES = {"__init__", "__main__"}
 # Only these may name methods: the methods themselves, the formats and commands of named releases, published numbers,
 # and what a user reads in the commands.
-MAY_NAME_METHODS = ("methods", "wrappers", "interop", "cli/released", "cli/commands", "results/published")
+MAY_NAME_METHODS = (
+    "methods",
+    "wrappers",
+    "explain/kinds",
+    "interop",
+    "cli/released",
+    "cli/commands",
+    "results/published",
+)
 # Words that are a method's name and stand for something else, or for a paper's own choice.
 OTHER_WORDS = {
     "data/catalog": {"coop"},  # the layout of the field's folders

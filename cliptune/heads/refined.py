@@ -190,7 +190,7 @@ class RefinedHead(_ChannelCache):
         if not len(self.keys):
             return votes
         affinity = self._refined(F.normalize(image_embedding, dim=-1)) @ self.keys.T
-        cache = (-self.beta * (1 - affinity)).exp() @ self._values(float(self.gamma))
+        cache = (-self.beta * (1 - affinity)).exp() @ self._values(self.gamma)
         return votes + self.alpha * cache.mean(dim=1)
 
     def grow(self, shapes: Mapping[str, torch.Size]) -> None:
@@ -216,7 +216,7 @@ class RefinedHead(_ChannelCache):
     def _refined(self, feature: Tensor) -> Tensor:
         return F.normalize(feature[..., self.channels], dim=-1)
 
-    def _values(self, gamma: float) -> Tensor:
+    def _values(self, gamma: float | Tensor) -> Tensor:
         """(M, C): what each key has to say."""
         return self._owners() * (gamma * self.divergence).exp()[:, None]
 

@@ -113,24 +113,38 @@ def tell_notes(notes: Iterable[str], told: Iterable[str] = (), most: int | None 
 
 
 def open_run(run: str, backbone: str | None, device: str | None, weights: WeightsOptions = WeightsOptions()) -> Adapter:
-    """The adapter of a run folder; `backbone` where its own cannot be found again.
-
-    A backbone that was moved keeps the activation and the head widths that the run noted, unless others are given.
-    """
+    """The adapter of a run folder, or of `hf-hub:organisation/name`; `backbone` where its own cannot be found again."""
     import torch
 
-    from cliptune.clip.weights.load import load_clip
-    from cliptune.runs import load, read_adapter_config
-    from cliptune.runs.loading import noted_facts
+    from cliptune.clip.weights.hub import PREFIX
+    from cliptune.runs import load
 
     where = check_device(device) or ("cuda" if torch.cuda.is_available() else "cpu")
+    if run.startswith(PREFIX) and not Path(run).exists():
+        from cliptune.sharing import from_pretrained
+
+        check_weights(backbone, weights)
+        clip = None if backbone is None else open_clip(backbone, weights)
+        return from_pretrained(run, clip=clip, device=where)
+    return load(run, clip=own_backbone(run, backbone, weights), device=where)
+
+
+def own_backbone(run: str, backbone: str | None, weights: WeightsOptions) -> CLIP | None:
+    """The backbone of a run that was moved; None where it is not said where it is now.
+
+    It keeps the activation and the head widths that the run noted, unless others are given.
+    """
     check_weights(backbone, weights)
     if backbone is None:
-        return load(run, device=where)
+        return None
+    from cliptune.clip.weights.load import load_clip
+    from cliptune.runs import read_adapter_config
+    from cliptune.runs.loading import noted_facts
+
     noted = noted_facts(read_adapter_config(run)["backbone"])
     if weights.given:
         del noted["activation"]
-    return load(run, clip=load_clip(chosen_backbone(backbone), **noted, **weights.given), device=where)
+    return load_clip(chosen_backbone(backbone), **noted, **weights.given)
 
 
 def listed_names(text: str) -> list[str]:
