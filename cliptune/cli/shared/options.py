@@ -67,6 +67,8 @@ class RunOptions:
         Of the frozen towers: fp32, bf16, fp16.
     workers
         Processes that read images.
+    log_prompts
+        Keep the prompts of every epoch, kilobytes each, for `cliptune explain RUN rank`.
     overwrite
         Replace the run in --out.
     """
@@ -82,10 +84,11 @@ class RunOptions:
     device: str | None = None
     precision: str | None = None
     workers: int | None = None
+    log_prompts: Flag = False
     overwrite: Flag = False
 
     @property
     def shortcuts(self) -> Mapping[str, Any]:
         """Options of the method or of the training that have a name of their own on the command line."""
         names = ("epochs", "steps", "images", "lr", "batch_size", "select", "precision", "workers")
-        return {name: getattr(self, name) for name in names}
+        return {**{name: getattr(self, name) for name in names}, "log_prompts": self.log_prompts or None}
