@@ -5,6 +5,7 @@ from cliptune.analysis.channels import ChannelInvariance, Channels, channel_inva
 from cliptune.analysis.mixing import Linearity, MixingCurve, linearity, mixing_curve
 from cliptune.analysis.prm import Redundancy, Weighing, contributions, redundancy, remarks, weighing
 from cliptune.analysis.record import AttentionMap, Recording, record
+from cliptune.analysis.spectrum import RankHistory, Spectrum, rank_history, spectrum
 
 __all__ = [
     "AttentionMap",
@@ -12,8 +13,10 @@ __all__ = [
     "Channels",
     "Linearity",
     "MixingCurve",
+    "RankHistory",
     "Recording",
     "Redundancy",
+    "Spectrum",
     "TokenContributions",
     "Weighing",
     "channel_invariance",
@@ -21,9 +24,11 @@ __all__ = [
     "contributions",
     "linearity",
     "mixing_curve",
+    "rank_history",
     "record",
     "redundancy",
     "remarks",
+    "spectrum",
     "token_contributions",
     "weighing",
 ]
