@@ -63,12 +63,19 @@ ALLOWED = {
     },
     "sharing": {"adapter", "clip", "clip/weights", "registry", "runs"},
     "serving": {"adapter", "data", "runs", "exported", "exporting"},
+    "explain": {"adapter", "analysis", "data", "runs", "protocols", "explain/kinds"},
+    "explain/kinds": {
+        *("explain", "adapter", "analysis", "clip", "clip/towers", "data", "heads", "prompts", "params", "texts"),
+        *("wrappers", "runs", "registry", "masking", "results"),
+    },
+    "report": {"explain", "results", "runs"},
     "results": {"data", "data/published", "runs"},
     "sweep": {"clip", "clip/weights", "data", "registry", "runs", "training", "protocols", "results"},
     "cli/shared": {"sharing", "adapter", "clip", "clip/weights", "data", "registry", "runs", "training", "protocols"},
     "cli/commands": {
         *("cli/shared", "clip/weights", "texts", "data", "data/published", "data/tinyworld", "registry", "runs"),
-        *("training", "protocols", "results", "sweep", "interop", "masking", "exporting", "serving", "sharing"),
+        *("training", "protocols", "results", "sweep", "interop", "masking", "explain", "report"),
+        *("exporting", "serving", "sharing"),
     },
     "cli/released": {"cli/shared", "cli/commands", "clip/weights", "data/published", "registry", "runs"},
     "cli": {"cli/commands", "cli/released"},
@@ -76,7 +83,15 @@ ALLOWED = {
 ENTRANCES = {"__init__", "__main__"}
 # Only these may name methods: the methods themselves, the formats and commands of named releases, published numbers,
 # and what a user reads in the commands.
-MAY_NAME_METHODS = ("methods", "wrappers", "interop", "cli/released", "cli/commands", "results/published")
+MAY_NAME_METHODS = (
+    "methods",
+    "wrappers",
+    "explain/kinds",
+    "interop",
+    "cli/released",
+    "cli/commands",
+    "results/published",
+)
 # Words that are a method's name and stand for something else, or for a paper's own choice.
 OTHER_WORDS = {
     "data/catalog": {"coop"},  # the layout of the field's folders

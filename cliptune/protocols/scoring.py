@@ -46,6 +46,42 @@ class Scored:
     notes: tuple[str, ...] = ()
 
 
+@dataclass(frozen=True)
+class OwnImages:
+    """Images of a run's own data.
+
+    Args:
+        dataset: cut to the classes that were asked for.
+        images: of the split that was asked for.
+        same: false if data or split are no longer those that the run was made with.
+    """
+
+    dataset: Dataset
+    images: Split
+    same: bool
+
+
+def own_images(
+    folder: str | Path, split: str = "test", *, classes: str | None = None, root: str | None = None
+) -> OwnImages:
+    """Open images of a run's own data.
+
+    Args:
+        folder: of the finished run.
+        split: "train" means the images that it was trained on.
+        classes: "all", "base" or "new"; None for those it was trained on.
+        root: where the data lie now, if they were moved.
+    Raises: ValueError or FileNotFoundError if the data cannot be opened again or have no such images.
+    """
+    result = read_result(folder) or {}
+    trained = result.get("data") or {}
+    wanted = classes or trained.get("classes", "all")
+    picked = (trained.get("sampling") or {}) if split == "train" else {}
+    dataset = _as_trained(_own_data(folder, result, root), picked, wanted).open()
+    images = _own_split(folder, trained, dataset, split, wanted)
+    return OwnImages(dataset, _some(images, dataset, split), dataset.split_sha256 == trained.get("split_sha256"))
+
+
 def score_run(
     folder: str | Path,
     adapter: Adapter,
@@ -89,12 +125,8 @@ def score_run(
         adapter.set_classes(class_set(dataset, known).with_template(known.template))
     else:
         adapter.set_classes(class_set(dataset))
-    images = dataset[split]
-    chosen_otherwise = "shots" not in picked and trained.get("sampling")
-    if split == "train" and data is None and wanted == trained.get("classes", "all") and chosen_otherwise:
-        images = _learned_from(folder, images)
-    if not len(images):
-        raise ValueError(f"{dataset.name} has no {split} images to score. Choose another --split.")
+    images = dataset[split] if data is not None else _own_split(folder, trained, dataset, split, wanted)
+    _some(images, dataset, split)
     mixed = choose_weight(adapter, weight)
     precision = precision or own_precision
     evaluation = evaluate(adapter, images, precision=precision, workers=workers)
@@ -157,6 +189,21 @@ def _names_the_same(data: DataSpec, result: Mapping[str, Any]) -> bool:
         return False
     there = DataSpec.of(own)
     return (data.name, data.root, data.source) == (there.name, there.root, there.source)
+
+
+def _own_split(folder: str | Path, trained: Mapping[str, Any], dataset: Dataset, split: str, classes: str) -> Split:
+    """Images of the run's own data; where shots and seed do not give those it learned from, its list does."""
+    chosen_otherwise = trained.get("sampling") and "shots" not in trained["sampling"]
+    if split == "train" and classes == trained.get("classes", "all") and chosen_otherwise:
+        return _learned_from(folder, dataset[split])
+    return dataset[split]
+
+
+def _some(images: Split, dataset: Dataset, split: str) -> Split:
+    """The images. Raises: ValueError if there is none."""
+    if not len(images):
+        raise ValueError(f"{dataset.name} has no {split} images to score. Choose another --split.")
+    return images
 
 
 def _learned_from(folder: str | Path, train: Split) -> Split:

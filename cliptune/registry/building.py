@@ -203,7 +203,9 @@ def find(name: str) -> ModuleType:
     if name in points:
         return from_entry_point(points[name])
     known = {*own, *points}
-    near = get_close_matches(name, known, n=3, cutoff=0.4)
+    # Papers write CoOp and CLIP-LoRA.
+    folded = name.lower().replace("-", "_")
+    near = [folded] if folded in known else get_close_matches(folded, known, n=3, cutoff=0.4)
     raise ValueError(
         f"cliptune: there is no method {name!r}. "
         + (f"Did you mean {' or '.join(near)}? " if near else "")

@@ -61,6 +61,17 @@ class SignedRank:
     p: float
 
 
+def share(right: int, of: int, level: float = 0.95) -> Interval:
+    """Wilson's interval for a share, all in %: `right` of `of` images, drawn independently.
+
+    Raises: ValueError unless 0 ≤ right ≤ of and there is an image.
+    """
+    if not 0 <= right <= of or of < 1:
+        raise ValueError(f"share: expected a part of at least one image, got {right} of {of}.")
+    found = stats.binomtest(right, of).proportion_ci(level, method="wilson")
+    return Interval(100 * right / of, 100 * float(found.low), 100 * float(found.high))
+
+
 def paired_t(differences: ArrayLike, level: float = 0.95) -> PairedT:
     """The mean of paired differences with Student's interval, mean ± t(n − 1) · s / √n, s with ddof 1.
 

@@ -321,7 +321,7 @@ def _entries(folder: Path, metric: str) -> list[Finished]:
         result["learnables"],
         {name: numbers[metric] for name, numbers in evaluations.items() if "/" not in name},
         settings,
-        (*_caveats(result["flags"], data), *(() if MARK in result else ("made without a manifest, so unverified",))),
+        (*caveats(result["flags"], data), *(() if MARK in result else ("made without a manifest, so unverified",))),
         metric=metric,
         spent=_spent(result.get("budget") or {}),
     )
@@ -371,7 +371,7 @@ def _mean_spent(spent: Sequence[Mapping[str, float]]) -> dict[str, float]:
     }
 
 
-def _caveats(flags: Mapping[str, Any], data: Mapping[str, Any]) -> tuple[str, ...]:
+def caveats(flags: Mapping[str, Any], data: Mapping[str, Any]) -> tuple[str, ...]:
     """What makes a number other than plain, from the flags and the data of a run's result."""
     words = ["not the field's split"] if data.get("own_split") else []
     if flags.get("selection", "last") != "last":

@@ -116,7 +116,8 @@ class RunFolder:
             return True
         raise ValueError(
             f"The folder {self.path} holds another run; it differs in {differences(here, asked)}. "
-            "Choose another folder, repeat that run's settings to resume it, or pass overwrite=True to replace it."
+            "Choose another folder, repeat that run's settings to resume it, or pass overwrite=True (--overwrite) to "
+            "replace it."
         )
 
     def _clear(self) -> None:
@@ -418,6 +419,12 @@ def _with_format(config: Mapping[str, Any]) -> dict[str, Any]:
     return {"format": FORMAT, **jsonable(config)}
 
 
+_IN_WORDS = {
+    "data.split_sha256": "the pictures, or how they are split",
+    "data.images_sha256": "the content of the pictures that are learned from",
+}
+
+
 def differences(here: Any, asked: Any, limit: int = 4) -> str:
     """The first few places where two plain values differ, in words."""
     found: list[str] = []
@@ -430,7 +437,7 @@ def differences(here: Any, asked: Any, limit: int = 4) -> str:
             for index, (left, right) in enumerate(zip(a, b, strict=True)):
                 walk(left, right, f"{name}[{index}]")
         elif a != b:
-            found.append(f"{name} ({_short(a)} there, {_short(b)} here)")
+            found.append(_IN_WORDS.get(name) or f"{name} ({_short(a)} there, {_short(b)} here)")
 
     walk(here, asked, "")
     more = f" and {len(found) - limit} more places" if len(found) > limit else ""

@@ -57,7 +57,7 @@ def test_a_finished_run_says_so_and_is_not_trained_again(cli, photos, backbone, 
     weights = (run / "adapter_model.safetensors").read_bytes()
     again = cli("fit", photos, *QUICK, "--out", "out", "--backbone", backbone)
     assert again.code == 0
-    assert "This run is finished" in again.out
+    assert "This run was finished before" in again.out
     assert "Test accuracy" in again.out
     assert (run / "adapter_model.safetensors").read_bytes() == weights
     other = cli("fit", photos, *QUICK, "--out", "out", "--backbone", backbone, "--set", "n_ctx=2")
@@ -184,7 +184,7 @@ def test_settings_come_from_file_and_command_line(cli, photos, backbone):
     repeated = cli(
         "fit", photos, "--method", "coop", "--out", "out", "--backbone", backbone, "--config", "out/config.yaml"
     )
-    assert "This run is finished" in repeated.out, repeated.err
+    assert "This run was finished before" in repeated.out, repeated.err
 
 
 def test_python_opens_what_the_command_line_made(cli, photos, run):

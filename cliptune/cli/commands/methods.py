@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json as json_format
+import re
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -145,9 +146,17 @@ def methods(name: str | None = None, /, *, table: Flag = False, json: Flag = Fal
     if name is not None:
         _one(listed[0], COUNTED_AT)
         return
-    rows = [[m.name, _paper(m), m.enters, _learnables(m), ", ".join(m.recipes) or "–"] for m in listed]
-    show_table(["method", "paper", "where it enters", f"learnables at {COUNTED_AT}", "published recipes"], rows, left=3)
-    say('`cliptune methods NAME` shows a method\'s options; add-ons are joined to a method by "+", as --table allows.')
+    rows = [[m.name, _brief(m.summary), _paper(m), m.enters, _learnables(m)] for m in listed]
+    show_table(["method", "what it is", "paper", "where it enters", f"learnables at {COUNTED_AT}"], rows, left=4)
+    say(
+        '`cliptune methods NAME` shows a method\'s options; add-ons are joined to a method by "+"; '
+        "`cliptune methods --table` says which join which."
+    )
+
+
+def _brief(summary: str) -> str:
+    """Without the paper, which has a column of its own."""
+    return re.sub(r"\s*\(arXiv:[^)]*\)$", "", summary).rstrip(".")
 
 
 def _compatibility(name: str | None, json: bool) -> None:

@@ -91,7 +91,8 @@ def predict(
     if json:
         show_json(found)
     if unreadable:
-        raise ValueError(f"{unreadable} of {len(paths)} pictures could not be read; the others were named.")
+        others = "; the others were named" if unreadable < len(paths) else ""
+        raise ValueError(f"{unreadable} of {len(paths)} pictures could not be read{others}.")
 
 
 def _adapter(

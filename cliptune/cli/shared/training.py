@@ -41,11 +41,11 @@ def run_few_shot(spec: RunSpec, data: Dataset, out: Path, *, device: str | None,
     describe_data(shown)
     options = ", ".join(f"{name}={value}" for name, value in spec.options.items())
     say(f"Method: {spec.method}{f' with {options}' if options else ''}; backbone {clip.name}; seed {spec.seed}.")
-    if finished:
-        say(f"This run is finished: {out} holds its result. (--overwrite starts it anew.)")
     said: list[str] = []
     with notes_said_once():
         result = run(spec, out, clip=clip, dataset=data, device=device, overwrite=overwrite, log=said.append)
+    if finished:
+        say(f"This run was finished before: {out} holds its result. (--overwrite starts it anew.)")
     _tell(result)
     # What the run has said while it was under way, and the reader before, is not said again.
     tell_notes(result.get("notes", ()), told=(*shown.notes, *said))
