@@ -110,6 +110,11 @@ class ClipClassifier(ClassifierMixin, BaseEstimator):
         source, paths = self._source(X)
         labels = self._labels(y, len(paths))
         self.classes_, encoded = np.unique(labels, return_inverse=True)
+        if len(self.classes_) < 2:
+            raise ValueError(
+                "ClipClassifier: expected at least two classes to tell apart, got 1 class "
+                f"({self.classes_.tolist()[0]!r}). Add pictures of another."
+            )
         words = self._words()
         items = [Item(path, int(label), words[label]) for path, label in zip(paths, encoded, strict=True)]
         template = DEFAULT_TEMPLATE if self.template is None else self.template
@@ -130,7 +135,8 @@ class ClipClassifier(ClassifierMixin, BaseEstimator):
 
     def predict(self, X: Any) -> NDArray[Any]:
         """(N,) labels, those of highest probability."""
-        return self.classes_[self.predict_proba(X).argmax(axis=1)]
+        best = self.predict_proba(X).argmax(axis=1)
+        return self.classes_[best]
 
     def save(self, folder: str | Path, *, overwrite: bool = False) -> None:
         """Write a folder that `load` and `cliptune predict` open: safetensors and JSON, nothing that runs.

@@ -178,6 +178,7 @@ class Dataset:
         unread: files in class folders that are in no split, because their names or kinds are none of a picture that
             can be decoded here; paths relative to the root.
         nested: "leaf" or "top" if it was said which of folders in folders are the classes, see `read_folder`.
+        read_with: what was said of a list that it does not say itself: "columns", "delimiter".
     """
 
     name: str
@@ -195,6 +196,7 @@ class Dataset:
     own_split: bool = False
     unread: tuple[str, ...] = ()
     nested: str | None = None
+    read_with: Mapping[str, Any] | None = None
 
     def __post_init__(self) -> None:
         if self.template.count("{}") != 1:

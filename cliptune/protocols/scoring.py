@@ -78,7 +78,7 @@ def own_images(
     wanted = classes or trained.get("classes", "all")
     picked = (trained.get("sampling") or {}) if split == "train" else {}
     dataset = _as_trained(_own_data(folder, result, root), picked, wanted).open()
-    images = _own_split(folder, trained, dataset, split, wanted)
+    images = _own_split(folder, trained, picked, dataset, split, wanted)
     return OwnImages(dataset, _some(images, dataset, split), dataset.split_sha256 == trained.get("split_sha256"))
 
 
@@ -127,7 +127,7 @@ def score_run(
         adapter.set_classes(class_set(dataset, known).with_template(known.template), truncate=truncate)
     else:
         adapter.set_classes(class_set(dataset), truncate=truncate)
-    images = dataset[split] if data is not None else _own_split(folder, trained, dataset, split, wanted)
+    images = dataset[split] if data is not None else _own_split(folder, trained, picked, dataset, split, wanted)
     _some(images, dataset, split)
     mixed = choose_weight(adapter, weight)
     precision = precision or own_precision
@@ -193,9 +193,16 @@ def _names_the_same(data: DataSpec, result: Mapping[str, Any]) -> bool:
     return (data.name, data.root, data.source) == (there.name, there.root, there.source)
 
 
-def _own_split(folder: str | Path, trained: Mapping[str, Any], dataset: Dataset, split: str, classes: str) -> Split:
-    """Images of the run's own data; where shots and seed do not give those it learned from, its list does."""
-    chosen_otherwise = trained.get("sampling") and "shots" not in trained["sampling"]
+def _own_split(
+    folder: str | Path,
+    trained: Mapping[str, Any],
+    picked: Mapping[str, Any],
+    dataset: Dataset,
+    split: str,
+    classes: str,
+) -> Split:
+    """Images of the run's own data; where what was `picked` does not give those it learned from, its list does."""
+    chosen_otherwise = "shots" not in picked and trained.get("sampling")
     if split == "train" and classes == trained.get("classes", "all") and chosen_otherwise:
         return _learned_from(folder, dataset[split])
     return dataset[split]

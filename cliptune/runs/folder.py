@@ -29,6 +29,7 @@ from cliptune.runs.file_names import (
     MANIFEST,
     METRICS,
     PREDICTIONS,
+    PROMPTS,
     RESULT,
     SPLIT,
     STATE,
@@ -46,7 +47,7 @@ FORMAT = 1
 # What file systems answer that have no locks, or none for folders (NFS).
 _NO_LOCKS = (errno.EBADF, errno.ENOLCK, errno.ENOSYS, errno.EINVAL, errno.ENOTSUP, errno.EOPNOTSUPP)
 
-_OURS = (CONFIG_FILE, ENVIRONMENT, SPLIT, METRICS, RESULT, MANIFEST, LOG, STATE, CONFIG, WEIGHTS)
+_OURS = (CONFIG_FILE, ENVIRONMENT, SPLIT, METRICS, PROMPTS, RESULT, MANIFEST, LOG, STATE, CONFIG, WEIGHTS)
 # What some of its lines hold.
 _KINDS = {"method": str, "options": dict, "backbone": dict, "data": dict, "stages": list, "seed": int}
 # What is entered into a result by name, by whoever measures it.
@@ -186,6 +187,18 @@ class RunFolder:
         """Drop lines (or a torn half of one) that were written after the state that is resumed from."""
         path = self.path / METRICS
         if path.exists() and path.stat().st_size > size:
+            os.truncate(path, size)
+
+    def append_prompts(self, line: Mapping[str, Any]) -> int:
+        """Add a line to `prompts.jsonl`; the file's size in bytes afterwards, for `truncate_prompts`."""
+        return self._append(PROMPTS, json.dumps(line) + "\n", durable=True)
+
+    def truncate_prompts(self, size: int) -> None:
+        """As `truncate_metrics`; without a line there is no file."""
+        path = self.path / PROMPTS
+        if path.exists() and not size:
+            path.unlink()
+        elif path.exists() and path.stat().st_size > size:
             os.truncate(path, size)
 
     def metrics(self) -> list[dict[str, Any]]:
@@ -401,7 +414,11 @@ def read_metrics(folder: str | Path) -> list[dict[str, Any]]:
 
     Raises: ValueError if a line is no JSON object.
     """
-    path = Path(folder).expanduser() / METRICS
+    return read_lines(Path(folder).expanduser() / METRICS)
+
+
+def read_lines(path: Path) -> list[dict[str, Any]]:
+    """The objects in a file of one JSON object per line; none if there is no such file. Raises: as `read_metrics`."""
     if not path.exists():
         return []
     try:

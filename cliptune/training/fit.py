@@ -103,6 +103,7 @@ def fit(
     log: Callable[[str], None] | None = None,
     progress: str | Progress | None = None,
     trackers: Sequence[str | Tracker] = (),
+    log_prompts: bool = False,
 ) -> Run:
     """Run a recipe's stages on the training images. The recipe's adapter is trained in place.
 
@@ -138,6 +139,8 @@ def fit(
         log: called with every line.
         progress: "bar", "lines", "silent", or an object; None takes a bar on a terminal and lines elsewhere.
         trackers: "tensorboard", "wandb", or objects with `log` and `close`.
+        log_prompts: keep what enters the towers after every epoch in the run's folder, for `cliptune explain RUN rank`;
+            kilobytes an epoch, and no number changes.
     Returns: the run.
     Raises: ValueError for options or data that cannot work, or a folder that holds another run; TrainingDiverged if
         the loss is no longer finite; OSError with a sentence if a file cannot be written.
@@ -173,7 +176,7 @@ def fit(
                         shared=shared,
                         say=reporter.say,
                     )
-                    options = Options(seed, precision, accumulate, select, save_every)
+                    options = Options(seed, precision, accumulate, select, save_every, log_prompts)
                     here = None if folder is None else folder.path
                     begin = partial(end_of, continues, recipe, config, here) if continues is not None else None
                     remarks = once(recipe.all_notes, feed.notes(recipe.stages), _on_device(group, device))
@@ -295,6 +298,7 @@ def _resolved(
             "template": data.template,
             "sampling": data.sampling,
             "split_sha256": data.split_sha256,
+            **({"read_with": dict(data.read_with)} if data.read_with else {}),
             "images_sha256": hashlib.sha256(json.dumps(split, sort_keys=True).encode()).hexdigest(),
             **({"own_split": True} if data.own_split else {}),
             **({} if data.nested is None else {"nested": data.nested}),

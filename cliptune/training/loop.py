@@ -15,6 +15,7 @@ from cliptune.data.transforms import mixed
 from cliptune.recipe import Recipe, Stage
 from cliptune.runs.folder import RunFolder
 from cliptune.runs.jsonable import jsonable
+from cliptune.runs.prompt_log import line_of
 from cliptune.training.budget import all_steps, length, steps_in
 from cliptune.training.clock import Stopwatch
 from cliptune.training.continued import End
@@ -50,6 +51,7 @@ class Options:
         select: "last" takes each stage's last epoch, "val" the one with the best accuracy on the validation images,
             "oracle" the one with the best accuracy on the test images.
         save_every: seconds between saved states within an epoch.
+        log_prompts: keep what enters the towers at the start of each stage and after every epoch.
     """
 
     seed: int = 1
@@ -57,6 +59,7 @@ class Options:
     accumulate: int = 1
     select: str = "last"
     save_every: float = 60.0
+    log_prompts: bool = False
 
 
 class Training:
@@ -132,6 +135,8 @@ class Training:
         model = self.processes.wrap(LossOf(adapter, stage.objective))
         steps = feed.steps(stage)
         epochs = length(stage, steps)
+        if (position.epoch, position.step) == (0, 0):
+            self._log_prompt(stage, 0)
 
         adapter.train()
         for epoch in range(position.epoch, stage.epochs):
@@ -169,6 +174,7 @@ class Training:
             if score is not None and (best is None or score > best.score):
                 best = Best(score, epoch + 1, adapter.learnables())
             rate = learning_rate(stage.optimiser, epoch, epochs, end - 1, steps)
+            self._log_prompt(stage, epoch + 1)
             self._end_epoch(stage, rate, score)
             self._save(stage, rate, optimiser, scaler, best)
         if position.skipped:
@@ -295,6 +301,20 @@ class Training:
         self.position.epochs_done += 1
         self.reporter.metrics(line, self.position.epochs_done)
 
+    def _log_prompt(self, stage: Stage, epoch: int) -> None:
+        """One line, if it was asked for, now or before the run was stopped."""
+        position = self.position
+        if not (self.options.log_prompts or position.prompts_size) or self.folder is None or not self.processes.main:
+            return
+        with self.adapter.evaluating():
+            line = line_of(self.adapter.prompt, stage.name, epoch)
+        if line["leaves"]:
+            if not position.prompts_size and position.steps_taken:
+                self.note(f"Prompts are logged from {stage.name}, epoch {epoch} on; this run began without.")
+            position.prompts_size = self.folder.append_prompts(line)
+        else:
+            self.note("Prompts are not logged: this method puts no tokens, biases or deltas into a tower.")
+
     def _resume(self) -> None:
         saved = self.processes.from_main(lambda: None if self.folder is None else self.folder.load_state())
         if saved is None:
@@ -307,6 +327,7 @@ class Training:
             self._resumed = saved
         if self.folder is not None and self.processes.main:
             self.folder.truncate_metrics(self.position.metrics_size)
+            self.folder.truncate_prompts(self.position.prompts_size)
         if self.position.continues is not None:
             from_run = self.position.continues
             self.note(f"The first stage is that of the {from_run['method']} run in {from_run['run']}")
@@ -323,6 +344,7 @@ class Training:
         """The state before the first step: the adapter as it was built, or the end of the run that is gone on from."""
         if self.folder is not None:
             self.folder.truncate_metrics(0)
+            self.folder.truncate_prompts(0)
         if self.begin is not None:
             end = self.begin()
             self.adapter.load_learnables(end.learnables)
@@ -330,6 +352,8 @@ class Training:
             if self.folder is not None:
                 for line in end.metrics:
                     self.position.metrics_size = self.folder.append_metrics(line)
+                for line in end.prompts if self.options.log_prompts else ():
+                    self.position.prompts_size = self.folder.append_prompts(line)
         return capture(self.adapter, self.position)
 
     def _save(self, stage: Stage | None = None, rate: float = 0.0, *moving: Any) -> None:

@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import os
 import re
-import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -19,6 +17,7 @@ import cliptune
 from cliptune.data import DataSpec
 from cliptune.protocols import run
 from cliptune.runs import RunSpec
+from tests.browser import opened_page
 from tests.cli.conftest import write_photos
 
 
@@ -125,51 +124,31 @@ def test_what_cannot_be_served_is_a_sentence(place, words, sentence, monkeypatch
     assert sentence in capsys.readouterr().err
 
 
-@pytest.fixture
-def browser() -> Iterator:
-    """Chromium without a window; skipped where there is none."""
-    webdriver = pytest.importorskip("selenium.webdriver", reason="needs selenium")
-    chromium, driver = (shutil.which(name) for name in ("chromium", "chromedriver"))
-    if chromium is None or driver is None:
-        pytest.skip("needs Debian's chromium and chromium-driver")
-    options = webdriver.ChromeOptions()
-    options.binary_location = chromium
-    for word in ("--headless=new", "--no-sandbox", "--disable-dev-shm-usage", "--disable-gpu"):
-        options.add_argument(word)
-    made = webdriver.Chrome(options, webdriver.ChromeService(driver))
-    yield made
-    made.quit()
-
-
-def test_a_picture_is_dropped_on_the_page_in_a_browser(place, browser):
-    from selenium.webdriver.support.ui import WebDriverWait
+def test_a_picture_is_dropped_on_the_page_in_a_browser(place, tmp_path):
+    from playwright.sync_api import expect
 
     picture = next((place / "photos").rglob("*.png"))
-    bad = place / "bad.png"
-    bad.write_bytes(b"no picture")
-    with Server(str(place / "run"), f"small={place / 'folded'}", CLIPTUNE_TOKEN="0123456789abcdef") as server:
-
-        def text(id: str) -> str:
-            return browser.find_element("id", id).text
-
-        wait = WebDriverWait(browser, 20)
-        browser.get(server.address)
-        wait.until(lambda _: "token is needed" in text("error"))
-        browser.find_element("id", "token").send_keys("0123456789abcdef\t")
-        wait.until(lambda _: text("model").split() == ["run", "small"])
-        browser.execute_script("document.getElementById('file').hidden = false")  # as a person's chooser would
-        browser.find_element("id", "file").send_keys(str(picture))
-        wait.until(lambda _: "%" in text("answers"))
-        assert len(text("answers").splitlines()) >= 4
-        assert browser.find_element("id", "picture").get_property("naturalWidth") > 0
-        browser.find_element("id", "file").send_keys(str(bad))
-        wait.until(lambda _: "no picture that is read here" in text("error"))
-        problems = [one for one in browser.get_log("browser") if "401" not in one["message"] + "422"]
-        assert not [one for one in problems if "Content Security Policy" in one["message"]]
-        drop = (
+    (tmp_path / "bad.png").write_bytes(b"no picture")
+    token = "0123456789abcdef"
+    with (
+        Server(str(place / "run"), f"small={place / 'folded'}", CLIPTUNE_TOKEN=token) as server,
+        opened_page(tmp_path / "home", server.address, 800, offline=False) as page,
+    ):
+        expect(page.locator("#error")).to_contain_text("token is needed")
+        page.fill("#token", token)
+        page.press("#token", "Tab")
+        expect(page.locator("#model option")).to_have_count(2)
+        assert page.locator("#model option").all_inner_texts() == ["run", "small"]
+        page.set_input_files("#file", picture)
+        expect(page.locator("#answers tr")).to_have_count(4)
+        assert page.locator("#answers td:last-child").first.inner_text().endswith(" %")
+        assert page.evaluate("document.getElementById('picture').naturalWidth") > 0
+        page.set_input_files("#file", tmp_path / "bad.png")
+        expect(page.locator("#error")).to_contain_text("no picture that is read here")
+        page.evaluate(
             "const data = new DataTransfer(); data.items.add(new File([new Uint8Array([1])], 'a.png'));"
+            "document.getElementById('error').textContent = '';"
             "document.getElementById('drop').dispatchEvent(new DragEvent('drop', {dataTransfer: data}));"
         )
-        browser.execute_script("document.getElementById('error').textContent = ''")
-        browser.execute_script(drop)
-        wait.until(lambda _: "no picture that is read here" in text("error"))
+        expect(page.locator("#error")).to_contain_text("no picture that is read here")
+        assert not [line for line in page.said if "Content Security Policy" in line]

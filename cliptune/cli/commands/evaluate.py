@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Literal
 
 from cliptune.cli.shared.inputs import notes_said_once, open_run, tell_notes
-from cliptune.cli.shared.options import Flag, WeightsOptions
+from cliptune.cli.shared.options import Flag, ListOptions, WeightsOptions
 from cliptune.cli.shared.output import count, percent, remark, say, show_json, table
 
 
@@ -27,6 +27,7 @@ def evaluate(
     truncate: Flag = False,
     per_class: Flag = False,
     json: Flag = False,
+    lists: ListOptions = ListOptions(),
     weights: WeightsOptions = WeightsOptions(),
 ) -> None:
     """Score a finished run: its own test images, other classes, or another data set.
@@ -81,12 +82,16 @@ def evaluate(
         raise ValueError(
             f"--nested {nested} is for another data set, --data PATH. The run's own data are read as before."
         )
+    if data is None and lists.given:
+        raise ValueError(
+            f"--{next(iter(lists.given))} is for another list, --data LIST. The run's own data are read as they were."
+        )
     with notes_said_once():
         adapter = open_run(run, backbone, device, weights)
         scored = score_run(
             run,
             adapter,
-            data=None if data is None else DataSpec.found(data, root, source, nested=nested),
+            data=None if data is None else DataSpec.found(data, root, source, nested=nested, **lists.given),
             root=root,
             classes=classes,
             split=split,

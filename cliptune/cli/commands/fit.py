@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import shlex
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from cliptune.cli.shared.choosing import AUTO, check_choosing, check_common, chosen, command_line, tell_beside
 from cliptune.cli.shared.inputs import check_device, check_weights, chosen_backbone, open_data
-from cliptune.cli.shared.options import Flag, RunOptions, WeightsOptions
+from cliptune.cli.shared.options import Flag, ListOptions, RunOptions, WeightsOptions
 from cliptune.cli.shared.output import remark, say
 from cliptune.cli.shared.settings import Settings, resolve
 from cliptune.cli.shared.training import looked_at, run_few_shot
@@ -34,16 +35,17 @@ def fit(
     nested: Literal["leaf", "top"] | None = None,
     time: str | None = None,
     classes_later: Flag = False,
+    lists: ListOptions = ListOptions(),
     weights: WeightsOptions = WeightsOptions(),
     run: RunOptions = RunOptions(),
 ) -> None:
-    """Adapt CLIP to your own images: class folders, train/val/test, or a CSV or JSONL list.
+    """Adapt CLIP to your own images: class folders, train/val/test, a list, or what another tool exported.
 
     Parameters
     ----------
     folder
-        Folder with one folder of images per class (alone, or below train, val, test), or a list with the columns
-        image, class and, if wanted, split.
+        Folder with one folder of images per class (alone, or below train, val, test); a list with the columns image,
+        class and, if wanted, split; or a file or folder that another tool wrote. What it is, its content tells.
     method
         What is learned: see `cliptune methods`; add-ons are joined by "+". If left out (auto), several methods are
         tried on held-out training images, and the best is trained on all of them.
@@ -79,9 +81,10 @@ def fit(
 
     seconds = check_choosing(method, time, classes_later)
     settings = _settings(method, run)
-    if method == AUTO and val is None and _is_whole(folder, root, nested):
+    read_with = {**lists.given, "nested": nested}
+    if method == AUTO and val is None and _is_whole(folder, root, read_with):
         val = 0.0  # parts of the training images choose, so none are set aside for it
-    opened, data = _open(folder, root, val, test, split_seed, nested)
+    opened, data = _open(folder, root, val, test, split_seed, read_with)
     where = Path(out) if out is not None else Path("runs") / f"{data.name}-{label(method)}"
     check_weights(backbone, weights)
     spec = RunSpec(
@@ -120,7 +123,7 @@ def fit(
     )
     if choice is not None:
         enter_choice(where, choice)
-    given = {"root": root, "shots": shots, "backbone": backbone, **weights.given, "device": run.device}
+    given = {"root": root, **lists.given, "shots": shots, "backbone": backbone, **weights.given, "device": run.device}
     cut = {"val": val, "test": test, "split-seed": split_seed, "seed": seed if seed != 1 else None, "nested": nested}
 
     def command(better: str) -> str:
@@ -146,13 +149,13 @@ def _settings(method: str, run: RunOptions) -> Settings:
     return resolve(known, file=run.config, assignments=run.set or (), shortcuts=run.shortcuts)
 
 
-def _is_whole(folder: str, root: str | None, nested: str | None) -> bool:
+def _is_whole(folder: str, root: str | None, read_with: Mapping[str, Any]) -> bool:
     """Whether the images are not split yet, so that shares of them are taken."""
     from cliptune.data import DataSpec
 
-    halves = DataSpec.found(folder, root, nested=nested, fractions=[0.5, 0.0, 0.5])
+    halves = DataSpec.found(folder, root, fractions=[0.5, 0.0, 0.5], **read_with)
     try:
-        return open_data(halves).split_sha256 != open_data(DataSpec.found(folder, root, nested=nested)).split_sha256
+        return open_data(halves).split_sha256 != open_data(DataSpec.found(folder, root, **read_with)).split_sha256
     except ValueError:  # a list of splits takes no shares; what is wrong with other data is said where it is opened
         return False
 
@@ -163,7 +166,7 @@ def _open(
     val: float | None,
     test: float | None,
     split_seed: int | None,
-    nested: str | None = None,
+    read_with: Mapping[str, Any],
 ) -> tuple[DataSpec, Dataset]:
     """The data, cut as asked; where the user's own split leaves nothing to cut, that is said."""
     from cliptune.data import DataSpec
@@ -179,8 +182,8 @@ def _open(
         fractions = [round(1 - sum(kept), 6), *kept]
     # Folders and lists of one's own are turned as their EXIF tag says; split files are not, unless asked.
     exif = True if Path(folder).suffix.lower() == ".json" else None
-    whole = DataSpec.found(folder, root, exif=exif, nested=nested)
-    cut = DataSpec.found(folder, root, exif=exif, nested=nested, fractions=fractions, split_seed=split_seed)
+    whole = DataSpec.found(folder, root, exif=exif, **read_with)
+    cut = DataSpec.found(folder, root, exif=exif, **read_with, fractions=fractions, split_seed=split_seed)
     data = open_data(cut)
     if cut != whole and data.split_sha256 == open_data(whole).split_sha256:
         remark(

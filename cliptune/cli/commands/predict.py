@@ -4,15 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from cliptune.cli.shared.inputs import listed_names, open_run
 from cliptune.cli.shared.options import Flag, WeightsOptions
-from cliptune.cli.shared.output import percent, remark, say, show_json
+from cliptune.cli.shared.output import count, percent, remark, say, show_json
 
 if TYPE_CHECKING:
     import numpy as np
     from PIL import Image
+
+    from cliptune.data.own.port import Predicted
 
     Ask = Callable[[list[Image.Image]], np.ndarray]
     """Pictures → probabilities (B, C)."""
@@ -33,6 +35,9 @@ def predict(
     backbone: str | None = None,
     device: str | None = None,
     json: Flag = False,
+    format: Literal["csv", "jsonl", "labelstudio", "coco", "fiftyone"] | None = None,
+    out: str | None = None,
+    overwrite: Flag = False,
     weights: WeightsOptions = WeightsOptions(),
 ) -> None:
     """Name what is in pictures, with a finished run or an export of one.
@@ -60,12 +65,19 @@ def predict(
         cpu, cuda, cuda:1, mps; a card if there is one.
     json
         Print JSON: image, and class and probability of each prediction.
+    format
+        Of the file in --out: csv, jsonl; or labelstudio, coco, fiftyone, to go on with in these tools.
+    out
+        Write the predictions to this file, where pictures below its folder are named relative to it.
+    overwrite
+        Replace the file in --out.
     """
     from cliptune.data import ImageError, read_image
     from cliptune.exporting.opening import is_exported
 
     if top < 1:
         raise ValueError(f"--top must be at least 1, got {top}.")
+    _check_target(format, out, overwrite)
     paths = pictures_in(images)
     if is_exported(run):
         fixed = {"classes": classes, "template": template, "weight": weight, "backbone": backbone, "device": device}
@@ -74,6 +86,7 @@ def predict(
     else:
         class_names, ask = _adapter(run, classes, template, weight, backbone, device, weights, truncate)
     found: list[dict[str, Any]] = []
+    sizes: list[tuple[int, int]] = []
     unreadable = 0
     for start in range(0, len(paths), _BATCH):
         opened = []
@@ -87,13 +100,19 @@ def predict(
             continue
         probabilities = ask([picture for _, picture in opened])
         best = (-probabilities).argsort(axis=-1, kind="stable")[:, :top]
+        sizes += [picture.size for _, picture in opened]
         for (path, _), values, labels in zip(opened, probabilities.tolist(), best.tolist(), strict=True):
             predictions = [{"class": class_names[label], "probability": values[label]} for label in labels]
             found.append({"image": str(path), "predictions": predictions})
-            if not json:
+            if not json and out is None:
                 _tell(path, predictions, alone=len(paths) == 1)
     if json:
         show_json(found)
+    if out is not None and format is not None and found:
+        from cliptune.data.own.predictions import write_predictions
+
+        write_predictions(out, format, _predicted(found, sizes), class_names, overwrite=overwrite)
+        remark(f"Written to {out}: {count(len(found), 'prediction')} as {format}.")
     if unreadable:
         others = "; the others were named" if unreadable < len(paths) else ""
         raise ValueError(f"{unreadable} of {len(paths)} pictures could not be read{others}.")
@@ -134,6 +153,25 @@ def _export(run: str, fixed: dict[str, Any], weights: WeightsOptions) -> tuple[t
         )
     model = open_exported(run)
     return model.class_names, model.probabilities
+
+
+def _check_target(format: str | None, out: str | None, overwrite: bool) -> None:
+    """Before anything is computed. Raises: ValueError for one of --format and --out alone, or a file that is there."""
+    if (format is None) != (out is None):
+        raise ValueError("--format and --out belong together, for example --format csv --out predictions.csv.")
+    if out is not None:
+        from cliptune.data.own.predictions import check_free  # with torch, which an ONNX file alone does not need
+
+        check_free(out, overwrite=overwrite)
+
+
+def _predicted(found: list[dict[str, Any]], sizes: list[tuple[int, int]]) -> list[Predicted]:
+    from cliptune.data.own.port import Predicted
+
+    return [
+        Predicted(entry["image"], size, [(p["class"], p["probability"]) for p in entry["predictions"]])
+        for entry, size in zip(found, sizes, strict=True)
+    ]
 
 
 def _tell(path: Path, predictions: list[dict[str, Any]], *, alone: bool) -> None:

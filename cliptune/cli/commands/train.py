@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Literal
 
 from cliptune.cli.shared.inputs import check_weights, chosen_backbone, open_data
-from cliptune.cli.shared.options import Flag, RunOptions, WeightsOptions
+from cliptune.cli.shared.options import Flag, ListOptions, RunOptions, WeightsOptions
 from cliptune.cli.shared.output import say
 from cliptune.cli.shared.settings import resolve
 from cliptune.cli.shared.training import run_few_shot
@@ -29,6 +29,7 @@ def train(
     out: str | None = None,
     classes: Literal["all", "base", "new"] = "all",
     recipe: Literal["few_shot", "base2new", "cross", "data_efficient"] | None = None,
+    lists: ListOptions = ListOptions(),
     weights: WeightsOptions = WeightsOptions(),
     run: RunOptions = RunOptions(),
 ) -> None:
@@ -81,7 +82,8 @@ def train(
         shortcuts=run.shortcuts,
     )
     listed = None if split is None else str(Path(split).expanduser().resolve())
-    opened = DataSpec.found(data, root, source, split=listed, make_split=make_split or None, nested=nested)
+    asked = {"split": listed, "make_split": make_split or None, "nested": nested, **lists.given}
+    opened = DataSpec.found(data, root, source, **asked)
     dataset = open_data(opened)
     where = Path(out) if out is not None else _usual(dataset.name, classes, shots, method, seed)
     check_weights(backbone, weights)

@@ -24,6 +24,7 @@ TRAINING = (
     "views",
     "steps",
     "images",
+    "log_prompts",
 )
 _TRUE, _FALSE, _NONE = ("true", "yes", "on", "1"), ("false", "no", "off", "0"), ("none", "null")
 
