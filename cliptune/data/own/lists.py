@@ -118,7 +118,8 @@ def rows_of_list(
     chosen = choose(records.columns, sample, asked, is_picture, records.first)
     rows = [_row(where, record, chosen) for where, record in records.rows]
     said = [note.replace(records.first, path.name, 1) for note in chosen.notes]
-    return Content(rows, records.notes + said, says_splits=True)
+    notes = records.notes + said
+    return Content(rows, notes, says_splits=True, without_splits="there is no split column")
 
 
 def _text(path: Path, who: str) -> str:

@@ -8,6 +8,7 @@ import os
 import pkgutil
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
 
@@ -117,10 +118,10 @@ def _reader(known: Format, files: Sequence[Opened]) -> Callable[..., Dataset]:
             finder = Finder(home, who, uploads=content.uploads)
             content.rows, found = finder.rows(content.rows)
             content.notes += found
-        content.notes.insert(0, f"{path.name}: read as {known.title}.")
         called = name or (path.resolve().name if path.is_dir() else path.stem)
         wanted = Wanted(called, template, split_seed, fractions, exif, {"columns": asked} if asked else {})
-        return dataset_of(content, home, who, path.name, wanted)
+        dataset = dataset_of(content, home, who, path.name, wanted)
+        return replace(dataset, notes=(f"{path.name}: read as {known.title}.", *dataset.notes))
 
     return read
 

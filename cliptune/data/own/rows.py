@@ -41,6 +41,7 @@ class Content:
         pictures: of each row, where they lie in the file itself; None if the rows name files.
         uploads: names may begin with eight digits that the tool put before them.
         says_splits: the file itself says which row is in which split, or that there is none; else names of files do.
+        without_splits: how it is said that it names none.
     """
 
     rows: list[Row]
@@ -48,6 +49,7 @@ class Content:
     pictures: list[StoredPicture] | None = None
     uploads: bool = False
     says_splits: bool = False
+    without_splits: str = "it names no splits"
 
 
 @dataclass(frozen=True)
@@ -95,7 +97,7 @@ def dataset_of(content: Content, root: Path, who: str, shown_name: str, wanted: 
         cut = stratified([item.label for item in items], wanted.split_seed, wanted.fractions)
         notes.insert(
             0,
-            f"{shown_name}: there is no split column, so the {len(items)} pictures were split with seed "
+            f"{shown_name}: {content.without_splits}, so the {len(items)} pictures were split with seed "
             f"{wanted.split_seed} into {len(cut[0])} train, {len(cut[1])} val, {len(cut[2])} test.",
         )
     else:
