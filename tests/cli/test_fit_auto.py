@@ -70,7 +70,7 @@ def test_the_same_command_finds_it_finished_and_another_is_refused(fit, monkeypa
     again = fit()
     assert again.code == 0, again.err
     assert "It was chosen before, as out/choice.json says" in again.out
-    assert "This run is finished" in again.out
+    assert "This run was finished before" in again.out
     for line in first.out.splitlines():
         if line.startswith("  gda "):
             assert line in again.out
