@@ -2,7 +2,8 @@
 
 from cliptune.analysis.alignment import TokenContributions, TokenEffects, token_contributions, token_effects
 from cliptune.analysis.attention import GroupAttention, HeadReach, Reach, attention_by_group, attention_reach
-from cliptune.analysis.confusion import Confusion, confusion
+from cliptune.analysis.channels import ChannelInvariance, Channels, channel_invariance, compare_channels
+from cliptune.analysis.mixing import Linearity, MixingCurve, linearity, mixing_curve
 from cliptune.analysis.patches import PatchSimilarity, patch_similarity
 from cliptune.analysis.prm import Redundancy, Weighing, contributions, redundancy, remarks, weighing
 from cliptune.analysis.profile import ContributionProfile, contribution_profile
@@ -15,10 +16,13 @@ __all__ = [
     "Ablations",
     "Attended",
     "AttentionMap",
-    "Confusion",
+    "ChannelInvariance",
+    "Channels",
     "ContributionProfile",
     "GroupAttention",
     "HeadReach",
+    "Linearity",
+    "MixingCurve",
     "PatchSimilarity",
     "PromptParts",
     "Reach",
@@ -32,9 +36,12 @@ __all__ = [
     "ablations",
     "attention_by_group",
     "attention_reach",
-    "confusion",
+    "channel_invariance",
+    "compare_channels",
     "contribution_profile",
     "contributions",
+    "linearity",
+    "mixing_curve",
     "nearest_words",
     "patch_similarity",
     "prompt_parts",

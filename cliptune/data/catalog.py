@@ -18,7 +18,7 @@ from cliptune.data.own.folders import read_folder
 from cliptune.data.own.lists import LIST_SUFFIXES, read_list
 from cliptune.data.own.split_files import read_split
 from cliptune.data.published.facts import groups_of_data, published
-from cliptune.data.published.places import lies_below, recognise
+from cliptune.data.published.places import holds_classes, is_part_of, lies_below, recognise
 from cliptune.data.published.torchvision_sets import read_torchvision
 from cliptune.data.splits import CLASS_SUBSETS, stratified
 
@@ -198,10 +198,13 @@ def is_named(name: str, root: str | Path | None) -> bool:
     entry = _entry(family)
     if entry is None or bool(member) == (entry.members is None):
         return False
-    # A user's own folder may be called "flowers"; where the published set is not there, it is meant.
+    # A user's own folder may be called "flowers"; where the published set is not there, it is meant. A folder without
+    # pictures in class folders is nobody's own, but what there is of the published set.
     own = Path(root or ".").expanduser() / name
-    published_entry = published().get(entry.name)
-    return published_entry is None or not own.is_dir() or (root is not None and lies_below(published_entry, root))
+    known = published().get(entry.name)
+    if known is None or not own.is_dir() or (root is not None and lies_below(known, root)):
+        return True
+    return recognise(own) is None and (is_part_of(known, own) or not holds_classes(own))
 
 
 def _entry(family: str) -> Entry | None:

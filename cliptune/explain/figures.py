@@ -88,6 +88,12 @@ def heat(axes: Axes, values: Any, *, rows: Sequence[str], columns: Sequence[str]
                 axes.text(c, r, f"{float(value):.2g}", ha="center", va="center", color=ink, fontsize=6)
 
 
+def look(i: int) -> dict[str, Any]:
+    """Colour, marker and style of the i-th curve."""
+    shown = {"color": COLOURS, "marker": MARKERS, "linestyle": LINES}
+    return {"markersize": 4, **{name: values[i % len(values)] for name, values in shown.items()}}
+
+
 def by_block(axes: Axes, curves: Mapping[str, Any]) -> None:
     """A line for the mean of a block's heads and a dot for each of them; values (L, heads), or (L,) where none."""
     from matplotlib.ticker import MaxNLocator

@@ -66,6 +66,7 @@ class OpenedRun:
         seed: of whatever is drawn.
         masks: where the objects are in the pictures: a folder of masks, or "exact" for pictures that are drawn here,
             which is taken by itself where it can be. None: not known.
+        among: folder in which runs that differ in seed, shots or options are looked for; None for that around the run.
     """
 
     folder: Path
@@ -75,6 +76,7 @@ class OpenedRun:
     batch_size: int = 50
     seed: int = 0
     masks: str | None = None
+    among: str | None = None
     result: Mapping[str, Any] = field(init=False)
     config: Mapping[str, Any] = field(init=False)
 

@@ -22,6 +22,7 @@ def explain(
     images: int = 400,
     root: str | None = None,
     masks: str | None = None,
+    among: str | None = None,
     backbone: str | None = None,
     device: str | None = None,
     json: Flag = False,
@@ -43,6 +44,9 @@ def explain(
         Folder that holds the data sets, if it was moved.
     masks
         Folder with masks of the objects in its pictures, to tell foreground from background; Tinyworld knows its own.
+    among
+        Folder with runs that differ from this one in seed, shots or options, for comparisons; that around the run's
+        own folder if left out.
     backbone
         Where the run's backbone is now, if it was moved.
     device
@@ -58,7 +62,7 @@ def explain(
     asked = [kind.name for kind in chosen(what or ())]
     with notes_said_once():
         adapter = open_run(run, backbone, device, weights)
-        opened = OpenedRun(Path(run).expanduser(), adapter, images=images, root=root, masks=masks)
+        opened = OpenedRun(Path(run).expanduser(), adapter, images=images, root=root, masks=masks, among=among)
         answers = ask(opened, asked, told=None if json else _tell)
     place = Path(out).expanduser() if out is not None else Path(run).expanduser() / FOLDER
     written = write(answers, place)

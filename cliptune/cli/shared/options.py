@@ -67,8 +67,15 @@ class RunOptions:
         Of the frozen towers: fp32, bf16, fp16.
     workers
         Processes that read images.
+    descriptions
+        JSON file or folder of sentences about the classes, for methods that use them; see `cliptune describe`.
+    truncate
+        Cut class names that have more tokens than the text tower reads, after the last word that fits, and say so.
     overwrite
         Replace the run in --out.
+    strict
+        Refuse what is otherwise noted: the same picture in two splits or classes, files in class folders that are not
+        read, classes with fewer images than --shots.
     """
 
     set: Assignments = None
@@ -82,10 +89,14 @@ class RunOptions:
     device: str | None = None
     precision: str | None = None
     workers: int | None = None
+    descriptions: str | None = None
+    truncate: Flag = False
     overwrite: Flag = False
+    strict: Flag = False
 
     @property
     def shortcuts(self) -> Mapping[str, Any]:
         """Options of the method or of the training that have a name of their own on the command line."""
         names = ("epochs", "steps", "images", "lr", "batch_size", "select", "precision", "workers")
-        return {name: getattr(self, name) for name in names}
+        texts = {"descriptions": self.descriptions, "truncate": self.truncate or None}
+        return {**{name: getattr(self, name) for name in names}, **texts}
