@@ -4,7 +4,10 @@ from cliptune.analysis.alignment import TokenContributions, TokenEffects, token_
 from cliptune.analysis.attention import GroupAttention, HeadReach, Reach, attention_by_group, attention_reach
 from cliptune.analysis.channels import ChannelInvariance, Channels, channel_invariance, compare_channels
 from cliptune.analysis.confusion import Confusion, confusion
+from cliptune.analysis.foreground import Foreground, foreground
+from cliptune.analysis.looking import look
 from cliptune.analysis.mixing import Linearity, MixingCurve, linearity, mixing_curve
+from cliptune.analysis.overlays import Overlays, overlays
 from cliptune.analysis.patches import PatchSimilarity, patch_similarity
 from cliptune.analysis.prm import Redundancy, Weighing, contributions, redundancy, remarks, weighing
 from cliptune.analysis.profile import ContributionProfile, contribution_profile
@@ -22,10 +25,12 @@ __all__ = [
     "Channels",
     "Confusion",
     "ContributionProfile",
+    "Foreground",
     "GroupAttention",
     "HeadReach",
     "Linearity",
     "MixingCurve",
+    "Overlays",
     "PatchSimilarity",
     "PromptParts",
     "RankHistory",
@@ -46,9 +51,12 @@ __all__ = [
     "confusion",
     "contribution_profile",
     "contributions",
+    "foreground",
     "linearity",
+    "look",
     "mixing_curve",
     "nearest_words",
+    "overlays",
     "patch_similarity",
     "prompt_parts",
     "rank_history",

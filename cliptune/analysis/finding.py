@@ -12,6 +12,8 @@ import numpy as np
 from torch import Tensor
 
 _DIGITS = 6
+PICTURES = {"plain": False}
+"""Metadata of a field that holds pictures, which `to_json` leaves out."""
 
 
 class Finding(ABC):
@@ -31,7 +33,8 @@ class Finding(ABC):
 def plain(value: Any) -> Any:
     """The same value from dictionaries, lists, strings and finite numbers alone."""
     if is_dataclass(value) and not isinstance(value, type):
-        return {field.name: plain(getattr(value, field.name)) for field in fields(value)}
+        kept = [field.name for field in fields(value) if field.metadata.get("plain", True)]
+        return {name: plain(getattr(value, name)) for name in kept}
     if isinstance(value, Mapping):
         return {str(key): plain(item) for key, item in value.items()}
     if isinstance(value, (list, tuple)):

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import io
 import re
+import textwrap
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
@@ -86,6 +87,18 @@ def heat(axes: Axes, values: Any, *, rows: Sequence[str], columns: Sequence[str]
                 dark = 0.299 * red + 0.587 * green + 0.114 * blue < 0.5
                 ink = "white" if dark else "black"
                 axes.text(c, r, f"{float(value):.2g}", ha="center", va="center", color=ink, fontsize=6)
+
+
+def gallery(pictures: Sequence[Any], words: Sequence[str], *, columns: int = 6) -> Figure:
+    """Small pictures (h, w, 3) in [0, 1] in rows, with a few words above each; one empty place without any."""
+    rows = max(1, -(-len(pictures) // columns))
+    made, axes = figure(rows, columns, size=(1.25 * columns, 1.5 * rows))
+    for axis in axes:
+        axis.set_axis_off()
+    for axis, picture, said in zip(axes, pictures, words, strict=False):
+        axis.imshow(picture, interpolation="nearest")
+        axis.set_title("\n".join(textwrap.wrap(said, 20)), fontsize=6)
+    return made
 
 
 def look(i: int) -> dict[str, Any]:

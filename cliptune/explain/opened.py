@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -15,7 +15,7 @@ from torchvision.transforms import InterpolationMode
 from cliptune.adapter import Adapter
 from cliptune.batch import Batch
 from cliptune.data import Dataset, Split
-from cliptune.data.loader import Masking, batches
+from cliptune.data.loader import Masking, batches, gather
 from cliptune.data.masks import EXACT, Masks, open_masks
 from cliptune.data.transforms import test_transform
 from cliptune.protocols.scoring import OwnImages, own_images
@@ -145,6 +145,12 @@ class OpenedRun:
             device=self.adapter.clip.device,
             masking=None if masks is None else Masking(masks, nearest),
         )
+
+    def batch_of(self, positions: Sequence[int], split: str = "test") -> Batch:
+        """Some images of `split(split)` as one batch, in the order of their positions there."""
+        chosen = self.split(split).subset(list(positions))
+        batch = gather(chosen, range(len(chosen)), test_transform(self.adapter.resolution))
+        return batch.to(self.adapter.clip.device)
 
     def _masks(self, images: Split) -> Masks | None:
         masks = open_masks(self.masks or EXACT)
