@@ -139,5 +139,5 @@ def _what_next(folder: Path, suite: str, pictures: Path) -> None:
         f"  cliptune eval {run} --classes new --per-class",
         f"  cliptune table {folder} --format md",
         "  cliptune methods maple",
-        "  cliptune fit YOUR_FOLDER --method coop --out out/      # one folder of images per class",
+        "  cliptune fit YOUR_FOLDER --out out/      # one folder of images per class",
     )
