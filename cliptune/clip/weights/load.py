@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -24,6 +24,7 @@ from cliptune.clip.weights.installed import installed_backbone
 from cliptune.clip.weights.key_layouts import is_no_weight, to_openai_layout
 from cliptune.clip.weights.openai import CHECKSUMS, OPENAI_CONFIGS, canonical_name, openai_archive
 from cliptune.noted import few
+from cliptune.preprocessing import MEAN, STD, Preprocessing
 
 _SUFFIXES = (".safetensors", ".pt", ".pth", ".bin")
 # Image towers whose heads are not 64 wide, for where no configuration says so: open_clip's H, g, bigG and e.
@@ -49,6 +50,7 @@ def load_clip(
     activation: str | None = None,
     arch: str | None = None,
     head_width: int | None = None,
+    preprocessing: Mapping[str, Any] | None = None,
     revision: str | None = None,
     trust: bool = False,
 ) -> CLIP:
@@ -68,6 +70,8 @@ def load_clip(
         arch: open_clip's name of the architecture, "ViT-B-16" (GELU) or "ViT-B-16-quickgelu"; the sizes must be its.
         head_width: width of an attention head in both towers; None stands for what the configuration beside
             the weights says, else 64.
+        preprocessing: fields of `cliptune.preprocessing.Preprocessing` that stand in place of what the configuration
+            beside the weights declares: {"resize": "squash", "mean": (0.5, 0.5, 0.5), …}.
         revision: branch, tag or commit on the hub.
         trust: also take files of the hub for which there is no checksum (`cliptune.clip.weights.hub.checked`).
     Returns: a CLIP whose `origin` holds source, file, sha256, layout, activation and activation_from, and whose `notes`
@@ -86,7 +90,7 @@ def load_clip(
     if name == "mini":
         if known is not None:
             raise ValueError('load_clip: "mini" has one architecture, its own. Leave arch out.')
-        return _mini(pretrained, dtype, activation).to(device)
+        return _mini(pretrained, dtype, activation, preprocessing).to(device)
     if isinstance(name, str) and pretrained is None and _is_other(name):
         brought: CLIP | None = installed_backbone(name, device, dtype)
         if brought is not None:
@@ -94,7 +98,7 @@ def load_clip(
     # A Path is never a name, even if it is spelled like one.
     where = name if isinstance(name, str) else str(name.absolute())
     weights = _locate(where, None if pretrained is None else str(pretrained), revision, trust)
-    clip = _from_file(weights, dtype, activation, known, head_width)
+    clip = _from_file(weights, dtype, activation, known, head_width, preprocessing)
     canonical = canonical_name(weights.name)
     if pretrained is not None and canonical is not None:
         _check_architecture(clip, canonical, weights.path)
@@ -106,7 +110,12 @@ def _is_other(name: str) -> bool:
     return canonical_name(name) is None and not name.startswith(PREFIX) and not Path(name).expanduser().exists()
 
 
-def _mini(pretrained: str | Path | None, dtype: torch.dtype, activation: str | None) -> CLIP:
+def _mini(
+    pretrained: str | Path | None,
+    dtype: torch.dtype,
+    activation: str | None,
+    preprocessing: Mapping[str, Any] | None,
+) -> CLIP:
     from cliptune.clip.weights.mini import WEIGHTS, mini_state_dict
 
     if pretrained is not None:
@@ -114,6 +123,7 @@ def _mini(pretrained: str | Path | None, dtype: torch.dtype, activation: str | N
     clip = CLIP.from_state_dict(
         mini_state_dict(WEIGHTS), activation or "quick_gelu", "mini", default_tokenizer(), dtype
     )
+    clip.preprocessing = Preprocessing.from_dict(preprocessing or {})
     clip.origin = {
         "source": "mini",
         "file": WEIGHTS.name,
@@ -122,6 +132,8 @@ def _mini(pretrained: str | Path | None, dtype: torch.dtype, activation: str | N
         "activation": clip.config.activation,
         "activation_from": "argument" if activation else "mini",
     }
+    if (clip.mean, clip.std) != (MEAN, STD):
+        clip.origin["statistics_from"] = "argument"
     return clip
 
 
@@ -196,6 +208,7 @@ def _from_file(
     activation: str | None,
     arch: Architecture | None,
     head_width: int | None,
+    preprocessing: Mapping[str, Any] | None,
 ) -> CLIP:
     path, notes = weights.path, list(weights.notes)
     try:
@@ -209,8 +222,9 @@ def _from_file(
             arch.check(clip.config)
     except ValueError as error:
         raise ValueError(f"load_clip: {path} cannot be loaded as a CLIP: {error}") from error
-    clip.mean, clip.std = declared.mean or clip.mean, declared.std or clip.std
-    notes += _beside(weights, heads if head_width is None else {}, declared, reason)
+    stated = Preprocessing.from_dict(declared.pictures.fields)
+    clip.preprocessing = Preprocessing.from_dict(preprocessing or {}, stated)
+    notes += _beside(weights, heads if head_width is None else {}, declared, reason, clip.config.resolution)
     notes += _converted(found, dtype)
     clip.notes = tuple(f"Backbone {weights.name}: {phrase}." for phrase in notes)
     clip.origin = {
@@ -221,10 +235,12 @@ def _from_file(
         "activation": decided,
         "activation_from": reason,
     }
+    if (clip.mean, clip.std) != (stated.mean, stated.std):
+        clip.origin["statistics_from"] = "argument"
     return clip
 
 
-def _beside(weights: _Weights, heads: dict[str, Any], declared: Declared, reason: str) -> list[str]:
+def _beside(weights: _Weights, heads: dict[str, Any], declared: Declared, reason: str, resolution: int) -> list[str]:
     """What was decided by the files beside the weights, or without any: phrases. OpenAI's own archives are known."""
     if weights.source == "openai":
         return []
@@ -233,8 +249,13 @@ def _beside(weights: _Weights, heads: dict[str, Any], declared: Declared, reason
         phrases.append(f"its configuration leaves out {few(declared.usual, 5)}, for which the usual value stands")
     if heads.get("image_head_width") and not (declared.image_head_width or declared.image_heads):
         phrases.append(f"nothing says how wide its image heads are, so {heads['image_head_width']} was taken")
-    if declared.mean is None:
+    if "mean" not in declared.pictures.fields:
         phrases.append("nothing says how images are normalised, so OpenAI's mean and deviation were taken")
+    if declared.pictures.size not in (None, resolution):
+        phrases.append(
+            f"its configuration speaks of images of {declared.pictures.size} pixels, but its tensors are of a tower "
+            f"that takes {resolution}, which stands"
+        )
     beside = [path.name for path in sorted(weights.path.parent.iterdir()) if path.name in WEIGHT_FILES]
     others = [name for name in beside if name != weights.path.name]
     if others and not weights.source.endswith(weights.path.name):
