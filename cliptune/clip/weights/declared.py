@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 from cliptune.clip.tokenizer import VOCAB_SIZE
-from cliptune.clip.weights.declared_pictures import Pictures, hugging_face_pictures, open_clip_pictures
+from cliptune.clip.weights.declared_pictures import Pictures, hugging_face_pictures, open_clip_pictures, square
 from cliptune.clip.weights.json_parts import number, part, read_object
+from cliptune.clip.weights.open_clip_options import check_options
 from cliptune.reading import shown
 
 HUGGING_FACE_CONFIG = "config.json"
@@ -16,35 +19,6 @@ HUGGING_FACE_IMAGES = "preprocessor_config.json"
 HUGGING_FACE_PROCESSOR = "processor_config.json"
 OPEN_CLIP_CONFIG = "open_clip_config.json"
 
-# Options of open_clip that change no computation here, or that the tensors tell.
-_OPEN_CLIP_HARMLESS = {
-    "image": {
-        "image_size",
-        "layers",
-        "width",
-        "head_width",
-        "patch_size",
-        "mlp_ratio",
-        "patch_dropout",
-        "output_tokens",
-    },
-    "text": {
-        "context_length",
-        "vocab_size",
-        "width",
-        "heads",
-        "layers",
-        "mlp_ratio",
-        "output_tokens",
-        "hf_tokenizer_name",
-    },
-}
-# Options that may be written out with the value that CLIP has anyway.
-_OPEN_CLIP_AS_CLIP = {
-    "pool_type": ("tok", "argmax"),
-    "pos_embed_type": ("learnable",),
-    "proj_type": ("linear",),
-}
 _LAYER_NORM_EPS = 1e-5
 
 
@@ -57,6 +31,7 @@ class Declared:
         text_heads, image_heads: heads per block.
         image_head_width: width of an image head.
         pictures: how they are preprocessed.
+        found: whether there is a configuration at all.
         usual: what the files leave out, where their library's own value stands for it.
     """
 
@@ -65,6 +40,7 @@ class Declared:
     image_heads: int | None = None
     image_head_width: int | None = None
     pictures: Pictures = field(default_factory=Pictures)
+    found: bool = True
     usual: tuple[str, ...] = ()
 
 
@@ -77,14 +53,19 @@ def read_declared(folder: Path, layout: str) -> Declared:
         return _hugging_face(folder)
     if (folder / OPEN_CLIP_CONFIG).exists():
         return _open_clip(folder / OPEN_CLIP_CONFIG)
-    return Declared()
+    return Declared(found=False)
 
 
 def _hugging_face(folder: Path) -> Declared:
     path = folder / HUGGING_FACE_CONFIG
     if not path.exists():
-        return Declared()
+        return Declared(found=False)
     config = read_object(path)
+    kind = config.get("model_type", "clip")
+    if kind != "clip":
+        raise ValueError(
+            f"{path} is of a model of the kind {shown(repr(kind))}; of transformers' models only clip loads."
+        )
     # What equals the default of transformers' CLIPConfig is often left out of the file.
     text, image = part(config, "text_config", path), part(config, "vision_config", path)
     activations = [tower.get("hidden_act", "quick_gelu") for tower in (text, image)]
@@ -130,20 +111,12 @@ def _open_clip(path: Path) -> Declared:
     found = read_object(path)
     model = part(found, "model_cfg", path) if "model_cfg" in found else found
     towers = {"image": part(model, "vision_cfg", path), "text": part(model, "text_cfg", path)}
-    for tower, config in towers.items():
-        for option, value in config.items():
-            as_clip = not value or value in _OPEN_CLIP_AS_CLIP.get(option, ())
-            if option not in _OPEN_CLIP_HARMLESS[tower] and not as_clip:
-                raise ValueError(
-                    f"{path}: the {tower} tower has {shown(option)} = {shown(repr(value))}, which CLIP's towers do not "
-                    "have. "
-                    "Only OpenAI's ViT, ResNet and text tower can be read."
-                )
+    check_options(model, path)
     return Declared(
         activation="quick_gelu" if model.get("quick_gelu") else "gelu",
         text_heads=number(towers["text"], "heads", 8, path),
         image_head_width=number(towers["image"], "head_width", 64, path),
-        pictures=open_clip_pictures(part(found, "preprocess_cfg", path), path),
+        pictures=_pictures(found, towers["image"], path),
         usual=tuple(
             option
             for option, stated in (
@@ -154,3 +127,10 @@ def _open_clip(path: Path) -> Declared:
             if not stated
         ),
     )
+
+
+def _pictures(found: Mapping[str, Any], image: Mapping[str, Any], path: Path) -> Pictures:
+    """The size is the tower's, whatever `preprocess_cfg` says, as in open_clip."""
+    pictures = open_clip_pictures(part(found, "preprocess_cfg", path), path)
+    size = square(image.get("image_size"), "vision_cfg.image_size", path)
+    return pictures if size is None else replace(pictures, size=size)

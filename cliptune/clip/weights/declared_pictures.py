@@ -58,7 +58,7 @@ def open_clip_pictures(config: Mapping[str, Any], path: Path) -> Pictures:
                 f"{path}: preprocess_cfg.fill_color must be a whole number from 0 to 255, got {shown(repr(fill))}."
             )
         fields["fill"] = fill
-    return Pictures(fields, _square(config.get("size"), "preprocess_cfg.size", path))
+    return Pictures(fields, square(config.get("size"), "preprocess_cfg.size", path))
 
 
 def hugging_face_pictures(config: Mapping[str, Any], path: Path) -> Pictures:
@@ -78,7 +78,7 @@ def hugging_face_pictures(config: Mapping[str, Any], path: Path) -> Pictures:
                 f"{path}: resample must be 2 (bilinear) or 3 (bicubic), got {shown(repr(resample))} ({called})."
             )
         fields["interpolation"] = _RESAMPLING[resample]
-    crop = _square(config.get("crop_size"), "crop_size", path) if config.get("do_center_crop", True) else None
+    crop = square(config.get("crop_size"), "crop_size", path) if config.get("do_center_crop", True) else None
     size, squashed = _resized_to(config, path)
     if size is None:
         return Pictures(fields, crop)
@@ -93,6 +93,25 @@ def hugging_face_pictures(config: Mapping[str, Any], path: Path) -> Pictures:
             raise ValueError(f"{path}: crop_size {crop} is above size {size}; padding by a crop is not done here.")
         fields["oversize"] = size / crop
     return Pictures(fields, crop or size)
+
+
+def square(size: Any, name: str, path: Path) -> int | None:
+    """The side in pixels, of a number, [h, w] or {"height", "width"}; None of None.
+
+    Raises: ValueError if it is not square.
+    """
+    if size is None:
+        return None
+    if isinstance(size, dict):
+        both = [number(part({name: size}, name, path), key, 0, path) for key in ("height", "width")]
+    else:
+        both = size if isinstance(size, list) else [size]
+        if len(both) not in (1, 2) or not all(type(side) is int and 1 <= side <= MOST for side in both):
+            raise ValueError(f"{path}: {name} must be a number of pixels, got {shown(repr(size))}.")
+    if len(set(both)) != 1:
+        raise ValueError(f"{path}: {name} must be square, got {' × '.join(map(str, both))}. Only square towers load.")
+    side: int = both[0]
+    return side
 
 
 def _check_steps(config: Mapping[str, Any], path: Path) -> None:
@@ -113,28 +132,12 @@ def _resized_to(config: Mapping[str, Any], path: Path) -> tuple[int | None, bool
         if "shortest_edge" in size and "longest_edge" not in size:
             return number(size, "shortest_edge", 0, path), False
         if {"height", "width"} <= set(size):
-            return _square(size, "size", path), True
+            return square(size, "size", path), True
         raise ValueError(
             f"{path}: size must have a shortest_edge, or a height and a width, got {shown(repr(sorted(size)))}."
         )
     # Early files of CLIP give the short side as a number.
-    return _square(size, "size", path), False
-
-
-def _square(size: Any, name: str, path: Path) -> int | None:
-    """The side, of a number, [h, w] or {"height", "width"}."""
-    if size is None:
-        return None
-    if isinstance(size, dict):
-        both = [number(part({name: size}, name, path), key, 0, path) for key in ("height", "width")]
-    else:
-        both = size if isinstance(size, list) else [size]
-        if len(both) not in (1, 2) or not all(type(side) is int and 1 <= side <= MOST for side in both):
-            raise ValueError(f"{path}: {name} must be a number of pixels, got {shown(repr(size))}.")
-    if len(set(both)) != 1:
-        raise ValueError(f"{path}: {name} must be square, got {' × '.join(map(str, both))}. Only square towers load.")
-    side: int = both[0]
-    return side
+    return square(size, "size", path), False
 
 
 def _statistics(config: Mapping[str, Any], mean: str, std: str, path: Path) -> dict[str, Any]:

@@ -214,7 +214,7 @@ def _from_file(
     try:
         found = read_tensors(path, notes)
         tensors, layout = to_openai_layout(found)
-        declared = Declared() if weights.source == "openai" else read_declared(path.parent, layout)
+        declared = Declared(found=False) if weights.source == "openai" else read_declared(path.parent, layout)
         decided, reason = _activation(weights, activation, arch, declared, layout)
         heads = _head_widths(tensors, declared) if head_width is None else {"head_width": head_width}
         clip = CLIP.from_state_dict(tensors, decided, weights.name, default_tokenizer(), dtype, **heads)
@@ -245,9 +245,15 @@ def _beside(weights: _Weights, heads: dict[str, Any], declared: Declared, reason
     if weights.source == "openai":
         return []
     phrases = [] if reason in ("argument", "OpenAI's archive") else [f"the activation is that of its {reason}"]
+    if not declared.found and reason == "argument":
+        phrases.append(
+            "nothing says how it pools and masks, so OpenAI's way was taken: class token, causal mask, end-of-text "
+            "token, LayerNorm with 1e-5"
+        )
     if declared.usual:
         phrases.append(f"its configuration leaves out {few(declared.usual, 5)}, for which the usual value stands")
-    if heads.get("image_head_width") and not (declared.image_head_width or declared.image_heads):
+    told = declared.image_head_width or declared.image_heads or reason.startswith("architecture")
+    if heads.get("image_head_width") and not told:
         phrases.append(f"nothing says how wide its image heads are, so {heads['image_head_width']} was taken")
     if "mean" not in declared.pictures.fields:
         phrases.append("nothing says how images are normalised, so OpenAI's mean and deviation were taken")
