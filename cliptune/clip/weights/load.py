@@ -22,6 +22,7 @@ from cliptune.clip.weights.installed import installed_backbone
 from cliptune.clip.weights.key_layouts import is_no_weight, to_openai_layout
 from cliptune.clip.weights.locate import Weights, is_other, locate
 from cliptune.clip.weights.openai import CHECKSUMS, OPENAI_CONFIGS, canonical_name
+from cliptune.clip.weights.relatives import without_company
 from cliptune.clip.weights.shards import read_weights, weights_sha256
 from cliptune.noted import few
 from cliptune.preprocessing import MEAN, STD, Preprocessing
@@ -132,7 +133,7 @@ def _from_file(
     path, notes = weights.path, list(weights.notes)
     try:
         found = read_weights(path, notes)
-        tensors, layout = to_openai_layout(found)
+        tensors, layout = to_openai_layout(without_company(found, notes))
         declared = Declared(found=False) if weights.source == "openai" else read_declared(path.parent, layout)
         decided, reason = _activation(weights, activation, arch, declared, layout)
         heads = _head_widths(tensors, declared) if head_width is None else {"head_width": head_width}

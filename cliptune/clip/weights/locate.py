@@ -80,7 +80,7 @@ def _unknown(name: str, pretrained: str | None) -> Exception:
             f"Weights of open_clip are on the hub, for example {PREFIX}laion/CLIP-ViT-B-16-laion2B-s34B-b88K."
         )
     return ValueError(
-        f"load_clip: {name!r} is neither a known CLIP nor a file or folder. {meant or _nearest(name)}"
+        f"load_clip: {name!r} is neither a known CLIP nor a file or folder. {_nearest(name)}{meant}"
         f"Known are mini, {', '.join(OPENAI_CONFIGS)}, paths, and {PREFIX}organisation/name."
     )
 
