@@ -341,8 +341,8 @@ def test_unknown_name_offers_the_nearest():
         load_clip("ViT-B/17")
     with pytest.raises(ValueError, match="goes with an architecture of OpenAI, not 'ViT-X/99'"):
         load_clip("ViT-X/99", pretrained="openai")
-    with pytest.raises(ValueError, match=r"pretrained must be .*'laion2b_s34b_b88k' is none.*hf-hub:laion"):
-        load_clip("ViT-B-16", pretrained="laion2b_s34b_b88k")
+    with pytest.raises(ValueError, match=r"a tag of open_clip.*'laion2b_s34b_b89k' is none.*lists laion2b_s34b_b88k"):
+        load_clip("ViT-B-16", pretrained="laion2b_s34b_b89k")
     with pytest.raises(ValueError, match="has one set of weights, which is shipped"):
         load_clip("mini", pretrained="openai")
 
