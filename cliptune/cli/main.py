@@ -13,6 +13,7 @@ from collections.abc import Callable, Sequence
 from cyclopts import App, CycloptsError
 
 from cliptune.cli.commands import (
+    backbones,
     bench,
     check,
     convert,
@@ -59,6 +60,7 @@ def _register() -> None:
         "table": table.table,
         "check": check.check,
         "recipes": recipes.recipes,
+        "backbones": backbones.backbones,
         "convert": convert.convert,
         "describe": describe.describe,
         "masks": masks.masks,

@@ -13,7 +13,7 @@ from torch import Tensor
 from cliptune.clip.model import CLIP
 from cliptune.clip.tokenizer import default_tokenizer
 from cliptune.clip.towers.blocks import ACTIVATIONS
-from cliptune.clip.weights.architectures import Architecture, architecture
+from cliptune.clip.weights.architectures import IMAGE_HEAD_WIDTHS, Architecture, architecture
 from cliptune.clip.weights.archive import is_torchscript, stated_activation
 from cliptune.clip.weights.checkpoint import sha256
 from cliptune.clip.weights.choice import WEIGHT_FILES
@@ -27,10 +27,6 @@ from cliptune.clip.weights.relatives import without_company
 from cliptune.clip.weights.shards import read_weights, weights_sha256
 from cliptune.noted import few
 from cliptune.preprocessing import MEAN, STD, Preprocessing
-
-# Image towers whose heads are not 64 wide, for where no configuration says so: open_clip's H, g, bigG and e.
-_IMAGE_HEAD_WIDTHS = {1280: 80, 1408: 88, 1664: 104, 1792: 112}
-
 
 # Evidence for what a lone file is.
 HASHED = "SHA-256, which open_clip's list of weights has"
@@ -263,7 +259,7 @@ def _head_widths(tensors: dict[str, Tensor], declared: Declared) -> dict[str, An
     if declared.image_head_width:
         known["image_head_width"] = declared.image_head_width
     elif image is not None:
-        width = _IMAGE_HEAD_WIDTHS.get(len(image), 64)
+        width = IMAGE_HEAD_WIDTHS.get(len(image), 64)
         known["image_head_width"] = len(image) // declared.image_heads if declared.image_heads else width
     return known
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from cliptune.clip.weights.choice import INNER_FOLDERS, WEIGHT_FILES, chosen
 from cliptune.clip.weights.hub import PREFIX, hub_file
 from cliptune.clip.weights.openai import OPENAI_CONFIGS, canonical_name, openai_archive
-from cliptune.clip.weights.pretrained import Listed, named_weights, tags_of, which_tag
+from cliptune.clip.weights.pretrained import Listed, listed_weights, named_weights, tags_of, which_tag
 
 _SUFFIXES = (".safetensors", ".pt", ".pth", ".bin")
 # open_clip's way of naming a folder.
@@ -47,7 +47,7 @@ def locate(name: str, pretrained: str | None, revision: str | None, trust: bool)
     """
     listed = _listed(name, pretrained)
     if listed is not None:
-        said: list[str] = []
+        said: list[str] = _same_repository(listed)
         path, commit = hub_file(listed.repository, revision, trust, said)
         return Weights(path, listed.name, f"{PREFIX}{listed.repository}@{commit or path.parent.name}", said, listed)
     canonical = canonical_name(name)
@@ -91,6 +91,15 @@ def _listed(name: str, pretrained: str | None) -> Listed | None:
             f"{which_tag(architecture, tag)}"
         )
     return found
+
+
+def _same_repository(listed: Listed) -> list[str]:
+    """A phrase if open_clip lists one repository for two tags, which cannot both be right."""
+    others = {line.tag for line in listed_weights() if line.repository == listed.repository} - {listed.tag}
+    if not others:
+        return []
+    also = " and ".join(sorted(others))
+    return [f"open_clip lists the same repository for {also}, so one of the tags says what it is not"]
 
 
 def _unknown(name: str, pretrained: str | None) -> Exception:
