@@ -2,6 +2,9 @@ from __future__ import annotations
 
 import json
 
+import torch
+from safetensors.torch import load_file
+
 
 def test_all_that_have_a_name_are_listed(cli):
     answer = cli("backbones", "--json")
@@ -35,3 +38,19 @@ def test_a_file_is_opened(cli, backbone):
     unknown = cli("backbones", "ViT-Z-99")
     assert unknown.code == 2
     assert "neither a known CLIP nor a file" in unknown.err
+
+
+def test_weights_become_another_librarys(cli, backbone):
+    words = ("convert", backbone, "--activation", "quick_gelu")
+    made = cli(*words, "--layout", "hugging_face", "--out", "theirs")
+    assert made.code == 0, made.err
+    assert "bit for bit" in made.out
+    again = cli("convert", "theirs", "--layout", "open_clip", "--out", "back")
+    assert again.code == 0, again.err
+    assert same(load_file(backbone), load_file("back/open_clip_model.safetensors"))
+    assert "exists already" in cli(*words, "--layout", "cliptune", "--out", "back").err
+    assert "say one of --from METHOD" in cli(*words, "--out", "x").err
+
+
+def same(ours, theirs):
+    return ours.keys() == theirs.keys() and all(torch.equal(value, theirs[name]) for name, value in ours.items())

@@ -21,6 +21,7 @@ from cliptune.clip.weights.declared import HUGGING_FACE_CONFIG, OPEN_CLIP_CONFIG
 from cliptune.clip.weights.installed import installed_backbone
 from cliptune.clip.weights.key_layouts import is_no_weight, to_openai_layout
 from cliptune.clip.weights.locate import Weights, is_other, locate
+from cliptune.clip.weights.merged import merge
 from cliptune.clip.weights.openai import CHECKSUMS, OPENAI_CONFIGS, canonical_name
 from cliptune.clip.weights.pretrained import EVIDENCE, hashed_weights
 from cliptune.clip.weights.relatives import without_company
@@ -125,6 +126,14 @@ def _mini(
     return clip
 
 
+def opened(weights: Weights, notes: list[str]) -> tuple[dict[str, Tensor], str]:
+    """The tensors of located weights under the names of their file, with an adapter merged; and their SHA-256."""
+    found, digest = read_weights(weights.path, notes), weights_sha256(weights.path)
+    if weights.lora is None:
+        return found, digest
+    return merge(found, weights.lora, notes), weights.lora.sha256(digest)
+
+
 def _from_file(
     weights: Weights,
     dtype: torch.dtype,
@@ -135,8 +144,7 @@ def _from_file(
 ) -> CLIP:
     path, notes = weights.path, list(weights.notes)
     try:
-        digest = weights_sha256(path)
-        found = read_weights(path, notes)
+        found, digest = opened(weights, notes)
         tensors, layout = to_openai_layout(without_company(found, notes))
         declared = Declared(found=False) if weights.source == "openai" else read_declared(path.parent, layout)
         decided, reason = _activation(weights, activation, arch, declared, layout, digest)

@@ -5,11 +5,12 @@ from __future__ import annotations
 import difflib
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from cliptune.clip.weights.choice import INNER_FOLDERS, WEIGHT_FILES, chosen
 from cliptune.clip.weights.hub import PREFIX, hub_file
+from cliptune.clip.weights.merged import Lora, lora_in
 from cliptune.clip.weights.openai import OPENAI_CONFIGS, canonical_name, openai_archive
 from cliptune.clip.weights.pretrained import Listed, listed_weights, named_weights, tags_of, which_tag
 
@@ -22,8 +23,8 @@ _ORGANISATION = re.compile(r"[\w.-]+/[\w.-]+(@[\w./-]+)?", re.ASCII)
 
 @dataclass(frozen=True)
 class Weights:
-    """A file to load, what to call its CLIP, where it came from, what is to be said of that, as phrases, and what
-    open_clip lists of it.
+    """A file to load, what to call its CLIP, where it came from, what is to be said of that, as phrases, what open_clip
+    lists of it, and the adapter that is to be merged into it.
     """
 
     path: Path
@@ -31,6 +32,7 @@ class Weights:
     source: str
     notes: Sequence[str] = ()
     listed: Listed | None = None
+    lora: Lora | None = None
 
 
 def is_other(name: str) -> bool:
@@ -69,6 +71,9 @@ def locate(name: str, pretrained: str | None, revision: str | None, trust: bool)
         return Weights(path, name, f"{where.partition('@')[0]}@{commit or path.parent.name}", said)
     where = where.removeprefix(_LOCAL)
     path = Path(where).expanduser()
+    lora = lora_in(path) if path.is_dir() else None
+    if lora is not None:
+        return _of_lora(lora, path, trust)
     if path.is_dir():
         path = _in_folder(path)
     elif not path.exists():
@@ -91,6 +96,13 @@ def _listed(name: str, pretrained: str | None) -> Listed | None:
             f"{which_tag(architecture, tag)}"
         )
     return found
+
+
+def _of_lora(lora: Lora, folder: Path, trust: bool) -> Weights:
+    """The weights that an adapter was trained on: a path, seen from here or from its folder, or a name on the hub."""
+    near = next((path for path in (Path(lora.base), folder / lora.base) if path.exists()), None)
+    base = locate(str(near or f"{PREFIX}{lora.base}"), None, None, trust)
+    return replace(base, name=folder.name, source=str(folder), lora=lora)
 
 
 def _same_repository(listed: Listed) -> list[str]:
