@@ -118,7 +118,10 @@ def test_predict_turns_a_picture_as_its_exif_tag_says(cli, photos, run, tmp_path
     upright.transpose(Image.Transpose.ROTATE_90).save(tmp_path / "turned.png", exif=exif)
     answer = cli("predict", run, tmp_path / "upright.png", tmp_path / "turned.png", "--json")
     first, second = json.loads(answer.out)
-    assert first["predictions"] == second["predictions"]
+    assert [entry["class"] for entry in first["predictions"]] == [entry["class"] for entry in second["predictions"]]
+    # One row of a batch may be rounded unlike another.
+    for one, other in zip(first["predictions"], second["predictions"], strict=True):
+        assert one["probability"] == pytest.approx(other["probability"], rel=1e-4)
 
 
 def test_predict_speaks_of_other_classes(cli, photos, run, tmp_path):
