@@ -11,7 +11,7 @@ from cliptune.registry import add_ons, names
 
 ROOT = Path(cliptune.__file__).parent
 # Nothing of the package stands below these.
-BOTTOM = {"batch", "files", "noted", "reading", "saliency", "version"}
+BOTTOM = {"batch", "files", "noted", "preprocessing", "reading", "saliency", "version"}
 # Each room, and each room inside a room, with those that it may import besides itself and the bottom.
 ALLOWED = {
     "clip": {"clip/towers"},
@@ -201,7 +201,7 @@ def module_of(path: Path) -> str:
 def test_the_walk_sees_through_entrances():
     graph = import_graph()
     assert "cliptune.prompts.pixels" in graph["cliptune.methods.ar"]
-    assert "cliptune.clip.weights.hub" in graph["cliptune.clip.weights.load"]
+    assert "cliptune.clip.weights.locate" in graph["cliptune.clip.weights.load"]
 
 
 def test_there_is_no_import_of_training_from_below():

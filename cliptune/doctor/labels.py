@@ -154,7 +154,7 @@ def _drawn(data: Dataset, places: Sequence[Place]) -> list[Place]:
 
 def _features(data: Dataset, places: Sequence[Place], clip: CLIP, progress: Progress | None) -> Tensor:
     """(N, D) float32, on the CPU; a batch of pictures is in memory at a time."""
-    transform = test_transform(clip.config.resolution)
+    transform = test_transform(clip.config.resolution, preprocessing=clip.preprocessing)
     pixels = mapped(lambda place: transform(data[place[0]].image(place[1])), places, 2)
     parts = []
     for done, batch in _batches(pixels):

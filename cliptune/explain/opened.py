@@ -10,7 +10,6 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torchvision.transforms import InterpolationMode
 
 from cliptune.adapter import Adapter
 from cliptune.batch import Batch
@@ -134,10 +133,11 @@ class OpenedRun:
         """
         images, side = self.split(split, classes), self.adapter.resolution
         masks = self._masks(images) if masked else None
-        nearest = test_transform(side, interpolation=InterpolationMode.NEAREST)
+        how = self.adapter.clip.preprocessing
+        nearest = test_transform(side, preprocessing=how.of_labels)
         return batches(
             images,
-            test_transform(side),
+            test_transform(side, preprocessing=how),
             self.batch_size,
             shuffle=False,
             seed=0,
@@ -149,7 +149,8 @@ class OpenedRun:
     def batch_of(self, positions: Sequence[int], split: str = "test") -> Batch:
         """Some images of `split(split)` as one batch, in the order of their positions there."""
         chosen = self.split(split).subset(list(positions))
-        batch = gather(chosen, range(len(chosen)), test_transform(self.adapter.resolution))
+        transform = test_transform(self.adapter.resolution, preprocessing=self.adapter.clip.preprocessing)
+        batch = gather(chosen, range(len(chosen)), transform)
         return batch.to(self.adapter.clip.device)
 
     def _masks(self, images: Split) -> Masks | None:

@@ -100,6 +100,7 @@ def export(
         backbone=adapter.clip.name,
         mean=tuple(adapter.clip.mean),
         std=tuple(adapter.clip.std),
+        pictures=adapter.clip.preprocessing.geometry,
         weight=mixed,
         version=__version__,
     )

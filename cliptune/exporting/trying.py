@@ -73,7 +73,7 @@ def _subject(method: str, clip: CLIP, options: dict[str, Any]) -> tuple[Recipe, 
         warnings.simplefilter("ignore")  # these classes have no descriptions, and need none
         recipe = build(method, clip, names, **options)
         labels = torch.tensor([names.index(item.class_name) for item in split.items])
-        trained(recipe, Batch.of(as_batch(pictures, clip.image.resolution), labels), steps=1)
+        trained(recipe, Batch.of(as_batch(pictures, clip.image.resolution, clip.preprocessing), labels), steps=1)
     recipe.adapter.eval()
     return recipe, pictures
 
@@ -93,7 +93,12 @@ def _tried(method: str, recipe: Recipe, target: str, pictures: list[Image.Image]
 @contextmanager
 def _exported(recipe: Recipe, target: str) -> Iterator[ExportedClassifier]:
     adapter = recipe.adapter
-    about = Description(adapter.class_names, adapter.resolution, weight=choose_weight(adapter, None))
+    about = Description(
+        adapter.class_names,
+        adapter.resolution,
+        weight=choose_weight(adapter, None),
+        pictures=adapter.clip.preprocessing.geometry,
+    )
     with tempfile.TemporaryDirectory() as place, warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of the exporters, about themselves
         made: Target

@@ -101,7 +101,7 @@ def evaluate(
         cache = shared.pictures if images is None and shared is not None else images
 
         def read(part: Split) -> Iterator[Batch]:
-            transform = test_transform(adapter.resolution)
+            transform = test_transform(adapter.resolution, preprocessing=adapter.clip.preprocessing)
             shown.start(steps_per_epoch(len(part), batch_size, drop_last=False), 0)
             for batch in batches(
                 part, transform, batch_size, shuffle=False, seed=0, workers=workers, device=where, cache=cache

@@ -13,6 +13,7 @@ import pytest
 from PIL import Image
 
 import cliptune
+from cliptune.preprocessing import Preprocessing
 from cliptune.serving import Batcher, Busy, Limits, Served, ServedRun, application
 from cliptune.serving.pictures import from_base64, prepared
 from cliptune.serving.running import check_open, is_loopback
@@ -25,6 +26,7 @@ class Mean:
     """Answers with the mean of the picture, and remembers its batches."""
 
     changeable, class_names, resolution = True, NAMES, 8
+    pictures = Preprocessing()
 
     def __init__(self) -> None:
         self.batches: list[int] = []

@@ -38,6 +38,7 @@ def predict(
     format: Literal["csv", "jsonl", "labelstudio", "coco", "fiftyone"] | None = None,
     out: str | None = None,
     overwrite: Flag = False,
+    verbose: Flag = False,
     weights: WeightsOptions = WeightsOptions(),
 ) -> None:
     """Name what is in pictures, with a finished run or an export of one.
@@ -71,6 +72,8 @@ def predict(
         Write the predictions to this file, where pictures below its folder are named relative to it.
     overwrite
         Replace the file in --out.
+    verbose
+        Say first which backbone answers, and how its weights want pictures prepared.
     """
     from cliptune.data import ImageError, read_image
     from cliptune.exporting.opening import is_exported
@@ -81,10 +84,10 @@ def predict(
     paths = pictures_in(images)
     if is_exported(run):
         fixed = {"classes": classes, "template": template, "weight": weight, "backbone": backbone, "device": device}
-        fixed["truncate"] = truncate or None
+        fixed |= {"truncate": truncate or None, "verbose": verbose or None}
         class_names, ask = _export(run, fixed, weights)
     else:
-        class_names, ask = _adapter(run, classes, template, weight, backbone, device, weights, truncate)
+        class_names, ask = _adapter(run, classes, template, weight, backbone, device, weights, truncate, verbose)
     found: list[dict[str, Any]] = []
     sizes: list[tuple[int, int]] = []
     unreadable = 0
@@ -127,6 +130,7 @@ def _adapter(
     device: str | None,
     weights: WeightsOptions,
     truncate: bool,
+    verbose: bool,
 ) -> tuple[tuple[str, ...], Ask]:
     """Class names, and what answers, of a run."""
     from cliptune.runs.loading import choose_weight
@@ -138,6 +142,10 @@ def _adapter(
         for note in adapter.texts.notes:
             remark(note)
     choose_weight(adapter, weight)
+    if verbose:
+        clip = adapter.clip
+        remark(f"Backbone: {clip.name}, activation {clip.config.activation}.")
+        remark(f"Pictures: {clip.preprocessing.told(adapter.resolution)}.")
     return adapter.class_names, lambda pictures: adapter.logits(pictures).softmax(dim=-1).cpu().numpy()
 
 

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import difflib
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,30 +13,24 @@ from torch import Tensor
 from cliptune.clip.model import CLIP
 from cliptune.clip.tokenizer import default_tokenizer
 from cliptune.clip.towers.blocks import ACTIVATIONS
-from cliptune.clip.weights.architectures import Architecture, architecture
+from cliptune.clip.weights.architectures import IMAGE_HEAD_WIDTHS, Architecture, architecture
 from cliptune.clip.weights.archive import is_torchscript, stated_activation
-from cliptune.clip.weights.checkpoint import read_tensors, sha256
+from cliptune.clip.weights.checkpoint import sha256
+from cliptune.clip.weights.choice import WEIGHT_FILES
 from cliptune.clip.weights.declared import HUGGING_FACE_CONFIG, OPEN_CLIP_CONFIG, Declared, read_declared
-from cliptune.clip.weights.download import offline
-from cliptune.clip.weights.hub import PREFIX, WEIGHT_FILES, hub_file
 from cliptune.clip.weights.installed import installed_backbone
 from cliptune.clip.weights.key_layouts import is_no_weight, to_openai_layout
-from cliptune.clip.weights.openai import CHECKSUMS, OPENAI_CONFIGS, canonical_name, openai_archive
+from cliptune.clip.weights.locate import Weights, is_other, locate
+from cliptune.clip.weights.merged import merge
+from cliptune.clip.weights.openai import CHECKSUMS, OPENAI_CONFIGS, canonical_name
+from cliptune.clip.weights.pretrained import EVIDENCE, hashed_weights
+from cliptune.clip.weights.relatives import without_company
+from cliptune.clip.weights.shards import read_weights, weights_sha256
 from cliptune.noted import few
+from cliptune.preprocessing import MEAN, STD, Preprocessing
 
-_SUFFIXES = (".safetensors", ".pt", ".pth", ".bin")
-# Image towers whose heads are not 64 wide, for where no configuration says so: open_clip's H, g, bigG and e.
-_IMAGE_HEAD_WIDTHS = {1280: 80, 1408: 88, 1664: 104, 1792: 112}
-
-
-@dataclass(frozen=True)
-class _Weights:
-    """A file to load, what to call its CLIP, where it came from, and what is to be said of that, as phrases."""
-
-    path: Path
-    name: str
-    source: str
-    notes: Sequence[str] = ()
+# Evidence for what a lone file is.
+HASHED = "SHA-256, which open_clip's list of weights has"
 
 
 def load_clip(
@@ -49,6 +42,7 @@ def load_clip(
     activation: str | None = None,
     arch: str | None = None,
     head_width: int | None = None,
+    preprocessing: Mapping[str, Any] | None = None,
     revision: str | None = None,
     trust: bool = False,
 ) -> CLIP:
@@ -57,10 +51,12 @@ def load_clip(
     Args:
         name: "mini" (shipped); one of OpenAI's nine ("ViT-B/16", "RN50", …, in any spelling); the path of a
             file or folder; "hf-hub:organisation/name"; or the name of an installed entry point in the group
-            `cliptune.backbones`, which goes after all others. Files may be OpenAI's archives, state dicts of
-            `torch.save`, or safetensors, with the tensor names of OpenAI, open_clip or Hugging Face.
+            `cliptune.backbones`, which goes after all others; or "architecture:tag" of open_clip's list. Files may be
+            OpenAI's archives, state dicts of `torch.save`, or safetensors, with the tensor names of OpenAI, open_clip
+            or Hugging Face.
         pretrained: "openai", a path or "hf-hub:…" when `name` is one of OpenAI's architectures; None means
-            "openai" there, and nothing elsewhere.
+            "openai" there, and nothing elsewhere. Or the tag of weights that open_clip lists for an architecture like
+            OpenAI's: load_clip("ViT-B-16", "laion2b_s34b_b88k").
         device, dtype: where and in which floating type the weights are kept.
         activation: "quick_gelu" or "gelu", which no tensor tells; None takes it from the configuration beside the
             weights, from `arch`, from the program of an archive, or from a known SHA-256, and refuses where none of
@@ -68,6 +64,8 @@ def load_clip(
         arch: open_clip's name of the architecture, "ViT-B-16" (GELU) or "ViT-B-16-quickgelu"; the sizes must be its.
         head_width: width of an attention head in both towers; None stands for what the configuration beside
             the weights says, else 64.
+        preprocessing: fields of `cliptune.preprocessing.Preprocessing` that stand in place of what the configuration
+            beside the weights declares: {"resize": "squash", "mean": (0.5, 0.5, 0.5), …}.
         revision: branch, tag or commit on the hub.
         trust: also take files of the hub for which there is no checksum (`cliptune.clip.weights.hub.checked`).
     Returns: a CLIP whose `origin` holds source, file, sha256, layout, activation and activation_from, and whose `notes`
@@ -86,27 +84,27 @@ def load_clip(
     if name == "mini":
         if known is not None:
             raise ValueError('load_clip: "mini" has one architecture, its own. Leave arch out.')
-        return _mini(pretrained, dtype, activation).to(device)
-    if isinstance(name, str) and pretrained is None and _is_other(name):
+        return _mini(pretrained, dtype, activation, preprocessing).to(device)
+    if isinstance(name, str) and pretrained is None and is_other(name):
         brought: CLIP | None = installed_backbone(name, device, dtype)
         if brought is not None:
             return brought
     # A Path is never a name, even if it is spelled like one.
     where = name if isinstance(name, str) else str(name.absolute())
-    weights = _locate(where, None if pretrained is None else str(pretrained), revision, trust)
-    clip = _from_file(weights, dtype, activation, known, head_width)
+    weights = locate(where, None if pretrained is None else str(pretrained), revision, trust)
+    clip = _from_file(weights, dtype, activation, known, head_width, preprocessing)
     canonical = canonical_name(weights.name)
     if pretrained is not None and canonical is not None:
         _check_architecture(clip, canonical, weights.path)
     return clip.to(device)
 
 
-def _is_other(name: str) -> bool:
-    """Whether a name is none of ours and no path."""
-    return canonical_name(name) is None and not name.startswith(PREFIX) and not Path(name).expanduser().exists()
-
-
-def _mini(pretrained: str | Path | None, dtype: torch.dtype, activation: str | None) -> CLIP:
+def _mini(
+    pretrained: str | Path | None,
+    dtype: torch.dtype,
+    activation: str | None,
+    preprocessing: Mapping[str, Any] | None,
+) -> CLIP:
     from cliptune.clip.weights.mini import WEIGHTS, mini_state_dict
 
     if pretrained is not None:
@@ -114,6 +112,7 @@ def _mini(pretrained: str | Path | None, dtype: torch.dtype, activation: str | N
     clip = CLIP.from_state_dict(
         mini_state_dict(WEIGHTS), activation or "quick_gelu", "mini", default_tokenizer(), dtype
     )
+    clip.preprocessing = Preprocessing.from_dict(preprocessing or {})
     clip.origin = {
         "source": "mini",
         "file": WEIGHTS.name,
@@ -122,119 +121,83 @@ def _mini(pretrained: str | Path | None, dtype: torch.dtype, activation: str | N
         "activation": clip.config.activation,
         "activation_from": "argument" if activation else "mini",
     }
+    if (clip.mean, clip.std) != (MEAN, STD):
+        clip.origin["statistics_from"] = "argument"
     return clip
 
 
-def _locate(name: str, pretrained: str | None, revision: str | None, trust: bool) -> _Weights:
-    canonical = canonical_name(name)
-    if pretrained is None or (pretrained == "openai" and canonical is not None):
-        if canonical is not None:
-            notes: list[str] = []
-            return _Weights(openai_archive(canonical, notes), canonical, "openai", notes)
-        where = name
-    else:
-        if canonical is None:
-            raise ValueError(
-                f"load_clip: pretrained={pretrained!r} goes with an architecture of OpenAI, not {name!r}. "
-                f"{_nearest(name)}Or give the path or {PREFIX} name alone."
-            )
-        where = pretrained
-    if where.startswith(PREFIX):
-        path = hub_file(where, revision, trust)
-        notes = ["offline mode is on, so the copy that was downloaded before was taken"] if offline() else []
-        return _Weights(path, name, f"{where.partition('@')[0]}@{path.parent.name}", notes)
-    path = Path(where).expanduser()
-    if path.is_dir():
-        path = _in_folder(path)
-    elif not path.exists():
-        raise _unknown(name, pretrained)
-    return _Weights(path, name if pretrained else Path(where).stem, str(path))
-
-
-def _unknown(name: str, pretrained: str | None) -> Exception:
-    where = pretrained or name
-    if Path(where).suffix in _SUFFIXES or len(Path(where).parts) > 2:
-        return FileNotFoundError(f"load_clip: there is no file or folder {where}. Check the path.")
-    if pretrained:
-        return ValueError(
-            f'load_clip: pretrained must be "openai", a path or {PREFIX}…, and {pretrained!r} is none. '
-            f"Weights of open_clip are on the hub, for example {PREFIX}laion/CLIP-ViT-B-16-laion2B-s34B-b88K."
-        )
-    return ValueError(
-        f"load_clip: {name!r} is neither a known CLIP nor a file or folder. {_nearest(name)}"
-        f"Known are mini, {', '.join(OPENAI_CONFIGS)}, paths, and {PREFIX}organisation/name."
-    )
-
-
-def _nearest(name: str) -> str:
-    near = difflib.get_close_matches(name, ["mini", *OPENAI_CONFIGS], n=2, cutoff=0.4)
-    return f"Did you mean {' or '.join(near)}? " if near else ""
-
-
-def _in_folder(folder: Path) -> Path:
-    """The weights in a folder: the names that open_clip and Hugging Face use, else the only file there is."""
-    for name in WEIGHT_FILES:
-        if (folder / name).exists():
-            return folder / name
-    if any(folder.glob("*.index.json")):
-        raise ValueError(
-            f"load_clip: the weights in {folder} are split over several files. Save them as one model.safetensors."
-        )
-    files = sorted(path for path in folder.iterdir() if path.suffix in _SUFFIXES)
-    if len(files) == 1:
-        return files[0]
-    found = ", ".join(path.name for path in files) or "none"
-    raise FileNotFoundError(
-        f"load_clip: {folder} should hold {', '.join(WEIGHT_FILES)}, or a single *.pt, *.pth, *.bin or "
-        f"*.safetensors; found {found}. Give the path of the file."
-    )
+def opened(weights: Weights, notes: list[str]) -> tuple[dict[str, Tensor], str]:
+    """The tensors of located weights under the names of their file, with an adapter merged; and their SHA-256."""
+    found, digest = read_weights(weights.path, notes), weights_sha256(weights.path)
+    if weights.lora is None:
+        return found, digest
+    return merge(found, weights.lora, notes), weights.lora.sha256(digest)
 
 
 def _from_file(
-    weights: _Weights,
+    weights: Weights,
     dtype: torch.dtype,
     activation: str | None,
     arch: Architecture | None,
     head_width: int | None,
+    preprocessing: Mapping[str, Any] | None,
 ) -> CLIP:
     path, notes = weights.path, list(weights.notes)
     try:
-        found = read_tensors(path, notes)
-        tensors, layout = to_openai_layout(found)
-        declared = Declared() if weights.source == "openai" else read_declared(path.parent, layout)
-        decided, reason = _activation(weights, activation, arch, declared, layout)
+        found, digest = opened(weights, notes)
+        tensors, layout = to_openai_layout(without_company(found, notes))
+        declared = Declared(found=False) if weights.source == "openai" else read_declared(path.parent, layout)
+        decided, reason = _activation(weights, activation, arch, declared, layout, digest)
         heads = _head_widths(tensors, declared) if head_width is None else {"head_width": head_width}
         clip = CLIP.from_state_dict(tensors, decided, weights.name, default_tokenizer(), dtype, **heads)
         if arch is not None:
             arch.check(clip.config)
+        if weights.listed is not None:
+            architecture(weights.listed.architecture).check(clip.config)
     except ValueError as error:
         raise ValueError(f"load_clip: {path} cannot be loaded as a CLIP: {error}") from error
-    clip.mean, clip.std = declared.mean or clip.mean, declared.std or clip.std
-    notes += _beside(weights, heads if head_width is None else {}, declared, reason)
+    beside = Preprocessing.from_dict(declared.pictures.fields)
+    listed = weights.listed or (hashed_weights(digest) if reason == HASHED else None)
+    stated = Preprocessing.from_dict(listed.pictures if listed else {}, beside)
+    clip.preprocessing = Preprocessing.from_dict(preprocessing or {}, stated)
+    notes += _beside(weights, heads if head_width is None else {}, declared, reason, clip.config.resolution)
     notes += _converted(found, dtype)
     clip.notes = tuple(f"Backbone {weights.name}: {phrase}." for phrase in notes)
     clip.origin = {
         "source": weights.source,
         "file": path.name,
-        "sha256": sha256(path),
+        "sha256": digest,
         "layout": layout,
         "activation": decided,
         "activation_from": reason,
     }
+    if (clip.mean, clip.std) != (beside.mean, beside.std):
+        clip.origin["statistics_from"] = "argument" if clip.preprocessing != stated else EVIDENCE
     return clip
 
 
-def _beside(weights: _Weights, heads: dict[str, Any], declared: Declared, reason: str) -> list[str]:
+def _beside(weights: Weights, heads: dict[str, Any], declared: Declared, reason: str, resolution: int) -> list[str]:
     """What was decided by the files beside the weights, or without any: phrases. OpenAI's own archives are known."""
     if weights.source == "openai":
         return []
     phrases = [] if reason in ("argument", "OpenAI's archive") else [f"the activation is that of its {reason}"]
+    if not declared.found and reason == "argument":
+        phrases.append(
+            "nothing says how it pools and masks, so OpenAI's way was taken: class token, causal mask, end-of-text "
+            "token, LayerNorm with 1e-5"
+        )
     if declared.usual:
         phrases.append(f"its configuration leaves out {few(declared.usual, 5)}, for which the usual value stands")
-    if heads.get("image_head_width") and not (declared.image_head_width or declared.image_heads):
+    told = declared.image_head_width or declared.image_heads or reason.startswith("architecture")
+    if heads.get("image_head_width") and not told:
         phrases.append(f"nothing says how wide its image heads are, so {heads['image_head_width']} was taken")
-    if declared.mean is None:
+    if "mean" not in declared.pictures.fields and reason not in (EVIDENCE, HASHED):
         phrases.append("nothing says how images are normalised, so OpenAI's mean and deviation were taken")
+    if declared.pictures.size not in (None, resolution):
+        phrases.append(
+            f"its configuration speaks of images of {declared.pictures.size} pixels, but its tensors are of a tower "
+            f"that takes {resolution}, which stands"
+        )
     beside = [path.name for path in sorted(weights.path.parent.iterdir()) if path.name in WEIGHT_FILES]
     others = [name for name in beside if name != weights.path.name]
     if others and not weights.source.endswith(weights.path.name):
@@ -256,7 +219,7 @@ def _converted(found: dict[str, Tensor], dtype: torch.dtype) -> list[str]:
 
 
 def _activation(
-    weights: _Weights, asked: str | None, arch: Architecture | None, declared: Declared, layout: str
+    weights: Weights, asked: str | None, arch: Architecture | None, declared: Declared, layout: str, digest: str
 ) -> tuple[str, str]:
     """The activation that the weights were trained with, and the evidence for it.
 
@@ -271,14 +234,19 @@ def _activation(
     # An archive of OpenAI that was found by name has been checked against its SHA-256.
     if weights.source == "openai":
         return "quick_gelu", "OpenAI's archive"
+    if weights.listed is not None:
+        return weights.listed.activation, EVIDENCE
     if declared.activation is not None:
         return declared.activation, "configuration file"
     if is_torchscript(weights.path):
         stated = stated_activation(weights.path)
         if stated is not None:
             return stated, "program of the archive"
-        if sha256(weights.path) in CHECKSUMS.values():
+        if digest in CHECKSUMS.values():
             return "quick_gelu", "OpenAI's archive"
+    known = hashed_weights(digest)
+    if known is not None:
+        return known.activation, HASHED
     beside = HUGGING_FACE_CONFIG if layout == "hugging_face" else OPEN_CLIP_CONFIG
     raise ValueError(
         "its tensors do not tell the activation, and the wrong one gives wrong features without any error. Say "
@@ -299,7 +267,7 @@ def _head_widths(tensors: dict[str, Tensor], declared: Declared) -> dict[str, An
     if declared.image_head_width:
         known["image_head_width"] = declared.image_head_width
     elif image is not None:
-        width = _IMAGE_HEAD_WIDTHS.get(len(image), 64)
+        width = IMAGE_HEAD_WIDTHS.get(len(image), 64)
         known["image_head_width"] = len(image) // declared.image_heads if declared.image_heads else width
     return known
 
