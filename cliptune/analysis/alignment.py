@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from cliptune.adapter import Adapter, Outputs
 from cliptune.batch import Batch
-from cliptune.clip.ports import Ports, TowerPorts
+from cliptune.clip.ports import Ports, TowerPorts, called
 from cliptune.clip.towers.blocks import Block
 from cliptune.clip.towers.image import VisionTransformer
 from cliptune.clip.towers.layout import TokenLayout, image_layout
@@ -90,6 +90,7 @@ def token_contributions(
             return trace.against(each, lead, other, adapter.clip.scale, image.ln_post, image.proj, score, layout)
         text, texts_of = adapter.clip.text, adapter.texts
         own = ports.text_given(out.image_features)
+        assert text.text_projection is not None  # `_check` saw to it
         with _traced(text.transformer.blocks, text.ln_final, texts_of.eot, "eot", own) as trace:
             encoded = adapter.clip.encode_text(texts_of, own)
         lead = (len(encoded), len(texts_of))
@@ -188,11 +189,15 @@ def _traced(blocks: list[Block], last: nn.Module, query: Tensor, group: str, por
 
 def _check(adapter: Adapter, batch: Batch, ports: Ports, out: Outputs, tower: str, margin: bool) -> None:
     """Raises: ValueError with a sentence."""
-    classes = len(adapter.classes.names)
+    classes, text = len(adapter.classes.names), adapter.clip.text
     if tower not in ("image", "text"):
         why = f"the tower must be image or text, got {tower!r}"
     elif tower == "image" and not isinstance(adapter.clip.image, VisionTransformer):
-        why = f"the image tower is a {type(adapter.clip.image).__name__}, which has no tokens. Ask for the text tower"
+        own = hasattr(adapter.clip.image, "layers")
+        lacks = "whose tokens are not in CLIP's own blocks" if own else "which has no tokens"
+        why = f"the image tower is a {called(adapter.clip.image)}, {lacks}. Ask for the text tower"
+    elif tower == "text" and not text.linear:
+        why = "the score is not a sum over tokens in this text tower, which is not CLIP's own. Ask for the image tower"
     elif margin and (tower == "text" or classes < 2):
         why = "a margin compares two classes for one image, so it is for the image tower and at least two classes"
     elif len(batch) and not 0 <= int(batch.labels.min()) <= int(batch.labels.max()) < classes:

@@ -10,8 +10,8 @@ from typing import Any
 from torch import Tensor
 
 from cliptune.adapter import Adapter
-from cliptune.clip.towers.blocks import Block, Transformer
-from cliptune.clip.towers.image import VisionTransformer
+from cliptune.clip.towers.blocks import Taps
+from cliptune.clip.towers.image import Patched
 from cliptune.clip.towers.layout import TokenLayout, image_layout
 
 
@@ -81,12 +81,13 @@ def record(adapter: Adapter, image: Sequence[int] = (), text: Sequence[int] = ()
     def keep(tower: str, layer: int, weights: Tensor) -> None:
         weights = weights.detach().float()
         if tower == "image":
-            assert isinstance(adapter.clip.image, VisionTransformer)  # `_block` let no other tower through
-            patches = adapter.clip.image.patches
-            layout = image_layout(patches, weights.shape[-1] - 1 - patches, weights.device)
+            image = adapter.clip.image
+            assert isinstance(image, Patched)  # `_block` let no other tower through
+            prompts = weights.shape[-1] - image.prefix - image.patches
+            layout = image_layout(image.patches, prompts, weights.device, image.prefix)
             weights = weights.unflatten(0, seen["image"])
         else:
-            layout = seen["text"].layout
+            layout = adapter.clip.text.layout_of(seen["text"])
             weights = weights.unflatten(0, (-1, len(seen["text"])))
         recording.attention[tower, layer] = AttentionMap(weights, layout, layout)
 
@@ -101,9 +102,8 @@ def record(adapter: Adapter, image: Sequence[int] = (), text: Sequence[int] = ()
             hook.remove()
 
 
-def _block(adapter: Adapter, tower: str, layer: int) -> Block:
-    transformer = getattr(getattr(adapter.clip, tower), "transformer", None)
-    blocks = transformer.blocks if isinstance(transformer, Transformer) else []
+def _block(adapter: Adapter, tower: str, layer: int) -> Taps:
+    blocks: Sequence[Taps] = getattr(getattr(getattr(adapter.clip, tower), "transformer", None), "blocks", [])
     if not 0 <= layer < len(blocks):
         raise ValueError(
             f"record: the {tower} tower of this CLIP has {len(blocks)} transformer blocks, numbered from 0; "

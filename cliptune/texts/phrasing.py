@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
 import torch
 from torch import Tensor
 
-from cliptune.clip.model import CLIP
+from cliptune.clip.model import CLIP, OffsetTokenizer
 from cliptune.clip.tokens import TokenBatch
 from cliptune.texts.batch import TextBatch
 from cliptune.texts.classes import ClassSet
@@ -39,11 +40,22 @@ class TemplatePhrasing:
     def __call__(self, clip: CLIP, classes: ClassSet) -> TextBatch:
         templates = self.templates or (classes.template,)
         tokens = clip.tokenize([t.replace("{}", word) for word in classes.words for t in templates])
+        notes = tuple(glued(clip, classes.words))
         if len(templates) == 1:
-            return TextBatch.one_each(tokens)
+            return TextBatch.one_each(tokens, notes)
         class_of = torch.arange(len(classes), device=tokens.ids.device).repeat_interleave(len(templates))
         view_of = torch.zeros_like(class_of)
-        return TextBatch(tokens.ids, tokens.slots, class_of, view_of, len(classes), True, self.raw_mean)
+        return TextBatch(
+            tokens.ids,
+            tokens.slots,
+            class_of,
+            view_of,
+            len(classes),
+            True,
+            self.raw_mean,
+            notes=notes,
+            **tokens.marks,
+        )
 
 
 def words_for(method: str, words: str, n: int) -> tuple[str, tuple[str, ...]]:
@@ -51,6 +63,11 @@ def words_for(method: str, words: str, n: int) -> tuple[str, tuple[str, ...]]:
     if n <= len(words.split()) or not words:
         return words, ()
     return "", (f"{method}: {words!r} has fewer words than the {n} learned tokens, which start at random instead.",)
+
+
+def glued(clip: CLIP, names: Sequence[str]) -> list[str]:
+    """What the tokenizer of a CLIP does to class names that a user would want to know, a sentence each."""
+    return clip.tokenizer.notes(names) if isinstance(clip.tokenizer, OffsetTokenizer) else []
 
 
 @dataclass(frozen=True)
@@ -85,7 +102,7 @@ class ContextPhrasing:
         """
         words = self._written()
         tokens = clip.tokenize([words])
-        ids = tokens.ids[0, 1 : int(tokens.eot[0])]
+        ids = tokens.ids[0, tokens.head : int(tokens.eot[0])]
         if len(ids) < self.n_ctx:
             raise ValueError(
                 f"ContextPhrasing: {words!r} has {len(ids)} tokens, but n_ctx is {self.n_ctx}. "
@@ -100,6 +117,8 @@ class ContextPhrasing:
 
     def __call__(self, clip: CLIP, classes: ClassSet) -> TextBatch:
         lead = self.lead(clip)
+        if isinstance(clip.tokenizer, OffsetTokenizer):
+            return self._by_offsets(clip, clip.tokenizer, lead, classes)
         tokens = clip.tokenize([f"{self._written()} {name}." for name in classes.words])
         names = clip.tokenize(list(classes.words))
         ids, slots = tokens.ids.clone(), torch.empty(len(tokens), self.n_ctx, dtype=torch.int64, device=lead.device)
@@ -111,6 +130,27 @@ class ContextPhrasing:
             place = torch.arange(1, 1 + n, device=lead.device)
             slots[row] = torch.where(place <= half, place, place + length)
         return TextBatch.one_each(TokenBatch(ids, slots))
+
+    def _by_offsets(self, clip: CLIP, tokenizer: OffsetTokenizer, lead: Tensor, classes: ClassSet) -> TextBatch:
+        """The same where words are not counted in tokens of OpenAI's vocabulary: a name's tokens are those that begin
+        at or after the space in front of it, and before its end.
+        """
+        n, half = self.n_ctx, {"end": self.n_ctx, "middle": self.n_ctx // 2, "front": 0}[self.position]
+        context = lead.tolist()
+        rows, lengths = [], []
+        before = len(tokenizer.pieces("X")[0])
+        for word in classes.words:
+            end = before + 1 + len(tokenizer.pieces(word)[0])
+            _, written, starts = tokenizer.pieces(f"X {word}.")
+            first, last = (sum(at < edge for at in starts) for edge in (before, end))
+            rows.append([*context[:half], *written[first:last], *context[half:], *written[last:]])
+            lengths.append(last - first)
+        ids = tokenizer.framed(rows, clip.text.context).to(clip.device)
+        marks = tokenizer.marks(ids)
+        place = torch.arange(n, device=ids.device)
+        after = torch.tensor(lengths, device=ids.device)[:, None]
+        slots = marks["head"] + torch.where(place < half, place, place + after)
+        return TextBatch.one_each(TokenBatch(ids, slots, **marks), tuple(glued(clip, classes.words)))
 
     def _written(self) -> str:
         return " ".join(self.words.replace("_", " ").split()) or " ".join(["X"] * self.n_ctx)

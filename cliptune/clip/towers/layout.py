@@ -40,9 +40,9 @@ class TokenLayout:
         return TokenLayout(self.names, self.group[..., rows])
 
 
-def image_layout(patches: int, prompts: int, device: torch.device | None = None) -> TokenLayout:
-    """[cls, patches, prompts] of an image tower."""
-    counts = torch.tensor([1, patches, prompts], device=device)
+def image_layout(patches: int, prompts: int, device: torch.device | None = None, prefix: int = 1) -> TokenLayout:
+    """[cls, patches, prompts] of an image tower; `prefix` is 0 where it has no class token."""
+    counts = torch.tensor([prefix, patches, prompts], device=device)
     return TokenLayout(IMAGE_GROUPS, torch.repeat_interleave(torch.arange(3, device=device), counts))
 
 
