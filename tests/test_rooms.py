@@ -16,7 +16,8 @@ BOTTOM = {"batch", "files", "noted", "reading", "saliency", "version"}
 ALLOWED = {
     "clip": {"clip/towers"},
     "clip/towers": {"clip"},
-    "clip/weights": {"clip", "clip/towers"},
+    "clip/foreign": {"clip", "clip/towers"},
+    "clip/weights": {"clip", "clip/towers", "clip/foreign"},
     "params": set(),
     "objectives": set(),
     "data": {"data/own", "data/published", "data/tinyworld"},
