@@ -317,12 +317,14 @@ class Adapter(nn.Module):
         """Logits (B, C) of images, in evaluation mode.
 
         Args:
-            images: (B, 3, h, w) in [0, 1], of any size, or PIL images; resized and centre-cropped as in testing.
+            images: (B, 3, h, w) in [0, 1], of any size, or PIL images; resized and cropped as the CLIP's preprocessing
+                says, as in testing.
         """
         from cliptune.images import as_batch
 
         with self.evaluating():
-            return self(Batch.of(as_batch(images, self.resolution).to(self.clip.device))).logits
+            pixels = as_batch(images, self.resolution, self.clip.preprocessing)
+            return self(Batch.of(pixels.to(self.clip.device))).logits
 
     @torch.no_grad()
     def fold(self) -> FoldedClassifier:

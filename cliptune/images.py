@@ -9,12 +9,17 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from cliptune.preprocessing import Preprocessing
 
-def as_batch(images: Tensor | Sequence[Any], resolution: int) -> Tensor:
-    """Images → (B, 3, R, R) float32 in [0, 1]: short side to R (bicubic), centre crop, as in testing.
+
+def as_batch(images: Tensor | Sequence[Any], resolution: int, preprocessing: Preprocessing = Preprocessing()) -> Tensor:
+    """Images → (B, 3, R, R) float32 in [0, 1], resized and cropped or padded as in testing.
 
     Args:
-        images: (B, 3, h, w) or (3, h, w) tensor, floats in [0, 1] or uint8; or PIL images.
+        images: (B, 3, h, w) or (3, h, w) tensor, floats in [0, 1] or uint8; or PIL images. A tensor is resized by
+            torch, which gives slightly other pixels than Pillow; at R × R it is taken as it is.
+        resolution: R in pixels.
+        preprocessing: of the CLIP.
     Raises: ValueError for other shapes, or floats outside [0, 1].
     """
     if not isinstance(images, Tensor):
@@ -24,7 +29,7 @@ def as_batch(images: Tensor | Sequence[Any], resolution: int) -> Tensor:
         images = images if isinstance(images, Sequence) else [images]
         if not images:
             raise ValueError("Adapter: at least one image is needed, got an empty list.")
-        transform = test_transform(resolution)
+        transform = test_transform(resolution, preprocessing=preprocessing)
         return torch.stack([transform(to_rgb(image)) for image in images])
     if images.ndim == 3:
         images = images[None]
@@ -39,8 +44,25 @@ def as_batch(images: Tensor | Sequence[Any], resolution: int) -> Tensor:
     h, w = pixels.shape[-2:]
     if (h, w) == (resolution, resolution):
         return pixels
-    scale = resolution / min(h, w)
-    size = (max(resolution, int(h * scale)), max(resolution, int(w * scale)))
-    pixels = F.interpolate(pixels, size, mode="bicubic", antialias=True, align_corners=False).clamp(0, 1)
-    top, left = round((size[0] - resolution) / 2), round((size[1] - resolution) / 2)
+    return _resized(pixels, resolution, preprocessing)
+
+
+def _resized(pixels: Tensor, resolution: int, how: Preprocessing) -> Tensor:
+    """(B, 3, h, w) → (B, 3, R, R) in [0, 1]."""
+    h, w = pixels.shape[-2:]
+    side = how.side(resolution)
+    if how.resize == "squash":
+        size = (side, side)
+    elif how.resize == "longest":
+        size = (max(1, round(h * side / max(h, w))), max(1, round(w * side / max(h, w))))
+    else:
+        scale = side / min(h, w)
+        size = (max(side, int(h * scale)), max(side, int(w * scale)))
+    mode = "bilinear" if how.interpolation == "bilinear" else "bicubic"
+    pixels = F.interpolate(pixels, size, mode=mode, antialias=True, align_corners=False).clamp(0, 1)
+    down, across = (max(0, resolution - length) for length in size)
+    if down or across:
+        around = (across // 2, (across + 1) // 2, down // 2, (down + 1) // 2)
+        pixels = F.pad(pixels, around, value=how.fill / 255)
+    top, left = (round((length - resolution) / 2) for length in pixels.shape[-2:])
     return pixels[..., top : top + resolution, left : left + resolution]

@@ -118,7 +118,9 @@ class ByGradCAM:
     def saliency(self, picture: Image.Image, item: Item) -> Tensor:
         """(h, w) of the picture, at least 0."""
         side = self.tower.resolution
-        square = to_tensor(picture.resize((side, side), Image.Resampling.BICUBIC))[None]
+        bilinear = self.adapter.clip.preprocessing.interpolation == "bilinear"
+        filtering = Image.Resampling.BILINEAR if bilinear else Image.Resampling.BICUBIC
+        square = to_tensor(picture.resize((side, side), filtering))[None]
         batch = Batch.of(square, torch.tensor([item.label])).to(self.adapter.clip.device)
         cam = class_activation(*self._rows_and_score(batch), self.tower.patches, self.tower.prefix)
         # Where all patches speak against the class, those that do so least.

@@ -15,10 +15,9 @@ from cliptune.clip.tokens import TokenBatch
 from cliptune.clip.towers.image import ImageTower, VisionTransformer
 from cliptune.clip.towers.resnet import ModifiedResNet
 from cliptune.clip.towers.text import TextTower
+from cliptune.preprocessing import Preprocessing, Statistics
 from cliptune.reading import listed
 
-MEAN = (0.48145466, 0.4578275, 0.40821073)
-STD = (0.26862954, 0.26130258, 0.27577711)
 # Width of a head in every transformer of CLIP; the checkpoints do not store it.
 HEAD_WIDTH = 64
 
@@ -141,7 +140,7 @@ class CLIP(nn.Module):
         image, text: the towers. logit_scale: scalar, log of the scale.
         tokenizer: `tokenizer(texts, context_length=…) → ids (K, context)`.
         name: of the backbone; origin: where the weights come from.
-        mean, std: per-channel normalisation of images in [0, 1].
+        preprocessing: how pictures become pixels. mean, std: its statistics, for images in [0, 1].
         notes: what was left out, converted or decided in reading the weights, a sentence each.
         logit_bias: scalar that a CLIP trained with a sigmoid loss adds to every similarity (SigLIP, arXiv:2303.15343);
             None for the others. Softmax over classes does not see it.
@@ -167,7 +166,7 @@ class CLIP(nn.Module):
         self.image, self.text = _own_towers(config) if towers is None else towers
         self.logit_scale = nn.Parameter(torch.tensor(math.log(100.0)))
         self.register_buffer("logit_bias", None)
-        self.mean, self.std = MEAN, STD
+        self.preprocessing = Preprocessing()
         self.freeze()
 
     @classmethod
@@ -228,6 +227,14 @@ class CLIP(nn.Module):
     def scale(self) -> Tensor:
         """s = exp(logit_scale), float32 scalar."""
         return self.logit_scale.float().exp()
+
+    @property
+    def mean(self) -> Statistics:
+        return self.preprocessing.mean
+
+    @property
+    def std(self) -> Statistics:
+        return self.preprocessing.std
 
     @property
     def dtype(self) -> torch.dtype:

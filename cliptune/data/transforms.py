@@ -1,7 +1,8 @@
 """The field's image transforms, and augmentation that depends on nothing but (seed, epoch, image).
 
-Resizing is Pillow's (antialiased bicubic); resizing tensors gives other pixels. The results lie in [0, 1]:
-the pixel port of the frozen CLIP normalises, because some methods add their pattern before and some after.
+Resizing is Pillow's (antialiased); resizing tensors gives other pixels. How it is done is the CLIP's `Preprocessing`.
+The results lie in [0, 1]: the pixel port of the frozen CLIP normalises, because some methods add their pattern before
+and some after.
 """
 
 from __future__ import annotations
@@ -21,6 +22,9 @@ from torchvision.transforms import (
     Resize,
     ToTensor,
 )
+from torchvision.transforms.functional import hflip, pad, resize, resized_crop
+
+from cliptune.preprocessing import Preprocessing
 
 Transform = Callable[[Image.Image], Tensor]
 """RGB picture of any size → (3, R, R) float32 in [0, 1]."""
@@ -31,7 +35,7 @@ def train_transform(
     scale: tuple[float, float] = (0.08, 1.0),
     *,
     resize_first: bool = False,
-    interpolation: InterpolationMode = InterpolationMode.BICUBIC,
+    preprocessing: Preprocessing = Preprocessing(),
 ) -> Transform:
     """Random resized crop (area share `scale`, aspect 3/4 to 4/3) and a mirror image half of the time.
 
@@ -39,29 +43,33 @@ def train_transform(
         resolution: R in pixels; the tower's.
         scale: smallest and largest share of the picture's area; (0.08, 1) in the CoOp line and CLIP-LoRA,
             (0.5, 1) in Tip-Adapter.
-        resize_first: bring the short side to R before the crop is taken, which so comes from fewer pixels; in visual
-            reprogramming.
-        interpolation: of the pixels. What is drawn does not depend on it: from the same state of the generator, a mask
-            of the picture's size gets the picture's crop and flip, with nearest interpolation.
+        resize_first: resize the picture as in testing before the crop is taken, which so comes from fewer pixels; in
+            visual reprogramming.
+        preprocessing: of the CLIP; its interpolation, and its resizing where that is first. From the same state of the
+            generator, a mask of the picture's size gets the picture's crop and flip with `preprocessing.of_labels`.
     Returns: callable, RGB picture → (3, R, R) float32 in [0, 1]; draws from torch's CPU generator.
     """
     low, high = scale
     if not 0 < low <= high <= 1:
         raise ValueError(f"train_transform: scale must be 0 < low ≤ high ≤ 1, got {scale}. The default is (0.08, 1).")
     size = (_checked(resolution), resolution)
-    crop = RandomResizedCrop(size, scale=(low, high), interpolation=interpolation)
-    first = [Resize(resolution, interpolation=interpolation)] if resize_first else []
+    first = _resizing(resolution, preprocessing) if resize_first else []
+    if preprocessing.interpolation == "random":
+        return Compose([*first, _EitherInterpolation(size, (low, high)), ToTensor()])
+    crop = RandomResizedCrop(size, scale=(low, high), interpolation=_mode(preprocessing))
     return Compose([*first, crop, RandomHorizontalFlip(), ToTensor()])
 
 
 def test_transform(
     resolution: int,
     *,
-    interpolation: InterpolationMode = InterpolationMode.BICUBIC,  # noqa: PT028  not a test
+    preprocessing: Preprocessing = Preprocessing(),  # noqa: PT028  not a test
 ) -> Transform:
-    """Short side resized to R, centre R × R cut out; RGB picture → (3, R, R) float32 in [0, 1]."""
-    resize = Resize(_checked(resolution), interpolation=interpolation)
-    return Compose([resize, CenterCrop((resolution, resolution)), ToTensor()])
+    """What a CLIP is tested with: resized and cropped or padded to R × R as its preprocessing says.
+
+    RGB picture → (3, R, R) float32 in [0, 1]; the statistics of the preprocessing are not applied here.
+    """
+    return Compose([*_resizing(_checked(resolution), preprocessing), *_centre(resolution, preprocessing), ToTensor()])
 
 
 test_transform.__test__ = False  # type: ignore[attr-defined]  # pytest takes any imported test_* for a test
@@ -97,6 +105,63 @@ def mixed(*numbers: int) -> int:
         state = (state ^ (state >> 27)) * 0x94D049BB133111EB % 2**64
         state ^= state >> 31
     return state >> 1
+
+
+class _EitherInterpolation:
+    """Random resized crop and flip, by bicubic or bilinear interpolation; that is drawn last, so that a mask, which
+    draws none, gets the same crop and flip.
+    """
+
+    def __init__(self, size: tuple[int, int], scale: tuple[float, float]) -> None:
+        self.size, self.scale = size, scale
+
+    def __call__(self, picture: Image.Image) -> Image.Image:
+        crop = RandomResizedCrop.get_params(picture, list(self.scale), [3 / 4, 4 / 3])
+        mirrored = bool(torch.rand(1) < 0.5)
+        mode = InterpolationMode.BILINEAR if torch.rand(1) < 0.5 else InterpolationMode.BICUBIC
+        cut = resized_crop(picture, *crop, list(self.size), mode)
+        return hflip(cut) if mirrored else cut
+
+
+class _LongSide:
+    """The long side to `side`; sides are rounded as in timm and open_clip."""
+
+    def __init__(self, side: int, mode: InterpolationMode) -> None:
+        self.side, self.mode = side, mode
+
+    def __call__(self, picture: Image.Image) -> Image.Image:
+        ratio = max(picture.size) / self.side
+        return resize(picture, [max(1, round(length / ratio)) for length in (picture.height, picture.width)], self.mode)
+
+
+class _Padded:
+    """Padding to at least `side` on both axes; of an odd number of pixels, the one more is right or below."""
+
+    def __init__(self, side: int, fill: int) -> None:
+        self.side, self.fill = side, fill
+
+    def __call__(self, picture: Image.Image) -> Image.Image:
+        across, down = (max(0, self.side - length) for length in picture.size)
+        return pad(picture, [across // 2, down // 2, (across + 1) // 2, (down + 1) // 2], fill=self.fill)
+
+
+def _resizing(resolution: int, how: Preprocessing) -> list[Callable[[Image.Image], Image.Image]]:
+    side, mode = how.side(resolution), _mode(how)
+    if how.resize == "longest":
+        return [_LongSide(side, mode)]
+    return [Resize((side, side) if how.resize == "squash" else side, interpolation=mode)]
+
+
+def _centre(resolution: int, how: Preprocessing) -> list[Callable[[Image.Image], Image.Image]]:
+    padding = [_Padded(resolution, how.fill)] if how.resize == "longest" else []
+    return [*padding, CenterCrop((resolution, resolution))]
+
+
+def _mode(how: Preprocessing) -> InterpolationMode:
+    """Of everything but the random draw of training."""
+    return {"bilinear": InterpolationMode.BILINEAR, "nearest": InterpolationMode.NEAREST}.get(
+        how.interpolation, InterpolationMode.BICUBIC
+    )
 
 
 def _checked(resolution: int) -> int:

@@ -129,7 +129,8 @@ def judge(adapter: Adapter, split: Split) -> Pool:
 
     Raises: ValueError if it has several texts per class, several views per image, or texts that depend on the image.
     """
-    transform, device = test_transform(adapter.resolution), adapter.clip.device
+    transform = test_transform(adapter.resolution, preprocessing=adapter.clip.preprocessing)
+    device = adapter.clip.device
     logits, images, texts = [], [], None
     with adapter.evaluating(), torch.no_grad():
         texts = adapter.text_features()

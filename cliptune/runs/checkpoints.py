@@ -12,6 +12,7 @@ from safetensors.torch import save as to_safetensors
 from torch import Tensor
 
 from cliptune.files import atomic_write_bytes, atomic_write_json
+from cliptune.preprocessing import Preprocessing
 from cliptune.reading import content_of, json_value, listed, shown
 from cliptune.runs.file_names import CONFIG, WEIGHTS
 from cliptune.runs.jsonable import jsonable
@@ -96,6 +97,8 @@ def _misfits(description: Mapping[str, Any]) -> Iterator[str]:
             return
     if not all(value is None or isinstance(value, str) for value in origin.values()):
         yield "backbone.origin"
+    if not _is_preprocessing(backbone.get("preprocessing", {})):
+        yield "backbone.preprocessing"
     if "classes" in description and not _is_class_set(description["classes"]):
         yield "classes"
     plugins = description.get("plugins", {})
@@ -103,6 +106,14 @@ def _misfits(description: Mapping[str, Any]) -> Iterator[str]:
         isinstance(one, dict) and {"path", "sha256", "installed"} <= set(one) for one in plugins.values()
     ):
         yield "plugins"
+
+
+def _is_preprocessing(fields: Any) -> bool:
+    try:
+        Preprocessing.from_dict(fields)
+    except (ValueError, TypeError, AttributeError):
+        return False
+    return True
 
 
 def _is_class_set(classes: Any) -> bool:
@@ -160,11 +171,19 @@ def backbone(clip: CLIP) -> dict[str, Any]:
         "name": clip.name,
         "sizes": sizes,
         "origin": {key: value for key, value in clip.origin.items() if key != "path"},
+        **_noted_pictures(clip),
     }
 
 
+def _noted_pictures(clip: CLIP) -> dict[str, Any]:
+    """Left out where it is what version 0.1 did, so that its runs can be gone on with."""
+    how = clip.preprocessing.asdict()
+    as_before = all(how[name] == value for name, value in Preprocessing.before_0_2().items())
+    return {} if as_before and "statistics_from" not in clip.origin else {"preprocessing": how}
+
+
 def check_backbone(saved: Mapping[str, Any], clip: CLIP, who: str) -> None:
-    """Compare what `backbone` wrote with a CLIP: sizes, and the weights' SHA-256 where both are known.
+    """Compare what `backbone` wrote with a CLIP: sizes, the weights' SHA-256 where both are known, and preprocessing.
 
     Raises: ValueError saying what differs.
     """
@@ -184,4 +203,12 @@ def check_backbone(saved: Mapping[str, Any], clip: CLIP, who: str) -> None:
         raise ValueError(
             f"The adapter in {who} was trained on other weights of {shown(saved['name'])!r} "
             f"(SHA-256 {theirs[:12]}…, the given ones have {ours[:12]}…). Load the backbone it was trained on."
+        )
+    noted = Preprocessing.from_dict(saved.get("preprocessing", Preprocessing.before_0_2()), clip.preprocessing)
+    if noted != clip.preprocessing:
+        side = clip.config.resolution
+        raise ValueError(
+            f"The adapter in {who} was trained on pictures prepared so: {noted.told(side)}; the given "
+            f"{here['name']!r} prepares them so: {clip.preprocessing.told(side)}. Open it without a CLIP, or load that "
+            f"as load_clip(…, preprocessing={noted.asdict()})."
         )

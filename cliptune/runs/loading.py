@@ -11,6 +11,8 @@ import torch
 from cliptune.adapter import Adapter
 from cliptune.clip.model import CLIP
 from cliptune.clip.weights.load import load_clip
+from cliptune.clip.weights.other_towers import LIBRARIES
+from cliptune.preprocessing import Preprocessing
 from cliptune.prompts.base import MixedPrompt
 from cliptune.reading import shown
 from cliptune.registry import build
@@ -92,10 +94,11 @@ def open_backbone(saved: Mapping[str, Any], who: str) -> CLIP:
             f"The run in {who} was trained on the backbone {name!r}, which was built in memory and not loaded from "
             "anywhere. Give the same CLIP: cliptune.load(folder, clip=…)."
         )
+    pictures = saved.get("preprocessing")
     if source == "mini":
-        return load_clip("mini", activation=activation)
+        return load_clip("mini", activation=activation, preprocessing=pictures)
     if source == "openai":
-        return load_clip(name, "openai", activation=activation)
+        return load_clip(name, "openai", activation=activation, preprocessing=pictures)
     if source.startswith("installed:"):
         return load_clip(source.removeprefix("installed:"))
     if not source.startswith("hf-hub:") and not Path(source).expanduser().exists():
@@ -109,10 +112,19 @@ def open_backbone(saved: Mapping[str, Any], who: str) -> CLIP:
 
 
 def noted_facts(saved: Mapping[str, Any]) -> dict[str, Any]:
-    """Arguments of `load_clip` for what a run noted of its backbone and tensors do not tell: activation, head width."""
+    """Arguments of `load_clip` for what a run noted of its backbone and tensors do not tell: activation, head width and
+    preprocessing. Runs that note none of it were made when all pictures were cropped, whatever the weights declared.
+    """
     sizes = saved["sizes"]
     heads = {} if sizes.get("image_head_width") else {"head_width": sizes["head_width"]}
-    return {"activation": saved["origin"].get("activation"), **heads}
+    pictures = saved.get("preprocessing", Preprocessing.before_0_2())
+    origin = saved["origin"]
+    asked = {name: origin[name] for name in ("arch", "hyphens") if origin.get(name)}
+    if origin.get("hide_prompts"):
+        asked["hide_prompts"] = True
+    if origin.get("layout") == LIBRARIES:  # which leave nothing to ask about their towers
+        heads = {}
+    return {"activation": origin.get("activation"), "preprocessing": pictures, **heads, **asked}
 
 
 def _check_finished(folder: Path) -> None:

@@ -92,7 +92,7 @@ def evaluate(
         if embeddings is not None:
             passes = in_order_without_images(split, batch_size, where)
         else:
-            transform = test_transform(adapter.resolution)
+            transform = test_transform(adapter.resolution, preprocessing=adapter.clip.preprocessing)
             passes = batches(
                 split, transform, batch_size, shuffle=False, seed=0, workers=workers, device=where, cache=images
             )

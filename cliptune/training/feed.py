@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
-from torchvision.transforms import InterpolationMode
 
 from cliptune.batch import Batch
 from cliptune.data.cache import ImageCache
@@ -67,15 +66,19 @@ class Feed:
         self.seed, self.workers, self.views = seed, workers, views
         self.cache_features = cache_features == "auto"
         self.images = ImageCache() if cache_images else None
-        self.train_transform: Transform = train_transform(adapter.resolution)
-        self.test_transform: Transform = test_transform(adapter.resolution)
+        how = adapter.clip.preprocessing
+        self.train_transform: Transform = train_transform(adapter.resolution, preprocessing=how)
+        self.test_transform: Transform = test_transform(adapter.resolution, preprocessing=how)
         self.masks: Masks | None = None
         self._tables: dict[tuple[str, int | None, int], Tensor] = {}
 
     def begin(self, stage: Stage) -> None:
         """Forget embeddings that an earlier stage's learnables may have changed; do and check what the stage asks."""
         self.train_transform = train_transform(
-            self.adapter.resolution, scale=stage.crop, resize_first=stage.resize_first
+            self.adapter.resolution,
+            scale=stage.crop,
+            resize_first=stage.resize_first,
+            preprocessing=self.adapter.clip.preprocessing,
         )
         self.masks = None if stage.masks is None else open_masks(stage.masks)
         if self.masks is not None:
@@ -175,12 +178,12 @@ class Feed:
         """Masks with the crop and flip of the stage's images."""
         if self.masks is None:
             return None
-        side, nearest = self.adapter.resolution, InterpolationMode.NEAREST
+        side, how = self.adapter.resolution, self.adapter.clip.preprocessing.of_labels
         if not stage.augment:
-            return Masking(self.masks, test_transform(side, interpolation=nearest))
+            return Masking(self.masks, test_transform(side, preprocessing=how))
         return Masking(
             self.masks,
-            train_transform(side, scale=stage.crop, resize_first=stage.resize_first, interpolation=nearest),
+            train_transform(side, scale=stage.crop, resize_first=stage.resize_first, preprocessing=how),
         )
 
     def in_order(

@@ -103,6 +103,12 @@ def test_predict_names_pictures_of_every_kind(cli, photos, run):
     assert sorted(named) == sorted(name.replace("_", " ") for name in COLOURS)
 
 
+def test_predict_says_how_pictures_are_prepared(cli, photos, run):
+    answer = cli("predict", run, photos / "snow" / "00.png", "--verbose")
+    assert "Pictures: short side to 32 pixels (bicubic), 32 × 32 cut out of the centre; mean 0.4815" in answer.err
+    assert "Pictures:" not in cli("predict", run, photos / "snow" / "00.png").err
+
+
 def test_predict_turns_a_picture_as_its_exif_tag_says(cli, photos, run, tmp_path):
     upright = Image.open(photos / "snow" / "00.png")
     upright.save(tmp_path / "upright.png")

@@ -9,7 +9,6 @@ import pytest
 import torch
 from PIL import Image
 from safetensors.torch import load_file
-from torchvision.transforms import InterpolationMode
 
 from cliptune.data.images import ImageError
 from cliptune.data.items import Item, Split
@@ -18,6 +17,7 @@ from cliptune.data.masks import ExactMasks, MaskFolder, open_masks
 from cliptune.data.tinyworld.suites import load_suite, masks_of
 from cliptune.data.transforms import test_transform as centre_transform
 from cliptune.data.transforms import train_transform
+from cliptune.preprocessing import Preprocessing
 from tests.data.pictures import GOLDEN, noise
 
 SIZE = (23, 17)
@@ -62,7 +62,7 @@ def test_crop_and_flip_of_image_and_mask_equal_the_release():
         released = torch.where(released == 255, 0, released.clamp(max=1)).to(torch.uint8)
         assert torch.equal(released, golden[f"mask_{name}"])
     torch.manual_seed(0)
-    nearest = train_transform(64, interpolation=InterpolationMode.NEAREST)
+    nearest = train_transform(64, preprocessing=Preprocessing().of_labels)
     ours = nearest(Image.fromarray((values > 0).astype(np.uint8) * 255))
     assert torch.equal(ours.to(torch.uint8), golden["mask_one"])
     assert torch.equal(ours.to(torch.uint8), golden["mask_two"])
@@ -82,7 +82,7 @@ def test_masks_follow_their_images(augment):
         def mask(self, split, i, size):
             return Image.fromarray(values * 255)
 
-    options = {"interpolation": InterpolationMode.NEAREST}
+    options = {"preprocessing": Preprocessing().of_labels}
     transform = train_transform(16, **options) if augment else centre_transform(16, **options)
     seen = set()
     for epoch in range(3):
@@ -95,7 +95,7 @@ def test_masks_follow_their_images(augment):
 
 def test_asking_for_masks_changes_no_image(pictures, folder):
     transform = train_transform(16)
-    masking = Masking(folder, train_transform(16, interpolation=InterpolationMode.NEAREST))
+    masking = Masking(folder, train_transform(16, preprocessing=Preprocessing().of_labels))
     plain = gather(pictures, [2, 0], transform, seed=1, epoch=2)
     masked = gather(pictures, [2, 0], transform, seed=1, epoch=2, masking=masking)
     assert plain.masks is None
@@ -105,7 +105,7 @@ def test_asking_for_masks_changes_no_image(pictures, folder):
 
 
 def test_masks_do_not_depend_on_workers_or_the_step_that_a_pass_begins_at(pictures, folder):
-    masking = Masking(folder, train_transform(16, interpolation=InterpolationMode.NEAREST))
+    masking = Masking(folder, train_transform(16, preprocessing=Preprocessing().of_labels))
 
     def read(**options):
         given = {"shuffle": True, "seed": 5, "epoch": 1, "masking": masking, "drop_last": False, **options}

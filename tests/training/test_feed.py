@@ -2,11 +2,14 @@ import pytest
 import torch
 
 from cliptune.data import transforms
+from cliptune.data.loader import gather
 from cliptune.data.transforms import mixed, train_transform
 from cliptune.objectives import WeightedLoss
+from cliptune.preprocessing import Preprocessing
 from cliptune.training import evaluate, fit
 from cliptune.training.distributed import Processes
 from cliptune.training.feed import Feed
+from tests.conftest import random_clip
 from tests.training.support import recipe, squares
 
 
@@ -81,8 +84,6 @@ def test_drawn_views_are_encoded_once_and_taken_in_turn(tiny_clip, monkeypatch):
     source = feed(r.adapter, data, views=2)
     for epoch in (0, 1, 2):
         for batch, embedding in source.training(r.stages[0], 0, epoch, 0):
-            from cliptune.data.loader import gather
-
             seen = gather(data.train, batch.index.tolist(), train_transform(32), seed=mixed(1, 0), epoch=epoch % 2)
             expected = tiny_clip.encode_image(tiny_clip.normalise(seen.images)[:, None])
             assert torch.allclose(embedding, expected, atol=1e-5)
@@ -128,6 +129,20 @@ def test_ordered_embeddings_belong_to_their_images(tiny_clip):
         image = transforms.test_transform(32)(data.test.image(i))[None]
         expected = tiny_clip.encode_image(tiny_clip.normalise(image)[:, None])[0]
         assert torch.allclose(table[i], expected, atol=1e-5)
+
+
+@pytest.mark.parametrize("augment", [True, False])
+def test_pictures_are_prepared_as_the_clip_declares(augment):
+    clip = random_clip()
+    clip.preprocessing = how = Preprocessing("squash", "bilinear")
+    data, r = squares(), recipe(clip)
+    r.stages[0].augment = augment
+    source = feed(r.adapter, data, cache_features=False)
+    source.begin(r.stages[0])
+    transform = train_transform(32, preprocessing=how) if augment else transforms.test_transform(32, preprocessing=how)
+    batch, _ = next(source.training(r.stages[0], 0, 0, 0))
+    seen = gather(data.train, batch.index.tolist(), transform, seed=mixed(1, 0))
+    assert torch.equal(batch.images, seen.images)
 
 
 def test_a_sampler_may_add_images(tiny_clip):

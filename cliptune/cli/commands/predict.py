@@ -24,6 +24,7 @@ def predict(
     backbone: str | None = None,
     device: str | None = None,
     json: Flag = False,
+    verbose: Flag = False,
     weights: WeightsOptions = WeightsOptions(),
 ) -> None:
     """Name what is in pictures, with a finished run.
@@ -49,6 +50,8 @@ def predict(
         cpu, cuda, cuda:1, mps; a card if there is one.
     json
         Print JSON: image, and class and probability of each prediction.
+    verbose
+        Say first which backbone answers, and how its weights want pictures prepared.
     """
     from cliptune.data import ImageError, read_image
     from cliptune.runs.loading import choose_weight
@@ -61,6 +64,10 @@ def predict(
         names = adapter.class_names if classes is None else listed_names(classes)
         adapter.set_classes(list(names), template=template)
     choose_weight(adapter, weight)
+    if verbose:
+        clip = adapter.clip
+        remark(f"Backbone: {clip.name}, activation {clip.config.activation}.")
+        remark(f"Pictures: {clip.preprocessing.told(adapter.resolution)}.")
     found: list[dict[str, Any]] = []
     unreadable = 0
     for start in range(0, len(paths), _BATCH):

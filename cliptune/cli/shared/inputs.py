@@ -34,7 +34,7 @@ def open_clip(backbone: str | None, weights: WeightsOptions = WeightsOptions()) 
 def check_weights(backbone: str | None, weights: WeightsOptions) -> None:
     """Raises: ValueError if something is said of weights that are not named."""
     if backbone is None and weights.given:
-        flags = " and ".join(f"--{name}" for name in weights.given)
+        flags = " and ".join(f"--{name.replace('_', '-')}" for name in weights.given)
         raise ValueError(f"{flags} describes the weights that --backbone names, but there is no --backbone. Add it.")
 
 
@@ -141,7 +141,7 @@ def open_run(run: str, backbone: str | None, device: str | None, weights: Weight
     noted = noted_facts(read_adapter_config(run)["backbone"])
     if weights.given:
         del noted["activation"]
-    return load(run, clip=load_clip(chosen_backbone(backbone), **noted, **weights.given), device=where)
+    return load(run, clip=load_clip(chosen_backbone(backbone), **{**noted, **weights.given}), device=where)
 
 
 def listed_names(text: str) -> list[str]:

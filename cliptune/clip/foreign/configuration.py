@@ -4,62 +4,52 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 from cliptune.clip.foreign.libraries import package_folder
-from cliptune.reading import content_of, json_value
 
 CONFIG_FILE = "open_clip_config.json"
-# Options that CLIP's own towers have no place for, with the value that stands for "not used".
-_IMAGE: dict[str, Any] = {
-    "timm_model_name": None,
-    "attentional_pool": False,
-    "no_ln_pre": False,
-    "pool_type": "tok",
-    "final_ln_after_pool": False,
-    "pos_embed_type": "learnable",
-    "ls_init_value": None,
-    "norm_kwargs": None,
-    "act_kwargs": None,
+# Options that those of the libraries have and CLIP's own towers do not, with the values that do not use them.
+_UNUSED: dict[str, dict[str, tuple[Any, ...]]] = {
+    "vision_cfg": {
+        "timm_model_name": (),
+        "attentional_pool": (),
+        "no_ln_pre": (),
+        "pool_type": ("tok",),
+        "pos_embed_type": ("learnable",),
+        "ls_init_value": (),
+        "norm_kwargs": ({"eps": 1e-5},),
+        "act_kwargs": (),
+    },
+    "text_cfg": {
+        "hf_model_name": (),
+        "hf_tokenizer_name": (),
+        "tokenizer_kwargs": ({"clean": "lower"},),
+        "no_causal_mask": (),
+        "pool_type": ("argmax",),
+        "proj_type": ("linear",),
+        "proj_bias": (),
+        "embed_cls": (),
+        "norm_kwargs": ({"eps": 1e-5},),
+        "act_kwargs": (),
+    },
 }
-_TEXT: dict[str, Any] = {
-    "hf_model_name": None,
-    "hf_tokenizer_name": None,
-    "no_causal_mask": False,
-    "pool_type": "argmax",
-    "proj_type": "linear",
-    "proj_bias": False,
-    "embed_cls": False,
-    "ls_init_value": None,
-    "norm_kwargs": None,
-    "act_kwargs": None,
-    "tokenizer_kwargs": None,
-}
+# OpenAI's own vocabulary goes by the names of its models.
+_OPENAI = "openai/clip-"
 
 
 def needs_libraries(model: Mapping[str, Any]) -> bool:
     """Whether a model's configuration (`model_cfg`) asks for more than CLIP's own towers and tokenizer."""
-    for part, options in (("vision_cfg", _IMAGE), ("text_cfg", _TEXT)):
-        declared = model.get(part)
-        if isinstance(declared, dict) and any((declared.get(name) or idle) != idle for name, idle in options.items()):
-            return True
-    return "multimodal_cfg" in model or model.get("init_logit_bias") is not None
+    whole = "embed_dim" in model and all(isinstance(model.get(part), dict) for part in _UNUSED)
+    if not whole:
+        return False  # which open_clip could not build either, and the reader for CLIP's own towers tells why
+    return bool(model.get("multimodal_cfg")) or any(
+        _used(model[part].get(name), idle) for part, options in _UNUSED.items() for name, idle in options.items()
+    )
 
 
-def beside(folder: Path) -> dict[str, Any] | None:
-    """The content of `open_clip_config.json` in a folder, if it is a model for `foreign_clip`; else None."""
-    path = folder / CONFIG_FILE
-    if not path.exists():
-        return None
-    try:
-        found = json_value(content_of(path))
-    except ValueError:
-        return None  # told by the reader of files for CLIP's own towers
-    if not isinstance(found, dict):
-        return None
-    whole = found if isinstance(found.get("model_cfg"), dict) else {"model_cfg": found}
-    return whole if needs_libraries(whole["model_cfg"]) else None
+def _used(value: Any, idle: tuple[Any, ...]) -> bool:
+    return bool(value) and value not in idle and not (isinstance(value, str) and value.startswith(_OPENAI))
 
 
 def architecture_config(name: str) -> dict[str, Any] | None:

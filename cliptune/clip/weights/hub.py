@@ -8,7 +8,12 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from cliptune.clip.weights.checkpoint import sha256
-from cliptune.clip.weights.declared import HUGGING_FACE_CONFIG, HUGGING_FACE_IMAGES, OPEN_CLIP_CONFIG
+from cliptune.clip.weights.declared import (
+    HUGGING_FACE_CONFIG,
+    HUGGING_FACE_IMAGES,
+    HUGGING_FACE_PROCESSOR,
+    OPEN_CLIP_CONFIG,
+)
 from cliptune.clip.weights.download import offline
 from cliptune.reading import shown
 
@@ -43,7 +48,7 @@ def hub_file(name: str, revision: str | None = None, trust: bool = False) -> Pat
     who = "load_clip"
     repository, revision = named(name, revision, who)
     path = _first(repository, WEIGHT_FILES, revision, who)
-    for file in (OPEN_CLIP_CONFIG, HUGGING_FACE_CONFIG, HUGGING_FACE_IMAGES):
+    for file in (OPEN_CLIP_CONFIG, HUGGING_FACE_CONFIG, HUGGING_FACE_IMAGES, HUGGING_FACE_PROCESSOR):
         beside = _download(repository, file, revision, who)
         if beside is not None:
             checked(beside, revision, trust, who)

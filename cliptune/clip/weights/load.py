@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from cliptune.clip.foreign.configuration import architecture_config
 from cliptune.clip.model import CLIP
 from cliptune.clip.tokenizer import default_tokenizer
 from cliptune.clip.towers.blocks import ACTIVATIONS
@@ -23,7 +24,9 @@ from cliptune.clip.weights.hub import PREFIX, WEIGHT_FILES, hub_file
 from cliptune.clip.weights.installed import installed_backbone
 from cliptune.clip.weights.key_layouts import is_no_weight, to_openai_layout
 from cliptune.clip.weights.openai import CHECKSUMS, OPENAI_CONFIGS, canonical_name, openai_archive
+from cliptune.clip.weights.other_towers import load_other, missing_libraries, other_config, tagged_weights
 from cliptune.noted import few
+from cliptune.preprocessing import MEAN, STD, Preprocessing
 
 _SUFFIXES = (".safetensors", ".pt", ".pth", ".bin")
 # Image towers whose heads are not 64 wide, for where no configuration says so: open_clip's H, g, bigG and e.
@@ -49,8 +52,11 @@ def load_clip(
     activation: str | None = None,
     arch: str | None = None,
     head_width: int | None = None,
+    preprocessing: Mapping[str, Any] | None = None,
     revision: str | None = None,
     trust: bool = False,
+    hyphens: str | None = None,
+    hide_prompts: bool = False,
 ) -> CLIP:
     """Load a frozen CLIP in evaluation mode; no code of the weights is ever run.
 
@@ -60,33 +66,46 @@ def load_clip(
             `cliptune.backbones`, which goes after all others. Files may be OpenAI's archives, state dicts of
             `torch.save`, or safetensors, with the tensor names of OpenAI, open_clip or Hugging Face.
         pretrained: "openai", a path or "hf-hub:…" when `name` is one of OpenAI's architectures; None means
-            "openai" there, and nothing elsewhere.
+            "openai" there, and nothing elsewhere. When `name` is an architecture of the installed open_clip that needs
+            its towers ("ViT-B-16-SigLIP2"): a path, "hf-hub:…", or one of open_clip's tags ("webli").
         device, dtype: where and in which floating type the weights are kept.
         activation: "quick_gelu" or "gelu", which no tensor tells; None takes it from the configuration beside the
             weights, from `arch`, from the program of an archive, or from a known SHA-256, and refuses where none of
             them says it.
         arch: open_clip's name of the architecture, "ViT-B-16" (GELU) or "ViT-B-16-quickgelu"; the sizes must be its.
+            Or, of a file without configuration, an architecture that needs open_clip's towers ("ViT-B-16-SigLIP2").
         head_width: width of an attention head in both towers; None stands for what the configuration beside
             the weights says, else 64.
+        preprocessing: fields of `cliptune.preprocessing.Preprocessing` that stand in place of what the configuration
+            beside the weights declares: {"resize": "squash", "mean": (0.5, 0.5, 0.5), …}.
         revision: branch, tag or commit on the hub.
         trust: also take files of the hub for which there is no checksum (`cliptune.clip.weights.hub.checked`).
+        hyphens: "space" reads hyphens of class names as spaces where the tokenizer would delete them (SigLIP's);
+            "glue", or None, deletes them.
+        hide_prompts: hide image prompts from a pooling that attends to all rows (SigLIP, PE-Core, CoCa), which
+            otherwise sees them as it sees patches.
     Returns: a CLIP whose `origin` holds source, file, sha256, layout, activation and activation_from, and whose `notes`
         say what was left out of the file, converted, or taken for what nothing says.
-    Raises: ValueError for an unknown name or a file that is not such a CLIP; FileNotFoundError for a path
-        that does not exist or a download in offline mode; OSError if a download fails. Each says what to do.
+    Raises: ImportError if the weights need a library that is not installed; ValueError for an unknown name or a file
+        that is not such a CLIP; FileNotFoundError for a path that does not exist or a download in offline mode;
+        OSError if a download fails. Each says what to do.
     """
     if activation is not None and activation not in ACTIVATIONS:
         raise ValueError(f"load_clip: activation must be one of {', '.join(ACTIVATIONS)}, got {activation!r}.")
-    known = None if arch is None else architecture(arch)
+    of_libraries = arch is not None and architecture_config(arch) is not None
+    known = None if arch is None or of_libraries else architecture(arch)
     if known is not None and activation not in (None, known.activation):
         raise ValueError(
             f"load_clip: {known.name} has the activation {known.activation}, but activation={activation!r} was given "
             "too. Leave one of them out."
         )
     if name == "mini":
-        if known is not None:
+        if arch is not None:
             raise ValueError('load_clip: "mini" has one architecture, its own. Leave arch out.')
-        return _mini(pretrained, dtype, activation).to(device)
+        return _mini(pretrained, dtype, activation, preprocessing).to(device)
+    named = name if isinstance(name, str) and pretrained is not None and architecture_config(name) else None
+    if named is not None:
+        arch, name, pretrained = named, _of_architecture(named, str(pretrained)), None
     if isinstance(name, str) and pretrained is None and _is_other(name):
         brought: CLIP | None = installed_backbone(name, device, dtype)
         if brought is not None:
@@ -94,11 +113,41 @@ def load_clip(
     # A Path is never a name, even if it is spelled like one.
     where = name if isinstance(name, str) else str(name.absolute())
     weights = _locate(where, None if pretrained is None else str(pretrained), revision, trust)
-    clip = _from_file(weights, dtype, activation, known, head_width)
+    config = None if weights.source == "openai" else other_config(weights.path.parent, arch)
+    if config is not None:
+        _check_said_nothing("towers are what their configuration says", activation=activation, head_width=head_width)
+        return load_other(
+            config,
+            weights.path,
+            named or weights.name,
+            weights.source,
+            weights.notes,
+            dtype,
+            arch=arch,
+            preprocessing=preprocessing,
+            hyphens=hyphens,
+            hide_prompts=hide_prompts,
+        ).to(device)
+    own = "towers and tokenizer are CLIP's own"
+    _check_said_nothing(own, hyphens=hyphens, hide_prompts=hide_prompts or None)
+    clip = _from_file(weights, dtype, activation, known, head_width, preprocessing)
     canonical = canonical_name(weights.name)
     if pretrained is not None and canonical is not None:
         _check_architecture(clip, canonical, weights.path)
     return clip.to(device)
+
+
+def _check_said_nothing(why: str, **options: Any) -> None:
+    """Raises: ValueError for an option that is given and has no meaning for these weights."""
+    for name, value in options.items():
+        if value is not None:
+            raise ValueError(f"load_clip: {name} cannot be given for these weights, whose {why}. Leave it out.")
+
+
+def _of_architecture(name: str, pretrained: str) -> str:
+    """The weights of an architecture of open_clip: a path or a name on the hub, as given or by open_clip's tag."""
+    here = pretrained.startswith(PREFIX) or Path(pretrained).expanduser().exists()
+    return pretrained if here or Path(pretrained).suffix in _SUFFIXES else tagged_weights(name, pretrained)
 
 
 def _is_other(name: str) -> bool:
@@ -106,7 +155,12 @@ def _is_other(name: str) -> bool:
     return canonical_name(name) is None and not name.startswith(PREFIX) and not Path(name).expanduser().exists()
 
 
-def _mini(pretrained: str | Path | None, dtype: torch.dtype, activation: str | None) -> CLIP:
+def _mini(
+    pretrained: str | Path | None,
+    dtype: torch.dtype,
+    activation: str | None,
+    preprocessing: Mapping[str, Any] | None,
+) -> CLIP:
     from cliptune.clip.weights.mini import WEIGHTS, mini_state_dict
 
     if pretrained is not None:
@@ -114,6 +168,7 @@ def _mini(pretrained: str | Path | None, dtype: torch.dtype, activation: str | N
     clip = CLIP.from_state_dict(
         mini_state_dict(WEIGHTS), activation or "quick_gelu", "mini", default_tokenizer(), dtype
     )
+    clip.preprocessing = Preprocessing.from_dict(preprocessing or {})
     clip.origin = {
         "source": "mini",
         "file": WEIGHTS.name,
@@ -122,6 +177,8 @@ def _mini(pretrained: str | Path | None, dtype: torch.dtype, activation: str | N
         "activation": clip.config.activation,
         "activation_from": "argument" if activation else "mini",
     }
+    if (clip.mean, clip.std) != (MEAN, STD):
+        clip.origin["statistics_from"] = "argument"
     return clip
 
 
@@ -136,7 +193,7 @@ def _locate(name: str, pretrained: str | None, revision: str | None, trust: bool
         if canonical is None:
             raise ValueError(
                 f"load_clip: pretrained={pretrained!r} goes with an architecture of OpenAI, not {name!r}. "
-                f"{_nearest(name)}Or give the path or {PREFIX} name alone."
+                f"{_nearest(name)}Or give the path or {PREFIX} name alone.{missing_libraries(name)}"
             )
         where = pretrained
     if where.startswith(PREFIX):
@@ -163,7 +220,14 @@ def _unknown(name: str, pretrained: str | None) -> Exception:
     return ValueError(
         f"load_clip: {name!r} is neither a known CLIP nor a file or folder. {_nearest(name)}"
         f"Known are mini, {', '.join(OPENAI_CONFIGS)}, paths, and {PREFIX}organisation/name."
+        f"{_of_open_clip(name)}{missing_libraries(name)}"
     )
+
+
+def _of_open_clip(name: str) -> str:
+    if architecture_config(name) is None:
+        return ""
+    return f" {name} is an architecture of open_clip: say which weights, in Python pretrained=…, else --arch {name}."
 
 
 def _nearest(name: str) -> str:
@@ -196,12 +260,13 @@ def _from_file(
     activation: str | None,
     arch: Architecture | None,
     head_width: int | None,
+    preprocessing: Mapping[str, Any] | None,
 ) -> CLIP:
     path, notes = weights.path, list(weights.notes)
     try:
         found = read_tensors(path, notes)
         tensors, layout = to_openai_layout(found)
-        declared = Declared() if weights.source == "openai" else read_declared(path.parent, layout)
+        declared = Declared(found=False) if weights.source == "openai" else read_declared(path.parent, layout)
         decided, reason = _activation(weights, activation, arch, declared, layout)
         heads = _head_widths(tensors, declared) if head_width is None else {"head_width": head_width}
         clip = CLIP.from_state_dict(tensors, decided, weights.name, default_tokenizer(), dtype, **heads)
@@ -209,8 +274,9 @@ def _from_file(
             arch.check(clip.config)
     except ValueError as error:
         raise ValueError(f"load_clip: {path} cannot be loaded as a CLIP: {error}") from error
-    clip.mean, clip.std = declared.mean or clip.mean, declared.std or clip.std
-    notes += _beside(weights, heads if head_width is None else {}, declared, reason)
+    stated = Preprocessing.from_dict(declared.pictures.fields)
+    clip.preprocessing = Preprocessing.from_dict(preprocessing or {}, stated)
+    notes += _beside(weights, heads if head_width is None else {}, declared, reason, clip.config.resolution)
     notes += _converted(found, dtype)
     clip.notes = tuple(f"Backbone {weights.name}: {phrase}." for phrase in notes)
     clip.origin = {
@@ -221,20 +287,33 @@ def _from_file(
         "activation": decided,
         "activation_from": reason,
     }
+    if (clip.mean, clip.std) != (stated.mean, stated.std):
+        clip.origin["statistics_from"] = "argument"
     return clip
 
 
-def _beside(weights: _Weights, heads: dict[str, Any], declared: Declared, reason: str) -> list[str]:
+def _beside(weights: _Weights, heads: dict[str, Any], declared: Declared, reason: str, resolution: int) -> list[str]:
     """What was decided by the files beside the weights, or without any: phrases. OpenAI's own archives are known."""
     if weights.source == "openai":
         return []
     phrases = [] if reason in ("argument", "OpenAI's archive") else [f"the activation is that of its {reason}"]
+    if not declared.found and reason == "argument":
+        phrases.append(
+            "nothing says how it pools and masks, so OpenAI's way was taken: class token, causal mask, end-of-text "
+            "token, LayerNorm with 1e-5"
+        )
     if declared.usual:
         phrases.append(f"its configuration leaves out {few(declared.usual, 5)}, for which the usual value stands")
-    if heads.get("image_head_width") and not (declared.image_head_width or declared.image_heads):
+    told = declared.image_head_width or declared.image_heads or reason.startswith("architecture")
+    if heads.get("image_head_width") and not told:
         phrases.append(f"nothing says how wide its image heads are, so {heads['image_head_width']} was taken")
-    if declared.mean is None:
+    if "mean" not in declared.pictures.fields:
         phrases.append("nothing says how images are normalised, so OpenAI's mean and deviation were taken")
+    if declared.pictures.size not in (None, resolution):
+        phrases.append(
+            f"its configuration speaks of images of {declared.pictures.size} pixels, but its tensors are of a tower "
+            f"that takes {resolution}, which stands"
+        )
     beside = [path.name for path in sorted(weights.path.parent.iterdir()) if path.name in WEIGHT_FILES]
     others = [name for name in beside if name != weights.path.name]
     if others and not weights.source.endswith(weights.path.name):

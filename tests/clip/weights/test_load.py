@@ -234,6 +234,19 @@ def test_open_clip_towers_that_are_not_clips_are_named(tensors, tmp_path, tower,
         load_clip(tmp_path)
 
 
+def test_a_lone_file_notes_what_nothing_says(tensors, tmp_path):
+    torch.save(tensors, tmp_path / "weights.pt")
+    notes = " ".join(load_clip(tmp_path / "weights.pt", head_width=HEAD_WIDTH, activation="gelu").notes)
+    assert "nothing says how it pools and masks, so OpenAI's way was taken" in notes
+
+
+def test_other_kinds_of_transformers_are_named(tiny_clip, tmp_path):
+    save_file(hugging_face_tensors(tiny_clip), tmp_path / "model.safetensors")
+    (tmp_path / "config.json").write_text(json.dumps({"model_type": "altclip"}))
+    with pytest.raises(ValueError, match="a model of the kind 'altclip'"):
+        load_clip(tmp_path)
+
+
 # -- what does not fit -------------------------------------------------------------------------------
 
 
