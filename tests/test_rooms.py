@@ -168,7 +168,7 @@ def module_of(path: Path) -> str:
 def test_the_walk_sees_through_entrances():
     graph = import_graph()
     assert "cliptune.prompts.pixels" in graph["cliptune.methods.ar"]
-    assert "cliptune.clip.weights.hub" in graph["cliptune.clip.weights.load"]
+    assert "cliptune.clip.weights.locate" in graph["cliptune.clip.weights.load"]
 
 
 def test_there_is_no_import_of_training_from_below():

@@ -101,6 +101,9 @@ class ContextPhrasing:
         Raises: ValueError if there are fewer words than n_ctx, or fixed words where the name is not last.
         """
         words = self._written()
+        if not self.words and isinstance(clip.tokenizer, OffsetTokenizer):
+            # A placeholder may be several tokens of that vocabulary; one of them stands for each place.
+            return torch.tensor(clip.tokenizer.pieces(words)[1][:1] * self.n_ctx, device=clip.device)
         tokens = clip.tokenize([words])
         ids = tokens.ids[0, tokens.head : int(tokens.eot[0])]
         if len(ids) < self.n_ctx:
@@ -137,13 +140,14 @@ class ContextPhrasing:
         """
         n, half = self.n_ctx, {"end": self.n_ctx, "middle": self.n_ctx // 2, "front": 0}[self.position]
         context = lead.tolist()
+        cut = len(context) if self.position == "end" else half  # what follows the learned words stays with them
         rows, lengths = [], []
         before = len(tokenizer.pieces("X")[0])
         for word in classes.words:
             end = before + 1 + len(tokenizer.pieces(word)[0])
             _, written, starts = tokenizer.pieces(f"X {word}.")
             first, last = (sum(at < edge for at in starts) for edge in (before, end))
-            rows.append([*context[:half], *written[first:last], *context[half:], *written[last:]])
+            rows.append([*context[:cut], *written[first:last], *context[cut:], *written[last:]])
             lengths.append(last - first)
         ids = tokenizer.framed(rows, clip.text.context).to(clip.device)
         marks = tokenizer.marks(ids)

@@ -18,11 +18,16 @@ def test_names_on_the_hub(tmp_path, monkeypatch):
     blob = tmp_path / "e69de29bb2d1d6434b8b29ae775ad8c2e48c5391"  # Git's hash of no bytes
     blob.write_bytes(b"")
 
-    def noted(repository: str, file: str, *, revision: str | None, local_files_only: bool) -> str:
-        asked.append((repository, revision))
-        return str(blob)
+    snapshot = tmp_path / "snapshot"
+    snapshot.mkdir()
+    (snapshot / "model.safetensors").symlink_to(blob)
 
-    monkeypatch.setattr(huggingface_hub, "hf_hub_download", noted)
+    def noted(repository: str, *, revision: str | None, local_files_only: bool) -> str:
+        asked.append((repository, revision))
+        return str(snapshot)
+
+    monkeypatch.setenv("CLIPTUNE_OFFLINE", "1")
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", noted)
     seeds = [b"hf-hub:org/name", b"hf-hub:org/name@main", b"laion/CLIP-ViT-B-16@refs/pr/1", b"o/n@0123abcd"]
     changed = changed_bytes(seeds).map(lambda name: name.decode("utf-8", "replace"))
     parts = st.sampled_from([*ODD_TEXTS, "org", "a.b", "a--b", "x.git", "a" * 120, "name", "main", "a..b"])

@@ -56,7 +56,7 @@ def chosen_backbone(backbone: str | None) -> str:
     if canonical is not None and not _downloaded(canonical):
         remark(f"Backbone: {canonical}; its weights ({archive_file(canonical)}) are fetched once and kept.")
     # A path is noted in the run, which may be opened from another working directory.
-    path = Path(backbone).expanduser()
+    path = Path(backbone.removeprefix("local-dir:")).expanduser()
     known = backbone == "mini" or canonical is not None or backbone.startswith("hf-hub:")
     return str(path.resolve()) if not known and path.exists() else backbone
 

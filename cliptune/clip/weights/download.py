@@ -17,6 +17,9 @@ from cliptune.files import explained
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+# TRANSFORMERS_OFFLINE is what the hub's client and transformers know as well.
+_OFFLINE = ("CLIPTUNE_OFFLINE", "HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE")
+OFFLINE_VARIABLES = ", ".join(_OFFLINE[:-1]) + " or " + _OFFLINE[-1]
 _ATTEMPTS = 3
 _TIMEOUT_SECONDS = 30
 _CHUNK = 1 << 20
@@ -28,8 +31,8 @@ def cache_folder() -> Path:
 
 
 def offline() -> bool:
-    """Whether CLIPTUNE_OFFLINE or HF_HUB_OFFLINE is set to anything but 0, no, off or false."""
-    values = (os.environ.get(name, "") for name in ("CLIPTUNE_OFFLINE", "HF_HUB_OFFLINE"))
+    """Whether CLIPTUNE_OFFLINE, HF_HUB_OFFLINE or TRANSFORMERS_OFFLINE is set to anything but 0, no, off or false."""
+    values = (os.environ.get(name, "") for name in _OFFLINE)
     return any(value.strip().lower() not in ("", "0", "no", "off", "false") for value in values)
 
 

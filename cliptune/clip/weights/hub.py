@@ -8,23 +8,19 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from cliptune.clip.weights.checkpoint import sha256
+from cliptune.clip.weights.choice import INNER_FOLDERS, WEIGHT_FILES, chosen
 from cliptune.clip.weights.declared import (
     HUGGING_FACE_CONFIG,
     HUGGING_FACE_IMAGES,
     HUGGING_FACE_PROCESSOR,
     OPEN_CLIP_CONFIG,
 )
-from cliptune.clip.weights.download import offline
+from cliptune.clip.weights.download import OFFLINE_VARIABLES, offline
+from cliptune.clip.weights.repository import Repository, open_repository
+from cliptune.clip.weights.shards import is_index, shards
 from cliptune.reading import shown
 
 PREFIX = "hf-hub:"
-# In the order in which they are preferred: what can hold no code first.
-WEIGHT_FILES = (
-    "open_clip_model.safetensors",
-    "model.safetensors",
-    "open_clip_pytorch_model.bin",
-    "pytorch_model.bin",
-)
 # How the hub's client names what it keeps: large files by SHA-256, small ones by Git's SHA-1.
 _SHA256, _GIT_SHA1 = re.compile("[0-9a-f]{64}"), re.compile("[0-9a-f]{40}")
 _REPOSITORY = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*", re.ASCII)
@@ -32,7 +28,9 @@ _REVISION = re.compile(r"[A-Za-z0-9][\w./-]*", re.ASCII)
 _LONGEST_NAME, _LONGEST_REVISION = 96, 200
 
 
-def hub_file(name: str, revision: str | None = None, trust: bool = False) -> Path:
+def hub_file(
+    name: str, revision: str | None = None, trust: bool = False, notes: list[str] | None = None
+) -> tuple[Path, str | None]:
     """The weights of `name` in the hub's local cache, downloaded if need be, with their configuration files.
 
     Every file is checked against the hash by which the hub names its content (`checked`).
@@ -40,19 +38,29 @@ def hub_file(name: str, revision: str | None = None, trust: bool = False) -> Pat
     Args:
         name: `hf-hub:organisation/name`, or the part after the colon; `@revision` may follow.
         revision: branch, tag or commit; None for the main branch.
-        trust: take files for which the cache holds no hash, at a branch or tag.
+        trust: take files for which there is no hash, at a branch or tag.
+        notes: what was decided is added here, as phrases.
+    Returns: the file, or the index of weights that are split over several files; and the commit, if it is known.
     Raises: FileNotFoundError if the repository or its weights do not exist, or are not in the cache in
         offline mode; ValueError if the name is malformed, a checksum wrong or not to be had; OSError if the network
         fails.
     """
     who = "load_clip"
-    repository, revision = named(name, revision, who)
-    path = _first(repository, WEIGHT_FILES, revision, who)
-    for file in (OPEN_CLIP_CONFIG, HUGGING_FACE_CONFIG, HUGGING_FACE_IMAGES, HUGGING_FACE_PROCESSOR):
-        beside = _download(repository, file, revision, who)
-        if beside is not None:
-            checked(beside, revision, trust, who)
-    return checked(path, revision, trust, who)
+    repository, file = _with_weights(*named(name, revision, who), WEIGHT_FILES, INNER_FOLDERS, who)
+    folder = file.rpartition("/")[0]
+    for beside in (OPEN_CLIP_CONFIG, HUGGING_FACE_CONFIG, HUGGING_FACE_IMAGES, HUGGING_FACE_PROCESSOR):
+        place = f"{folder}/{beside}" if folder else beside
+        if place in repository.files:
+            _fetched(repository, place, trust, who)
+    path = _fetched(repository, file, trust, who)
+    for shard in shards(path) if is_index(path) else ():
+        place = f"{folder}/{shard}" if folder else shard
+        if place not in repository.files:
+            raise FileNotFoundError(f"{who}: {PREFIX}{repository.name} lacks {shard}, of which its {path.name} speaks.")
+        _fetched(repository, place, trust, who)
+    if notes is not None:
+        notes.extend(repository.notes)
+    return path, repository.commit
 
 
 def hub_folder(name: str, who: str) -> Path:
@@ -62,13 +70,41 @@ def hub_folder(name: str, who: str) -> Path:
         name: `organisation/name`, or with `@revision`.
         who: begins the errors, which are those of `hub_file`.
     """
-    repository, revision = named(name, None, who)
-    path = checked(_first(repository, WEIGHT_FILES[1:], revision, who, "a model"), revision, False, who)
-    config = _download(repository, HUGGING_FACE_CONFIG, revision, who)
-    if config is None:
-        raise FileNotFoundError(f"{who}: {repository} on the hub has no {HUGGING_FACE_CONFIG}. Give another model.")
-    checked(config, revision, False, who)
+    repository, file = _with_weights(*named(name, None, who), WEIGHT_FILES[1:], ("",), who, "a model")
+    path = _fetched(repository, file, False, who)
+    if HUGGING_FACE_CONFIG not in repository.files:
+        raise FileNotFoundError(
+            f"{who}: {repository.name} on the hub has no {HUGGING_FACE_CONFIG}. Give another model."
+        )
+    _fetched(repository, HUGGING_FACE_CONFIG, False, who)
+    for shard in shards(path) if is_index(path) else ():
+        _fetched(repository, shard, False, who)
     return path.parent
+
+
+def _with_weights(
+    name: str, revision: str | None, files: Sequence[str], folders: Sequence[str], who: str, what: str = "a CLIP"
+) -> tuple[Repository, str]:
+    """The repository, and which of its files holds the weights."""
+    repository = open_repository(name, revision, who)
+    file = chosen(repository.files, files, folders)
+    if file is None and repository.cached is not None and not offline():
+        repository = open_repository(name, revision, who, ask=True)  # the cache holds other files of it
+        file = chosen(repository.files, files, folders)
+    if file is not None:
+        return repository, file
+    missing = f"{PREFIX}{name}, revision {revision or 'main'}, has none of {', '.join(files)}"
+    if offline():
+        raise FileNotFoundError(
+            f"{who}: {missing} in the local cache, and offline mode is on ({OFFLINE_VARIABLES}). Load it once with the "
+            "network, or give the path of a folder with its files."
+        )
+    raise FileNotFoundError(f"{who}: {missing} on the hub. Give a repository that holds {what}.")
+
+
+def _fetched(repository: Repository, file: str, trust: bool, who: str) -> Path:
+    path = repository.file(file, who)
+    return checked(path, repository.revision, trust, who, repository.hashes.get(file))
 
 
 def named(name: str, revision: str | None, who: str) -> tuple[str, str | None]:
@@ -88,15 +124,18 @@ def named(name: str, revision: str | None, who: str) -> tuple[str, str | None]:
     return repository, revision
 
 
-def checked(path: Path, revision: str | None, trust: bool, who: str) -> Path:
+def checked(path: Path, revision: str | None, trust: bool, who: str, named_hash: str | None = None) -> Path:
     """A file of the hub's cache, if its content is the one that the hub names.
 
-    The client keeps content under its hash and links to it. Where the file system has no links there is no hash; a
-    commit then says which content is meant, though nothing here can verify it.
+    The client keeps content under its hash and links to it. Where the file system has no links, the hub's list of files
+    gives the hash (`named_hash`). Where there is none either, as offline, a commit says which content is meant, though
+    nothing here can verify it.
 
     Raises: ValueError for other content; or without a hash, at a branch or tag, unless it is trusted.
     """
     stored_as = path.resolve().name
+    if not (_SHA256.fullmatch(stored_as) or _GIT_SHA1.fullmatch(stored_as)):
+        stored_as = named_hash or ""
     if _SHA256.fullmatch(stored_as):
         kind, found = "SHA-256", sha256(path)
     elif _GIT_SHA1.fullmatch(stored_as):
@@ -118,55 +157,3 @@ def checked(path: Path, revision: str | None, trust: bool, who: str) -> Path:
 
 def _git_sha1(content: bytes) -> str:
     return hashlib.sha1(b"blob %d\0" % len(content) + content, usedforsecurity=False).hexdigest()
-
-
-def _first(repository: str, files: Sequence[str], revision: str | None, who: str, what: str = "a CLIP") -> Path:
-    """The first of these files that the repository has."""
-    for file in files:
-        path = _download(repository, file, revision, who)
-        if path is not None:
-            return path
-    missing = f"{PREFIX}{repository}, revision {revision or 'main'}, has none of {', '.join(files)}"
-    if offline():
-        raise FileNotFoundError(
-            f"{who}: {missing} in the local cache, and offline mode is on (CLIPTUNE_OFFLINE or "
-            "HF_HUB_OFFLINE). Load it once with the network, or give the path of a folder with its files."
-        )
-    raise FileNotFoundError(f"{who}: {missing} on the hub. Give a repository that holds {what}.")
-
-
-def _download(repository: str, file: str, revision: str | None, who: str) -> Path | None:
-    from huggingface_hub import hf_hub_download
-    from huggingface_hub.errors import (
-        EntryNotFoundError,
-        HfHubHTTPError,
-        LocalEntryNotFoundError,
-        RepositoryNotFoundError,
-        RevisionNotFoundError,
-    )
-
-    try:
-        return Path(hf_hub_download(repository, file, revision=revision, local_files_only=offline()))
-    except RepositoryNotFoundError as error:
-        raise FileNotFoundError(
-            f"{who}: the hub has no model {repository!r}, or it is private. Check the name; for a "
-            "private one, log in with `hf auth login`."
-        ) from error
-    except RevisionNotFoundError as error:
-        raise FileNotFoundError(f"{who}: {repository} on the hub has no revision {revision!r}.") from error
-    except LocalEntryNotFoundError as error:
-        if offline():
-            return None
-        raise _unreachable(repository, error, who) from error
-    except EntryNotFoundError:
-        return None
-    except (HfHubHTTPError, ConnectionError, TimeoutError) as error:
-        raise _unreachable(repository, error, who) from error
-
-
-def _unreachable(repository: str, error: Exception, who: str) -> OSError:
-    reason = shown((str(error).splitlines() or [type(error).__name__])[0], 300)
-    return OSError(
-        f"{who}: the hub could not be asked for {repository} ({reason}) Try again, "
-        "or set HF_HUB_OFFLINE=1 to use what was downloaded before."
-    )

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import difflib
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,30 +16,21 @@ from cliptune.clip.tokenizer import default_tokenizer
 from cliptune.clip.towers.blocks import ACTIVATIONS
 from cliptune.clip.weights.architectures import Architecture, architecture
 from cliptune.clip.weights.archive import is_torchscript, stated_activation
-from cliptune.clip.weights.checkpoint import read_tensors, sha256
+from cliptune.clip.weights.checkpoint import sha256
+from cliptune.clip.weights.choice import WEIGHT_FILES
 from cliptune.clip.weights.declared import HUGGING_FACE_CONFIG, OPEN_CLIP_CONFIG, Declared, read_declared
-from cliptune.clip.weights.download import offline
-from cliptune.clip.weights.hub import PREFIX, WEIGHT_FILES, hub_file
+from cliptune.clip.weights.hub import PREFIX
 from cliptune.clip.weights.installed import installed_backbone
 from cliptune.clip.weights.key_layouts import is_no_weight, to_openai_layout
-from cliptune.clip.weights.openai import CHECKSUMS, OPENAI_CONFIGS, canonical_name, openai_archive
-from cliptune.clip.weights.other_towers import load_other, missing_libraries, other_config, tagged_weights
+from cliptune.clip.weights.locate import Weights, is_other, locate
+from cliptune.clip.weights.openai import CHECKSUMS, OPENAI_CONFIGS, canonical_name
+from cliptune.clip.weights.other_towers import load_other, other_config, tagged_weights
+from cliptune.clip.weights.shards import read_weights, weights_sha256
 from cliptune.noted import few
 from cliptune.preprocessing import MEAN, STD, Preprocessing
 
-_SUFFIXES = (".safetensors", ".pt", ".pth", ".bin")
 # Image towers whose heads are not 64 wide, for where no configuration says so: open_clip's H, g, bigG and e.
 _IMAGE_HEAD_WIDTHS = {1280: 80, 1408: 88, 1664: 104, 1792: 112}
-
-
-@dataclass(frozen=True)
-class _Weights:
-    """A file to load, what to call its CLIP, where it came from, and what is to be said of that, as phrases."""
-
-    path: Path
-    name: str
-    source: str
-    notes: Sequence[str] = ()
 
 
 def load_clip(
@@ -106,13 +96,13 @@ def load_clip(
     named = name if isinstance(name, str) and pretrained is not None and architecture_config(name) else None
     if named is not None:
         arch, name, pretrained = named, _of_architecture(named, str(pretrained)), None
-    if isinstance(name, str) and pretrained is None and _is_other(name):
+    if isinstance(name, str) and pretrained is None and is_other(name):
         brought: CLIP | None = installed_backbone(name, device, dtype)
         if brought is not None:
             return brought
     # A Path is never a name, even if it is spelled like one.
     where = name if isinstance(name, str) else str(name.absolute())
-    weights = _locate(where, None if pretrained is None else str(pretrained), revision, trust)
+    weights = locate(where, None if pretrained is None else str(pretrained), revision, trust)
     config = None if weights.source == "openai" else other_config(weights.path.parent, arch)
     if config is not None:
         _check_said_nothing("towers are what their configuration says", activation=activation, head_width=head_width)
@@ -147,12 +137,7 @@ def _check_said_nothing(why: str, **options: Any) -> None:
 def _of_architecture(name: str, pretrained: str) -> str:
     """The weights of an architecture of open_clip: a path or a name on the hub, as given or by open_clip's tag."""
     here = pretrained.startswith(PREFIX) or Path(pretrained).expanduser().exists()
-    return pretrained if here or Path(pretrained).suffix in _SUFFIXES else tagged_weights(name, pretrained)
-
-
-def _is_other(name: str) -> bool:
-    """Whether a name is none of ours and no path."""
-    return canonical_name(name) is None and not name.startswith(PREFIX) and not Path(name).expanduser().exists()
+    return pretrained if here or Path(pretrained).suffix else tagged_weights(name, pretrained)
 
 
 def _mini(
@@ -182,80 +167,8 @@ def _mini(
     return clip
 
 
-def _locate(name: str, pretrained: str | None, revision: str | None, trust: bool) -> _Weights:
-    canonical = canonical_name(name)
-    if pretrained is None or (pretrained == "openai" and canonical is not None):
-        if canonical is not None:
-            notes: list[str] = []
-            return _Weights(openai_archive(canonical, notes), canonical, "openai", notes)
-        where = name
-    else:
-        if canonical is None:
-            raise ValueError(
-                f"load_clip: pretrained={pretrained!r} goes with an architecture of OpenAI, not {name!r}. "
-                f"{_nearest(name)}Or give the path or {PREFIX} name alone.{missing_libraries(name)}"
-            )
-        where = pretrained
-    if where.startswith(PREFIX):
-        path = hub_file(where, revision, trust)
-        notes = ["offline mode is on, so the copy that was downloaded before was taken"] if offline() else []
-        return _Weights(path, name, f"{where.partition('@')[0]}@{path.parent.name}", notes)
-    path = Path(where).expanduser()
-    if path.is_dir():
-        path = _in_folder(path)
-    elif not path.exists():
-        raise _unknown(name, pretrained)
-    return _Weights(path, name if pretrained else Path(where).stem, str(path))
-
-
-def _unknown(name: str, pretrained: str | None) -> Exception:
-    where = pretrained or name
-    if Path(where).suffix in _SUFFIXES or len(Path(where).parts) > 2:
-        return FileNotFoundError(f"load_clip: there is no file or folder {where}. Check the path.")
-    if pretrained:
-        return ValueError(
-            f'load_clip: pretrained must be "openai", a path or {PREFIX}…, and {pretrained!r} is none. '
-            f"Weights of open_clip are on the hub, for example {PREFIX}laion/CLIP-ViT-B-16-laion2B-s34B-b88K."
-        )
-    return ValueError(
-        f"load_clip: {name!r} is neither a known CLIP nor a file or folder. {_nearest(name)}"
-        f"Known are mini, {', '.join(OPENAI_CONFIGS)}, paths, and {PREFIX}organisation/name."
-        f"{_of_open_clip(name)}{missing_libraries(name)}"
-    )
-
-
-def _of_open_clip(name: str) -> str:
-    if architecture_config(name) is None:
-        return ""
-    return f" {name} is an architecture of open_clip: say which weights, in Python pretrained=…, else --arch {name}."
-
-
-def _nearest(name: str) -> str:
-    near = difflib.get_close_matches(name, ["mini", *OPENAI_CONFIGS], n=2, cutoff=0.4)
-    return f"Did you mean {' or '.join(near)}? " if near else ""
-
-
-def _in_folder(folder: Path) -> Path:
-    """The weights in a folder: the names that open_clip and Hugging Face use, else the only file there is."""
-    for name in WEIGHT_FILES:
-        if (folder / name).exists():
-            return folder / name
-    if any(folder.glob("*.index.json")):
-        raise ValueError(
-            f"load_clip: the weights in {folder} are split over several files. Save them as one model.safetensors."
-        )
-    files = sorted(path for path in folder.iterdir() if path.suffix in _SUFFIXES)
-    if len(files) == 1:
-        return files[0]
-    found = ", ".join(path.name for path in files) or "none"
-    raise FileNotFoundError(
-        f"load_clip: {folder} should hold {', '.join(WEIGHT_FILES)}, or a single *.pt, *.pth, *.bin or "
-        f"*.safetensors; found {found}. Give the path of the file."
-    )
-
-
 def _from_file(
-    weights: _Weights,
+    weights: Weights,
     dtype: torch.dtype,
     activation: str | None,
     arch: Architecture | None,
@@ -264,7 +177,7 @@ def _from_file(
 ) -> CLIP:
     path, notes = weights.path, list(weights.notes)
     try:
-        found = read_tensors(path, notes)
+        found = read_weights(path, notes)
         tensors, layout = to_openai_layout(found)
         declared = Declared(found=False) if weights.source == "openai" else read_declared(path.parent, layout)
         decided, reason = _activation(weights, activation, arch, declared, layout)
@@ -282,7 +195,7 @@ def _from_file(
     clip.origin = {
         "source": weights.source,
         "file": path.name,
-        "sha256": sha256(path),
+        "sha256": weights_sha256(path),
         "layout": layout,
         "activation": decided,
         "activation_from": reason,
@@ -292,7 +205,7 @@ def _from_file(
     return clip
 
 
-def _beside(weights: _Weights, heads: dict[str, Any], declared: Declared, reason: str, resolution: int) -> list[str]:
+def _beside(weights: Weights, heads: dict[str, Any], declared: Declared, reason: str, resolution: int) -> list[str]:
     """What was decided by the files beside the weights, or without any: phrases. OpenAI's own archives are known."""
     if weights.source == "openai":
         return []
@@ -335,7 +248,7 @@ def _converted(found: dict[str, Tensor], dtype: torch.dtype) -> list[str]:
 
 
 def _activation(
-    weights: _Weights, asked: str | None, arch: Architecture | None, declared: Declared, layout: str
+    weights: Weights, asked: str | None, arch: Architecture | None, declared: Declared, layout: str
 ) -> tuple[str, str]:
     """The activation that the weights were trained with, and the evidence for it.
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from cliptune.clip.model import CLIPConfig
 from cliptune.clip.tokenizer import VOCAB_SIZE
 from cliptune.clip.weights.checkpoint import sha256
-from cliptune.clip.weights.download import cache_folder, fetch, offline
+from cliptune.clip.weights.download import OFFLINE_VARIABLES, cache_folder, fetch, offline
 
 _SOURCE = "https://openaipublic.azureedge.net/clip/models"
 CONTEXT = 77
@@ -93,7 +93,7 @@ def openai_archive(name: str, notes: list[str] | None = None) -> Path:
         said.append(f"{theirs} has another SHA-256 than OpenAI's archive and was passed over")
     if offline():
         raise FileNotFoundError(
-            f"load_clip: offline mode is on (CLIPTUNE_OFFLINE or HF_HUB_OFFLINE) and the weights of {name} "
+            f"load_clip: offline mode is on ({OFFLINE_VARIABLES}) and the weights of {name} "
             f"are not here. Put {file} (SHA-256 {checksum}) at {ours} or {theirs}; "
             f"it comes from {archive_url(name)}."
         )

@@ -12,10 +12,10 @@ from cliptune.clip.foreign.configuration import CONFIG_FILE, architecture_config
 from cliptune.clip.foreign.libraries import PIP_LINE, installed, library
 from cliptune.clip.model import CLIP, Tokenizer
 from cliptune.clip.tokenizer import default_tokenizer
-from cliptune.clip.weights.checkpoint import read_tensors, sha256
 from cliptune.clip.weights.declared_pictures import Pictures, open_clip_pictures
 from cliptune.clip.weights.download import offline
 from cliptune.clip.weights.json_parts import part, read_object
+from cliptune.clip.weights.shards import read_weights, weights_sha256
 from cliptune.preprocessing import Preprocessing
 from cliptune.reading import shown
 
@@ -65,7 +65,7 @@ def load_other(
     model = config["model_cfg"]
     try:
         tokenizer = _tokenizer(model, path.parent, name, hyphens)
-        clip, phrases = foreign_clip(model, read_tensors(path, said), name, tokenizer, dtype, hide_prompts)
+        clip, phrases = foreign_clip(model, read_weights(path, said), name, tokenizer, dtype, hide_prompts)
     except ValueError as error:
         raise ValueError(f"load_clip: {path} cannot be loaded as a CLIP: {error}") from error
     said += phrases
@@ -80,7 +80,7 @@ def load_other(
     stated = Preprocessing.from_dict(pictures.fields)
     clip.preprocessing = Preprocessing.from_dict(preprocessing or {}, stated)
     clip.notes = tuple(f"Backbone {name}: {phrase}." for phrase in said)
-    clip.origin = {"source": source, "file": path.name, "sha256": sha256(path), "layout": LIBRARIES}
+    clip.origin = {"source": source, "file": path.name, "sha256": weights_sha256(path), "layout": LIBRARIES}
     asked = {"arch": arch, "hyphens": hyphens, "hide_prompts": "yes" if hide_prompts else None}
     clip.origin |= {key: value for key, value in asked.items() if value is not None}
     if (clip.mean, clip.std) != (stated.mean, stated.std):
@@ -137,6 +137,13 @@ def tagged_weights(arch: str, tag: str) -> str:
     return f"hf-hub:{repository}"
 
 
-def missing_libraries(name: str) -> str:
-    """A sentence on names that only open_clip knows, where it is not installed; else ""."""
-    return "" if installed("open_clip") else f" If {name} is an architecture of open_clip: {PIP_LINE}."
+def of_open_clip(name: str) -> str:
+    """What to add to an error on a name that may be an architecture of open_clip: how to load one, or "" ."""
+    if not installed("open_clip"):
+        return f" If {name} is an architecture of open_clip: {PIP_LINE}."
+    if architecture_config(name) is None:
+        return ""
+    return (
+        f" {name} is an architecture of open_clip: say which weights with pretrained=…, or give the weights and "
+        f"--arch {name}."
+    )
