@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from cliptune.cli.shared.inputs import listed_names, open_run
 from cliptune.cli.shared.options import Flag, WeightsOptions
@@ -23,6 +23,7 @@ def predict(
     weight: float | None = None,
     backbone: str | None = None,
     device: str | None = None,
+    scores: Literal["softmax", "sigmoid"] = "softmax",
     json: Flag = False,
     verbose: Flag = False,
     weights: WeightsOptions = WeightsOptions(),
@@ -48,6 +49,9 @@ def predict(
         Where the run's backbone is now, if it was moved.
     device
         cpu, cuda, cuda:1, mps; a card if there is one.
+    scores
+        softmax: shared among the classes. sigmoid: of each class alone, for backbones trained so (SigLIP), where a
+        picture may be of none of them.
     json
         Print JSON: image, and class and probability of each prediction.
     verbose
@@ -80,7 +84,8 @@ def predict(
                 remark(str(error))
         if not opened:
             continue
-        probabilities = adapter.logits([picture for _, picture in opened]).softmax(dim=-1).cpu()
+        logits = adapter.logits([picture for _, picture in opened])
+        probabilities = adapter.probabilities(logits, scores).cpu()
         best = probabilities.topk(min(top, probabilities.shape[1]), dim=-1)
         for (path, _), values, labels in zip(opened, best.values.tolist(), best.indices.tolist(), strict=True):
             predictions = [
