@@ -116,7 +116,7 @@ def test_a_class_token_after_the_text_is_read():
 
 def test_per_image_prompts_in_a_tower_that_sees_padding():
     model, clip = tiny_pair("siglip")
-    ids = torch.randint(3, VOCAB, (2, 32))
+    ids = torch.randint(3, VOCAB, (2, clip.text.context))
     slots, tokens = torch.tensor([[0, 1, 2, 3]] * 2), torch.randn(3, 1, N, D)
     together = clip.encode_text(TokenBatch(ids, slots), TowerPorts({0: tokens}))
     assert together.shape == (3, 2, 40)

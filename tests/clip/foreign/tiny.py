@@ -98,6 +98,7 @@ BPE = {"context_length": 32, "vocab_size": 49408, "width": 24, "heads": 3, "laye
 SENTENCES = {
     **BPE,
     "vocab_size": 300,
+    "context_length": 48,
     "no_causal_mask": True,
     "proj_bias": True,
     "pool_type": "last",
