@@ -33,7 +33,10 @@ ALLOWED = {
     "recipe": {"adapter"},
     "visual": {"recipe", "objectives", "texts"},
     "wrappers": {"adapter", "recipe", "clip", "clip/towers", "texts", "params", "prompts", "heads", "objectives"},
-    "registry": {"adapter", "recipe", "clip", "clip/weights", "texts", "data/published", "methods", "wrappers"},
+    "registry": {
+        *("adapter", "recipe", "clip", "clip/foreign", "clip/towers", "clip/weights", "texts", "data/published"),
+        *("methods", "wrappers"),
+    },
     "methods": {
         *("adapter", "recipe", "visual", "clip", "texts", "params", "prompts", "heads", "objectives", "wrappers"),
         *("registry",),  # the entrance alone, where names of the registry are found as well

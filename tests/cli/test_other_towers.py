@@ -71,6 +71,6 @@ def test_a_tower_without_a_place_says_so(cli, photos, tmp_path):
     folder = saved(tmp_path / "convnext", "convnext")
     answer = cli("fit", photos, "--method", "vpt", "--backbone", folder, "--out", "run", *FIT)
     assert answer.code != 0
-    assert "prompt tokens need a transformer as image tower, but this backbone has a timm's ConvNeXt" in answer.err
+    assert "prompt tokens need a transformer as image tower, but this backbone has a ConvNeXt of timm" in answer.err
     answer = cli("fit", photos, "--method", "coop", "--backbone", folder, "--out", "run", *FIT)
     assert answer.code == 0, answer.err

@@ -209,7 +209,7 @@ def image_tower(model: Any, embed: int) -> ImageTower:
     """
     trunk = getattr(model, "trunk", model)
     library = type(trunk).__module__.partition(".")[0]
-    kind = f"{library}'s {type(trunk).__name__}"
+    kind = f"{type(trunk).__name__} of {library}"
     why = _closed(trunk)
     blocks = known_blocks(_blocks_of(trunk)) if why is None else why
     if isinstance(blocks, str):

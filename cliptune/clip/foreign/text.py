@@ -66,7 +66,7 @@ def text_tower(model: Any, embed: int) -> nn.Module:
     source = getattr(model, "text", model)
     if hasattr(source, "pooler"):
         table = source.transformer.get_input_embeddings()
-        kind = f"transformers' {type(source.transformer).__name__}"
+        kind = f"{type(source.transformer).__name__} of transformers"
         return ClosedText(source, kind, table, _context_of(source), table.embedding_dim, embed)
     blocks = list(source.transformer.resblocks)
     width, context = source.positional_embedding.shape[1], int(source.context_length)

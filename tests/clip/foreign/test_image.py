@@ -192,7 +192,7 @@ def test_bfloat16_is_near(pair):
 def test_what_has_no_place_says_so():
     _, clip = tiny_pair("convnext")
     images = torch.rand(2, 1, 3, 64, 64)
-    with pytest.raises(ValueError, match="timm's ConvNeXt: this image tower takes no prompt tokens, biases or deltas"):
+    with pytest.raises(ValueError, match="ConvNeXt of timm: this image tower takes no prompt tokens, biases or deltas"):
         clip.encode_image(images, TowerPorts({0: torch.randn(2, 36)}))
     with pytest.raises(ValueError, match="has no class token, and a bias for one was given"):
         tiny_pair("siglip")[1].encode_image(

@@ -160,7 +160,7 @@ def test_a_file_with_the_name_of_its_architecture(registered, tmp_path):
     path = tmp_path / "weights.pt"
     torch.save(tiny_model("eva").state_dict(), path)
     for clip in (load_clip(registered, path), load_clip(path, arch=registered)):
-        assert clip.image.kind == "timm's Eva"
+        assert clip.image.kind == "Eva of timm"
         assert clip.origin["arch"] == registered
         assert clip.mean == (0.5, 0.5, 0.5)
         assert any("prepared as open_clip does for all weights of tiny-eva" in note for note in clip.notes)
