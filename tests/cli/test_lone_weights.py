@@ -71,6 +71,15 @@ def test_an_architecture_of_other_sizes_is_refused(cli, lone):
     assert "ViT-B-16" in unknown.err
 
 
+def test_masks_take_the_reading(cli, lone, photos):
+    words = ("masks", photos, "--out", "masks", "--backbone", lone, "--shots", 1)
+    assert "its tensors do not tell the activation" in cli(*words).err
+    answer = cli(*words, "--activation", "gelu")
+    assert answer.code == 0, answer.err
+    refused = cli("masks", photos, "--out", "masks", "--activation", "gelu")
+    assert "there is no --backbone" in refused.err
+
+
 def test_readings_without_weights_to_read_are_refused(cli):
     for words in ((*TRAIN, "--out", "out"), (*BENCH, "--out", "out")):
         answer = cli(*words, "--activation", "gelu")

@@ -112,6 +112,13 @@ LINES = {
         "--out S/ViT-B-16/fgvc_aircraft/4shots/seed2 --set rank=4 --set towers=image --set projections=qv "
         "--set steps_per_shot=500"
     ),
+    "--root_path D --dataset dtd --shots 1 --save_path S --backbone w.pt --activation gelu": (
+        "train --method clip_lora --data dtd --root D --backbone w.pt --activation gelu --shots 1 --seed 1 "
+        "--out S/w.pt/dtd/1shots/seed1 --set steps_per_shot=500"
+    ),
+    "--trainer ZeroshotCLIP --seed 1 --eval-only --backbone w.pt --arch ViT-B-16 DATASET.NAME imagenet_a": (
+        "train --method zeroshot --data imagenet_a --backbone w.pt --arch ViT-B-16 --shots 0 --seed 1"
+    ),
     "--root_path D --dataset dtd --save_path S --eval_only": "eval S/ViT-B-16/dtd/16shots/seed1 --root D",
 }
 

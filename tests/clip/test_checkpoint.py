@@ -143,8 +143,8 @@ def test_odd_statistics_are_sentences(tmp_path, mean):
 
 
 def test_names_of_tensors_stay_on_their_line(tmp_path, tiny_clip):
-    tensors = {**openai_tensors(tiny_clip), "odd\n\x1b[31m": torch.zeros(1)}
+    tensors = {**openai_tensors(tiny_clip), "visual.odd\n\x1b[31m": torch.zeros(1)}
     (tmp_path / "x.safetensors").write_bytes(save(tensors))
-    with pytest.raises(ValueError, match=r"unexpected text\.odd \\x1b\[31m") as raised:
+    with pytest.raises(ValueError, match=r"unexpected image\.odd \\x1b\[31m") as raised:
         load_clip(tmp_path / "x.safetensors", activation="gelu", head_width=HEAD_WIDTH)
     assert "\n" not in str(raised.value)

@@ -48,6 +48,31 @@ def test_every_mode_is_read_with_pillows_default_conversion(tmp_path, mode, suff
     assert pixels(image) == pixels(Image.open(path).convert("RGB"))
 
 
+def test_alpha_is_dropped_not_blended(tmp_path):
+    colours = np.asarray(noise(3))
+    alpha = np.arange(colours.shape[0] * colours.shape[1], dtype=np.uint8).reshape(colours.shape[:2])
+    Image.fromarray(np.dstack([colours, alpha])).save(tmp_path / "a.png")
+    assert np.array_equal(np.asarray(read_image(tmp_path / "a.png")), colours)
+
+
+def test_lab_becomes_the_colours_that_it_stands_for(tmp_path):
+    """By the CIE's formulas for the white D50, written out; 8-bit LAB is coarse, so that 4 levels are near."""
+    y, x = np.mgrid[:16, :16]
+    lab = np.stack([100 + 5 * y, 128 + 2 * (x - 8), 128 - 2 * (y - 8)], -1).astype(np.float64)
+    stored = lab.astype(np.uint8)
+    stored[..., 1:] = (lab[..., 1:] - 128).astype(np.int8).view(np.uint8)  # a and b are signed in a TIFF
+    Image.frombytes("LAB", (16, 16), stored.tobytes()).save(tmp_path / "lab.tif")
+    lightness, a, b = lab[..., 0] * 100 / 255, lab[..., 1] - 128, lab[..., 2] - 128
+    fy = (lightness + 16) / 116
+    f = np.stack([fy + a / 500, fy, fy - b / 200], -1)
+    xyz = np.where(f > 6 / 29, f**3, 3 * (6 / 29) ** 2 * (f - 4 / 29)) * (0.9642, 1.0, 0.8249)
+    to_linear = np.array([[3.1339, -1.6169, -0.4906], [-0.9788, 1.9161, 0.0335], [0.0719, -0.2290, 1.4052]])
+    linear = np.clip(xyz @ to_linear.T, 0, 1)
+    srgb = 255 * np.where(linear <= 0.0031308, 12.92 * linear, 1.055 * linear ** (1 / 2.4) - 0.055)
+    found = np.asarray(read_image(tmp_path / "lab.tif")).astype(np.float64)
+    assert np.abs(found - srgb).max() < 4
+
+
 def test_transparent_palette_is_read_without_a_warning(tmp_path):
     palette = noise(2).quantize(16)
     palette.save(tmp_path / "t.png", transparency=bytes(range(16)))

@@ -5,8 +5,8 @@ from __future__ import annotations
 import shlex
 from typing import TYPE_CHECKING, Literal
 
-from cliptune.cli.shared.inputs import check_device, describe_data, open_clip, open_data, open_run
-from cliptune.cli.shared.options import Flag
+from cliptune.cli.shared.inputs import check_device, check_weights, describe_data, open_clip, open_data, open_run
+from cliptune.cli.shared.options import Flag, WeightsOptions
 from cliptune.cli.shared.output import count, remark, say
 
 if TYPE_CHECKING:
@@ -32,6 +32,7 @@ def masks(
     source: Literal["coop", "torchvision"] = "coop",
     device: str | None = None,
     overwrite: Flag = False,
+    weights: WeightsOptions = WeightsOptions(),
 ) -> None:
     """Write a mask of the object in every picture, for training with dapt on --set dapt_source=FOLDER.
 
@@ -89,6 +90,7 @@ def masks(
     ):
         if value is not None and by not in makers:
             raise ValueError(f"masks: {option} is for --by {' and '.join(makers)}; --by {by} does not look at it.")
+    check_weights(backbone, weights)
     from cliptune.data import DataSpec
 
     dataset = open_data(DataSpec.found(data, root, source))
@@ -98,7 +100,7 @@ def masks(
     if not len(chosen):
         raise ValueError(f"{dataset.name} has no {split} images. Choose another --split.")
     describe_data(dataset)
-    maker = _maker(by, dataset, run, backbone, command, model, threshold, device)
+    maker = _maker(by, dataset, run, backbone, command, model, threshold, device, weights)
     written = failed = 0
     for made in make_masks(chosen, out, maker, overwrite=overwrite):
         written += made.written
@@ -121,6 +123,7 @@ def _maker(
     model: str | None,
     threshold: float | None,
     device: str | None,
+    weights: WeightsOptions,
 ) -> Maker:
     from cliptune.masking import CLIPSEG, SAM, ByCLIPSeg, ByCommand, ByGradCAM, BySAM
     from cliptune.protocols.training import class_set
@@ -133,10 +136,10 @@ def _maker(
         return ByCLIPSeg(model or CLIPSEG, **bounds, device=check_device(device))
     where = check_device(device)
     if run is None:
-        adapter = build("zeroshot", open_clip(backbone), class_set(data)).adapter
+        adapter = build("zeroshot", open_clip(backbone, weights), class_set(data)).adapter
         adapter = adapter if where is None else adapter.to(where)
     else:
-        adapter = open_run(run, backbone, device)
+        adapter = open_run(run, backbone, device, weights)
         known = adapter.trained_classes
         adapter.set_classes(class_set(data, known).with_template(known.template))
     maps = ByGradCAM(adapter, **bounds)

@@ -125,7 +125,7 @@ def _arguments() -> argparse.ArgumentParser:
     parser = _Parser("the released code", allow_abbrev=False, add_help=False)
     for name in ("root", "output-dir", "resume", "config-file", "dataset-config-file", "trainer", "backbone", "head"):
         parser.add_argument(f"--{name}", default="")
-    for name in ("model-dir", "mode", "dapt-mode"):
+    for name in ("model-dir", "mode", "dapt-mode", "activation", "arch"):
         parser.add_argument(f"--{name}", default="")
     for name in ("source-domains", "target-domains", "transforms"):
         parser.add_argument(f"--{name}", nargs="+")
@@ -246,7 +246,8 @@ def _places(asked: argparse.Namespace, config: Mapping[str, Any], data: str) -> 
     root = asked.root or str(config.get("DATASET.ROOT", ""))
     backbone = _backbone(asked, config)
     out = asked.output_dir or str(config.get("OUTPUT_DIR", ""))
-    for flag, value in (("--root", root), ("--backbone", backbone), ("--out", out)):
+    weights = (("--activation", asked.activation), ("--arch", asked.arch))
+    for flag, value in (("--root", root), ("--backbone", backbone), *weights, ("--out", out)):
         words += [flag, str(value)] if value else []
     return words
 

@@ -11,12 +11,20 @@ from cliptune.cli.released.words import assigned, data_name, read_yaml
 from cliptune.reading import shown
 from cliptune.registry.released_settings import released
 
+# What their code does not have: said of a file of weights, as in `cliptune train`.
+_WEIGHTS = (("activation", ""), ("arch", ""))
+
+
+def _said(asked: argparse.Namespace) -> list[str]:
+    return [word for name, _ in _WEIGHTS if (value := getattr(asked, name)) for word in (f"--{name}", value)]
+
 
 def clip_lora(parser: argparse.ArgumentParser, words: Sequence[str], notes: list[str]) -> list[str]:
     """Of CLIP-LoRA's main.py: --root_path, --dataset, --shots, --r, …"""
     for name, default in (
         *(("root_path", ""), ("dataset", "dtd"), ("backbone", "ViT-B/16"), ("save_path", ""), ("filename", "")),
         ("position", "all"),
+        *_WEIGHTS,
     ):
         parser.add_argument(f"--{name}", default=default)
     parser.add_argument("--seed", type=int, default=1)
@@ -40,7 +48,7 @@ def clip_lora(parser: argparse.ArgumentParser, words: Sequence[str], notes: list
     for name, key in keys.items():
         value = getattr(asked, name)
         options |= key.options("".join(value) if isinstance(value, list) else value)
-    command = ["train", "--method", "clip_lora", "--data", data, *root, "--backbone", asked.backbone]
+    command = ["train", "--method", "clip_lora", "--data", data, *root, "--backbone", asked.backbone, *_said(asked)]
     command += ["--shots", str(asked.shots), "--seed", str(asked.seed), "--out", str(folder)]
     return [*command, *assigned("clip_lora", options)]
 
@@ -48,7 +56,10 @@ def clip_lora(parser: argparse.ArgumentParser, words: Sequence[str], notes: list
 def tip_adapter(parser: argparse.ArgumentParser, words: Sequence[str], notes: list[str]) -> list[list[str]]:
     """Of Tip-Adapter's main.py, whose YAML file holds everything and which runs both of its methods."""
     parser.add_argument("--config", required=True)
-    path = Path(parser.parse_args(list(words)).config).expanduser()
+    for name, default in _WEIGHTS:
+        parser.add_argument(f"--{name}", default=default)
+    asked = parser.parse_args(list(words))
+    path = Path(asked.config).expanduser()
     if not path.is_file():
         raise ValueError(
             f"train: there is no file {path}. Give a configuration of Tip-Adapter, or --method and --data."
@@ -69,7 +80,7 @@ def tip_adapter(parser: argparse.ArgumentParser, words: Sequence[str], notes: li
             options |= dict(zip(("beta_max", "alpha_max"), _two(config["search_scale"], path), strict=True))
         command = ["train", "--method", method, "--data", data]
         command += ["--root", str(config["root_path"])] if config.get("root_path") else []
-        command += ["--backbone", str(backbone), "--shots", str(shots), "--seed", "1"]
+        command += ["--backbone", str(backbone), *_said(asked), "--shots", str(shots), "--seed", "1"]
         commands.append([*command, *assigned(method, options)])
     for name in ("load_cache", "load_pre_feat"):
         if config.get(name):

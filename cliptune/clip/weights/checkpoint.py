@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import pickle
+import re
 import zipfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -21,6 +22,8 @@ _WRAPPERS = ("state_dict", "model_state_dict", "model")
 _PREFIXES = ("module.", "_orig_mod.", "model.", "clip_model.", "clip.")
 
 
+_GLOBAL = re.compile(r"GLOBAL (\S+) was not an allowed global")
+_TERMINAL = re.compile(r"\x1b\[[0-9;]*m")
 # Bytes that a tensor may have beyond what is stored of it: an expanded scalar does no harm.
 _LITTLE = 1 << 20
 
@@ -94,8 +97,8 @@ def read_saved(path: Path, allowed: Sequence[Any] = ()) -> Any:
             return torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as refusal:
         raise ValueError(
-            f"{path} was refused: it holds more than tensors, and loading it could run code "
-            f"({_first_line(refusal)}) Save the model's state_dict, or use safetensors."
+            f"{path} was refused: it holds more than tensors, and loading it could run code ({_refused(refusal)}). "
+            "Save the model's state_dict, or use safetensors."
         ) from refusal
     except Exception as error:  # a damaged pickle fails in many ways inside torch
         raise ValueError(f"{path} is damaged ({_first_line(error)}). Download it again.") from error
@@ -117,6 +120,14 @@ def _check_stored(path: Path) -> None:
             f"{path} was refused: its part {shown(packed.filename)!r} is compressed, which torch.save never does. Get "
             "the file from its publisher again."
         )
+
+
+def _refused(refusal: Exception) -> str:
+    """What a pickle asked for, without the advice and the terminal codes of torch's own message."""
+    named = _GLOBAL.search(str(refusal))
+    if named:
+        return f"it names {shown(named[1])}, which is no tensor"
+    return _first_line(ValueError(_TERMINAL.sub("", str(refusal)))).rstrip(".")
 
 
 def _first_line(error: Exception) -> str:

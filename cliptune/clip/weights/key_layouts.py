@@ -87,8 +87,6 @@ def is_no_weight(name: str) -> bool:
 
 def _layout(tensors: Mapping[str, Tensor]) -> str:
     parts = {name.split(".")[0] for name in tensors}
-    if "logit_bias" in parts:
-        raise ValueError("it has a logit_bias, so it is a SigLIP: a sigmoid model, not a CLIP.")
     foreign = next(
         (name for name in tensors if name.startswith(("visual.trunk.", "text.transformer.embeddings."))), None
     )

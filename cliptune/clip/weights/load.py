@@ -25,12 +25,18 @@ from cliptune.clip.weights.key_layouts import is_no_weight, to_openai_layout
 from cliptune.clip.weights.locate import Weights, is_other, locate
 from cliptune.clip.weights.openai import CHECKSUMS, OPENAI_CONFIGS, canonical_name
 from cliptune.clip.weights.other_towers import load_other, other_config, tagged_weights
+from cliptune.clip.weights.pretrained import EVIDENCE, hashed_weights
+from cliptune.clip.weights.relatives import without_company
 from cliptune.clip.weights.shards import read_weights, weights_sha256
 from cliptune.noted import few
 from cliptune.preprocessing import MEAN, STD, Preprocessing
 
 # Image towers whose heads are not 64 wide, for where no configuration says so: open_clip's H, g, bigG and e.
 _IMAGE_HEAD_WIDTHS = {1280: 80, 1408: 88, 1664: 104, 1792: 112}
+
+
+# Evidence for what a lone file is.
+HASHED = "SHA-256, which open_clip's list of weights has"
 
 
 def load_clip(
@@ -53,11 +59,13 @@ def load_clip(
     Args:
         name: "mini" (shipped); one of OpenAI's nine ("ViT-B/16", "RN50", …, in any spelling); the path of a
             file or folder; "hf-hub:organisation/name"; or the name of an installed entry point in the group
-            `cliptune.backbones`, which goes after all others. Files may be OpenAI's archives, state dicts of
-            `torch.save`, or safetensors, with the tensor names of OpenAI, open_clip or Hugging Face.
+            `cliptune.backbones`, which goes after all others; or "architecture:tag" of open_clip's list. Files may be
+            OpenAI's archives, state dicts of `torch.save`, or safetensors, with the tensor names of OpenAI, open_clip
+            or Hugging Face.
         pretrained: "openai", a path or "hf-hub:…" when `name` is one of OpenAI's architectures; None means
-            "openai" there, and nothing elsewhere. When `name` is an architecture of the installed open_clip that needs
-            its towers ("ViT-B-16-SigLIP2"): a path, "hf-hub:…", or one of open_clip's tags ("webli").
+            "openai" there, and nothing elsewhere. Or the tag of weights that open_clip lists for an architecture:
+            load_clip("ViT-B-16", "laion2b_s34b_b88k"), and with the extra `backbones` of those that need other towers:
+            load_clip("ViT-B-16-SigLIP2", "webli"), which also take a path or "hf-hub:…".
         device, dtype: where and in which floating type the weights are kept.
         activation: "quick_gelu" or "gelu", which no tensor tells; None takes it from the configuration beside the
             weights, from `arch`, from the program of an archive, or from a known SHA-256, and refuses where none of
@@ -93,7 +101,10 @@ def load_clip(
         if arch is not None:
             raise ValueError('load_clip: "mini" has one architecture, its own. Leave arch out.')
         return _mini(pretrained, dtype, activation, preprocessing).to(device)
-    named = name if isinstance(name, str) and pretrained is not None and architecture_config(name) else None
+    if isinstance(name, str) and pretrained is None and architecture_config(name.partition(":")[0]):
+        name, _, tag = name.partition(":")
+        pretrained = tag or None
+    named = name if isinstance(name, str) and pretrained and architecture_config(name) else None
     if named is not None:
         arch, name, pretrained = named, _of_architecture(named, str(pretrained)), None
     if isinstance(name, str) and pretrained is None and is_other(name):
@@ -177,17 +188,22 @@ def _from_file(
 ) -> CLIP:
     path, notes = weights.path, list(weights.notes)
     try:
+        digest = weights_sha256(path)
         found = read_weights(path, notes)
-        tensors, layout = to_openai_layout(found)
+        tensors, layout = to_openai_layout(without_company(found, notes))
         declared = Declared(found=False) if weights.source == "openai" else read_declared(path.parent, layout)
-        decided, reason = _activation(weights, activation, arch, declared, layout)
+        decided, reason = _activation(weights, activation, arch, declared, layout, digest)
         heads = _head_widths(tensors, declared) if head_width is None else {"head_width": head_width}
         clip = CLIP.from_state_dict(tensors, decided, weights.name, default_tokenizer(), dtype, **heads)
         if arch is not None:
             arch.check(clip.config)
+        if weights.listed is not None:
+            architecture(weights.listed.architecture).check(clip.config)
     except ValueError as error:
         raise ValueError(f"load_clip: {path} cannot be loaded as a CLIP: {error}") from error
-    stated = Preprocessing.from_dict(declared.pictures.fields)
+    beside = Preprocessing.from_dict(declared.pictures.fields)
+    listed = weights.listed or (hashed_weights(digest) if reason == HASHED else None)
+    stated = Preprocessing.from_dict(listed.pictures if listed else {}, beside)
     clip.preprocessing = Preprocessing.from_dict(preprocessing or {}, stated)
     notes += _beside(weights, heads if head_width is None else {}, declared, reason, clip.config.resolution)
     notes += _converted(found, dtype)
@@ -195,13 +211,13 @@ def _from_file(
     clip.origin = {
         "source": weights.source,
         "file": path.name,
-        "sha256": weights_sha256(path),
+        "sha256": digest,
         "layout": layout,
         "activation": decided,
         "activation_from": reason,
     }
-    if (clip.mean, clip.std) != (stated.mean, stated.std):
-        clip.origin["statistics_from"] = "argument"
+    if (clip.mean, clip.std) != (beside.mean, beside.std):
+        clip.origin["statistics_from"] = "argument" if clip.preprocessing != stated else EVIDENCE
     return clip
 
 
@@ -220,7 +236,7 @@ def _beside(weights: Weights, heads: dict[str, Any], declared: Declared, reason:
     told = declared.image_head_width or declared.image_heads or reason.startswith("architecture")
     if heads.get("image_head_width") and not told:
         phrases.append(f"nothing says how wide its image heads are, so {heads['image_head_width']} was taken")
-    if "mean" not in declared.pictures.fields:
+    if "mean" not in declared.pictures.fields and reason not in (EVIDENCE, HASHED):
         phrases.append("nothing says how images are normalised, so OpenAI's mean and deviation were taken")
     if declared.pictures.size not in (None, resolution):
         phrases.append(
@@ -248,7 +264,7 @@ def _converted(found: dict[str, Tensor], dtype: torch.dtype) -> list[str]:
 
 
 def _activation(
-    weights: Weights, asked: str | None, arch: Architecture | None, declared: Declared, layout: str
+    weights: Weights, asked: str | None, arch: Architecture | None, declared: Declared, layout: str, digest: str
 ) -> tuple[str, str]:
     """The activation that the weights were trained with, and the evidence for it.
 
@@ -263,14 +279,19 @@ def _activation(
     # An archive of OpenAI that was found by name has been checked against its SHA-256.
     if weights.source == "openai":
         return "quick_gelu", "OpenAI's archive"
+    if weights.listed is not None:
+        return weights.listed.activation, EVIDENCE
     if declared.activation is not None:
         return declared.activation, "configuration file"
     if is_torchscript(weights.path):
         stated = stated_activation(weights.path)
         if stated is not None:
             return stated, "program of the archive"
-        if sha256(weights.path) in CHECKSUMS.values():
+        if digest in CHECKSUMS.values():
             return "quick_gelu", "OpenAI's archive"
+    known = hashed_weights(digest)
+    if known is not None:
+        return known.activation, HASHED
     beside = HUGGING_FACE_CONFIG if layout == "hugging_face" else OPEN_CLIP_CONFIG
     raise ValueError(
         "its tensors do not tell the activation, and the wrong one gives wrong features without any error. Say "

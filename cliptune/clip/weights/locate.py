@@ -12,21 +12,26 @@ from cliptune.clip.weights.choice import INNER_FOLDERS, WEIGHT_FILES, chosen
 from cliptune.clip.weights.hub import PREFIX, hub_file
 from cliptune.clip.weights.openai import OPENAI_CONFIGS, canonical_name, openai_archive
 from cliptune.clip.weights.other_towers import of_open_clip
+from cliptune.clip.weights.pretrained import Listed, named_weights, tags_of, which_tag
 
 _SUFFIXES = (".safetensors", ".pt", ".pth", ".bin")
 # open_clip's way of naming a folder.
 _LOCAL = "local-dir:"
+_TAG = re.compile(r"[\w.-]+", re.ASCII)
 _ORGANISATION = re.compile(r"[\w.-]+/[\w.-]+(@[\w./-]+)?", re.ASCII)
 
 
 @dataclass(frozen=True)
 class Weights:
-    """A file to load, what to call its CLIP, where it came from, and what is to be said of that, as phrases."""
+    """A file to load, what to call its CLIP, where it came from, what is to be said of that, as phrases, and what
+    open_clip lists of it.
+    """
 
     path: Path
     name: str
     source: str
     notes: Sequence[str] = ()
+    listed: Listed | None = None
 
 
 def is_other(name: str) -> bool:
@@ -41,6 +46,11 @@ def locate(name: str, pretrained: str | None, revision: str | None, trust: bool)
 
     Raises: ValueError, FileNotFoundError or OSError with a sentence, as `load_clip`.
     """
+    listed = _listed(name, pretrained)
+    if listed is not None:
+        said: list[str] = []
+        path, commit = hub_file(listed.repository, revision, trust, said)
+        return Weights(path, listed.name, f"{PREFIX}{listed.repository}@{commit or path.parent.name}", said, listed)
     canonical = canonical_name(name)
     if pretrained is None or (pretrained == "openai" and canonical is not None):
         if canonical is not None:
@@ -55,7 +65,7 @@ def locate(name: str, pretrained: str | None, revision: str | None, trust: bool)
             )
         where = pretrained
     if where.startswith(PREFIX):
-        said: list[str] = []
+        said = []
         path, commit = hub_file(where, revision, trust, said)
         return Weights(path, name, f"{where.partition('@')[0]}@{commit or path.parent.name}", said)
     where = where.removeprefix(_LOCAL)
@@ -67,6 +77,23 @@ def locate(name: str, pretrained: str | None, revision: str | None, trust: bool)
     return Weights(path, name if pretrained else Path(where).stem, str(path))
 
 
+def _listed(name: str, pretrained: str | None) -> Listed | None:
+    """What open_clip lists as (name, pretrained), or as a name "architecture:tag"; OpenAI's own come from OpenAI.
+
+    Raises: ValueError if it lists the architecture, but not that tag.
+    """
+    architecture, colon, tag = name.partition(":") if pretrained is None else (name, ":", pretrained)
+    if not colon or tag == "openai" or Path(name).expanduser().exists():
+        return None
+    found = named_weights(architecture, tag)
+    if found is None and _TAG.fullmatch(tag) and tags_of(architecture) and not Path(tag).expanduser().exists():
+        raise ValueError(
+            f'load_clip: pretrained must be "openai", a tag of open_clip, a path or {PREFIX}…, and {tag!r} is none. '
+            f"{which_tag(architecture, tag)}"
+        )
+    return found
+
+
 def _unknown(name: str, pretrained: str | None) -> Exception:
     where = pretrained or name
     if where.startswith(("hf://", "hf:", "https://huggingface.co/")):
@@ -75,13 +102,18 @@ def _unknown(name: str, pretrained: str | None) -> Exception:
     if Path(where).suffix in _SUFFIXES or len(Path(where).parts) > 2:
         return FileNotFoundError(f"load_clip: there is no file or folder {where}. Check the path.")
     meant = f"If you mean a model on the hub, write {PREFIX}{where}. " if _ORGANISATION.fullmatch(where) else ""
+    if tags_of(name):
+        return ValueError(
+            f"load_clip: {name} is an architecture, not yet its weights. {which_tag(name)}Say which: "
+            f"load_clip({name!r}, pretrained=TAG), or {name}:TAG on the command line."
+        )
     if pretrained:
         return ValueError(
             f'load_clip: pretrained must be "openai", a path or {PREFIX}…, and {pretrained!r} is none. {meant}'
             f"Weights of open_clip are on the hub, for example {PREFIX}laion/CLIP-ViT-B-16-laion2B-s34B-b88K."
         )
     return ValueError(
-        f"load_clip: {name!r} is neither a known CLIP nor a file or folder. {meant or _nearest(name)}"
+        f"load_clip: {name!r} is neither a known CLIP nor a file or folder. {_nearest(name)}{meant}"
         f"Known are mini, {', '.join(OPENAI_CONFIGS)}, paths, and {PREFIX}organisation/name."
         f"{of_open_clip(name)}"
     )

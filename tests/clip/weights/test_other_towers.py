@@ -178,7 +178,9 @@ def test_a_tag_is_the_repository_that_open_clip_names(registered, monkeypatch, t
     monkeypatch.setattr("cliptune.clip.weights.locate.hub_file", on_the_hub)
     with pytest.raises(FileNotFoundError, match="no network"):
         load_clip(registered, "made")
-    assert asked == ["hf-hub:somebody/tiny-eva"]
+    with pytest.raises(FileNotFoundError, match="no network"):
+        load_clip(f"{registered}:made")
+    assert asked == ["hf-hub:somebody/tiny-eva"] * 2
     with pytest.raises(ValueError, match=r"one of open_clip's tags of tiny-eva \(made\), got 'other'"):
         load_clip(registered, "other")
     monkeypatch.setitem(open_clip.pretrained._PRETRAINED, "tiny-eva", {"made": {"url": "https://example.org/a.pt"}})
