@@ -27,12 +27,14 @@ nightly: .venv/installed-dev nightly-scale nightly-backbones
 	$(BIN)/python tools/dependencies.py audit
 
 # The tests on the oldest and on the newest releases that pyproject.toml allows, each in an environment of its own.
-OLDEST_PYTHON ?= $(shell command -v python3.10 || echo $(PYTHON))
+# pyenv leaves a python3.10 on the path that only says how to get one.
+OLDEST_PYTHON ?= $(shell python3.10 -c 'import sys; print(sys.executable)' 2>/dev/null || echo $(PYTHON))
 
 oldest: .venv/installed-dev
 	$(BIN)/python tools/dependencies.py oldest > .venv/oldest.txt
 	$(OLDEST_PYTHON) -m venv .venv/oldest
-	.venv/oldest/bin/python -m pip install --quiet --constraint .venv/oldest.txt --editable . pytest hypothesis packaging
+	.venv/oldest/bin/python -m pip install --quiet --constraint .venv/oldest.txt --editable \
+		".[doctor,formats,report,onnx,serve,parquet]" pytest hypothesis packaging playwright httpx
 	OMP_NUM_THREADS=1 .venv/oldest/bin/python -m pytest --ignore tests/sweep/test_ray_engine.py
 
 newest:

@@ -29,6 +29,12 @@ def as_batch(images: Tensor | Sequence[Any], resolution: int, preprocessing: Pre
         images = images if isinstance(images, Sequence) else [images]
         if not images:
             raise ValueError("Adapter: at least one image is needed, got an empty list.")
+        strange = next((image for image in images if not hasattr(image, "load")), None)
+        if strange is not None:
+            raise ValueError(
+                f"Adapter: images must be PIL images or a tensor, got a {type(strange).__name__}. Open files with "
+                "cliptune.data.read_image(path)."
+            )
         transform = test_transform(resolution, preprocessing=preprocessing)
         return torch.stack([transform(to_rgb(image)) for image in images])
     if images.ndim == 3:

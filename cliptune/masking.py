@@ -25,9 +25,9 @@ from cliptune.clip.towers.image import Patched
 from cliptune.clip.weights.hub import hub_folder
 from cliptune.data.images import decoded
 from cliptune.data.items import Item, Split
-from cliptune.data.masks import checked_mask, labels_of
+from cliptune.data.masks import Masks, checked_mask, labels_of
 from cliptune.files import atomic_write_bytes
-from cliptune.saliency import class_activation
+from cliptune.saliency import class_activation, iou
 
 if TYPE_CHECKING:
     from cliptune.adapter import Adapter
@@ -85,6 +85,61 @@ def make_masks(split: Split, out: str | Path, maker: Maker, *, overwrite: bool =
 
 def _stem(path: str) -> str:
     return Path(path).with_suffix("").as_posix()
+
+
+@dataclass(frozen=True)
+class Agreement:
+    """How far two sources of masks agree on the pictures of a split.
+
+    Args:
+        iou: (N,) intersection over union in [0, 1], NaN for a picture of which one of them has no mask.
+        errors: id of such a picture → why not.
+    """
+
+    iou: Tensor
+    errors: dict[str, str]
+
+    @property
+    def mean(self) -> float:
+        """Over the pictures that both have masks of."""
+        return float(self.iou.nanmean())
+
+
+class MadeMasks:
+    """What a maker makes, as a source of masks: nothing is written."""
+
+    def __init__(self, maker: Maker) -> None:
+        self.maker = maker
+
+    def check(self, split: Split) -> None:
+        """A maker can be asked of any picture."""
+
+    def mask(self, split: Split, i: int, size: tuple[int, int]) -> Image.Image:
+        path = split[i].path
+        found = self.maker(split.image(i), split[i])
+        return checked_mask(found, f"the mask made of {path}", f"picture {path}", size)
+
+
+def mask_agreement(split: Split, first: Masks, second: Masks) -> Agreement:
+    """Intersection over union of two sources of masks, picture by picture.
+
+    Args:
+        split: pictures.
+        first, second: a `MaskFolder`, `ExactMasks`, or `MadeMasks(maker)`.
+    Raises: FileNotFoundError or ValueError, before the first picture is read, if masks cannot be had.
+    """
+    for source in (first, second):
+        source.check(split)
+    found, errors = torch.full((len(split),), torch.nan), {}
+    for i, item in enumerate(split.items):
+        size = split.image(i).size
+        try:
+            a, b = (torch.from_numpy(np.array(source.mask(split, i, size))) for source in (first, second))
+        except ValueError as error:
+            errors[item.path] = str(error)
+        else:
+            found[i] = iou(a, b)
+    return Agreement(found, errors)
 
 
 class ByGradCAM:

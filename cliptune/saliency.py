@@ -37,3 +37,18 @@ def saliency(cam: Tensor, resolution: int, per_batch: bool = False) -> Tensor:
     """
     large = F.interpolate(cam[:, None].float(), (resolution, resolution), mode="bilinear", align_corners=True)
     return large / ((large.amax() if per_batch else large.amax(dim=(1, 2, 3), keepdim=True)) + 1e-6)
+
+
+def iou(first: Tensor, second: Tensor) -> Tensor:
+    """Intersection over union of masks (…, h, w), true or above 0 on the object → (…), in [0, 1].
+
+    1 where both are empty. Raises: ValueError if their sizes differ.
+    """
+    if first.shape != second.shape or first.ndim < 2:
+        raise ValueError(
+            f"iou: expected two masks of one size, got {tuple(first.shape)} and {tuple(second.shape)}. Resize one of "
+            "them with nearest interpolation."
+        )
+    a, b = first > 0, second > 0
+    both, any_ = ((a & b).sum(dim=(-2, -1)), (a | b).sum(dim=(-2, -1)))
+    return torch.where(any_ > 0, both / any_.clamp_min(1), 1.0)

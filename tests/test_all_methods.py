@@ -214,6 +214,8 @@ def test_listing_is_complete(method):
 def test_unknown_method_option_and_add_on_name_the_nearest(tiny_clip):
     with pytest.raises(ValueError, match="Did you mean maple"):
         methods.build("mapel", tiny_clip, CLASS_NAMES)
+    with pytest.raises(ValueError, match=r"no method 'CLIP-LoRA'. Did you mean clip_lora\?"):
+        methods.build("CLIP-LoRA", tiny_clip, CLASS_NAMES)
     with pytest.raises(ValueError, match="no option 'nctx'. Did you mean n_ctx"):
         methods.build("coop", tiny_clip, CLASS_NAMES, nctx=3)
     with pytest.raises(ValueError, match="exactly one method"):

@@ -27,3 +27,8 @@ def test_tensors_are_prepared_like_pictures(size, resize):
     tensor = as_batch(torch.from_numpy(ramp).permute(2, 0, 1), 16, how)
     assert tensor.shape == picture.shape == (1, 3, 16, 16)
     assert (tensor - picture).abs().max() < 3 / 255
+
+
+def test_a_path_in_the_place_of_a_picture_is_a_sentence():
+    with pytest.raises(ValueError, match=r"PIL images or a tensor, got a str\..*read_image"):
+        as_batch(["a.png"], 32)

@@ -10,9 +10,9 @@ from PIL import Image
 
 from cliptune.batch import Batch
 from cliptune.data.items import Item, Split
-from cliptune.data.masks import MaskFolder
-from cliptune.data.tinyworld.suites import load_suite
-from cliptune.masking import ByCLIPSeg, ByCommand, ByGradCAM, BySAM, make_masks
+from cliptune.data.masks import ExactMasks, MaskFolder
+from cliptune.data.tinyworld.suites import load_suite, masks_of
+from cliptune.masking import ByCLIPSeg, ByCommand, ByGradCAM, BySAM, MadeMasks, make_masks, mask_agreement
 from cliptune.registry import build
 from tests.conftest import CLASS_NAMES
 from tests.data.pictures import noise
@@ -198,3 +198,25 @@ def test_clipseg_gives_masks_of_the_pictures_size(tmp_path):
     low, high = (ByCLIPSeg(str(tmp_path / "model"), t)(picture, ITEM).sum() for t in (0.001, 0.999))
     assert low >= mask.sum() >= high
     assert low > high
+
+
+def test_agreement_of_two_sources_is_their_iou(tmp_path):
+    split = load_suite("objects", test=1, train=0, val=0).test
+    exact = masks_of(split, range(len(split)))
+    shifted = MadeMasks(lambda picture, item: np.roll(exact[item.label].numpy(), 4, axis=1))
+    found = mask_agreement(split, ExactMasks(), shifted)
+    for i in range(len(split)):
+        a, b = exact[i].numpy(), np.roll(exact[i].numpy(), 4, axis=1)
+        assert float(found.iou[i]) == pytest.approx((a & b).sum() / (a | b).sum())
+    assert found.errors == {}
+    assert mask_agreement(split, ExactMasks(), ExactMasks()).mean == 1.0
+
+
+def test_a_picture_without_a_mask_is_told_and_left_out():
+    split = load_suite("objects", test=1, train=0, val=0).test
+    exact = masks_of(split, range(len(split)))
+    empty = MadeMasks(lambda picture, item: exact[item.label].numpy() & (item.label > 0))
+    found = mask_agreement(split, ExactMasks(), empty)
+    assert list(found.errors) == [split[0].path]
+    assert "no foreground" in found.errors[split[0].path]
+    assert found.mean == 1.0

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
-from typing import Any
+from functools import partial
 
 from torch import Tensor
 
 from cliptune.adapter import Adapter
-from cliptune.clip.towers.blocks import Taps
-from cliptune.clip.towers.image import Patched
-from cliptune.clip.towers.layout import TokenLayout, image_layout
+from cliptune.analysis.taps import Attended, tapped
+from cliptune.clip.towers.layout import TokenLayout
 
 
 @dataclass(frozen=True)
@@ -67,49 +66,16 @@ def record(adapter: Adapter, image: Sequence[int] = (), text: Sequence[int] = ()
     Raises: ValueError for a block that the tower does not have, or a tower without blocks.
     """
     recording = Recording()
-    blocks = [
-        (tower, layer, _block(adapter, tower, layer))
-        for tower, layers in (("image", image), ("text", text))
-        for layer in layers
-    ]
-    seen: dict[str, Any] = {}
-    hooks = [
-        adapter.clip.image.register_forward_pre_hook(lambda _, args: seen.update(image=args[0].shape[:2])),
-        adapter.clip.text.register_forward_pre_hook(lambda _, args: seen.update(text=args[0])),
-    ]
 
-    def keep(tower: str, layer: int, weights: Tensor) -> None:
-        weights = weights.detach().float()
-        if tower == "image":
-            image = adapter.clip.image
-            assert isinstance(image, Patched)  # `_block` let no other tower through
-            prompts = weights.shape[-1] - image.prefix - image.patches
-            layout = image_layout(image.patches, prompts, weights.device, image.prefix)
-            weights = weights.unflatten(0, seen["image"])
-        else:
-            layout = adapter.clip.text.layout_of(seen["text"])
-            weights = weights.unflatten(0, (-1, len(seen["text"])))
-        recording.attention[tower, layer] = AttentionMap(weights, layout, layout)
+    def keep(tower: str, at: Attended) -> None:
+        weights = at.weights.detach().float().unflatten(0, at.lead)
+        recording.attention[tower, at.layer] = AttentionMap(weights, at.layout, at.layout)
 
-    try:
-        for tower, layer, block in blocks:
-            block.attn.tap = lambda weights, _, tower=tower, layer=layer: keep(tower, layer, weights)
+    with ExitStack() as stack:
+        for tower, layers in (("image", image), ("text", text)):
+            if layers:
+                stack.enter_context(tapped(adapter, tower, partial(keep, tower), layers))
         yield recording
-    finally:
-        for _, _, block in blocks:
-            block.attn.tap = None
-        for hook in hooks:
-            hook.remove()
-
-
-def _block(adapter: Adapter, tower: str, layer: int) -> Taps:
-    blocks: Sequence[Taps] = getattr(getattr(getattr(adapter.clip, tower), "transformer", None), "blocks", [])
-    if not 0 <= layer < len(blocks):
-        raise ValueError(
-            f"record: the {tower} tower of this CLIP has {len(blocks)} transformer blocks, numbered from 0; "
-            f"block {layer} was asked for."
-        )
-    return blocks[layer]
 
 
 def _select(weights: Tensor, layout: TokenLayout, name: str, dim: int) -> tuple[Tensor, TokenLayout]:

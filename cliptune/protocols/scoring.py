@@ -46,6 +46,42 @@ class Scored:
     notes: tuple[str, ...] = ()
 
 
+@dataclass(frozen=True)
+class OwnImages:
+    """Images of a run's own data.
+
+    Args:
+        dataset: cut to the classes that were asked for.
+        images: of the split that was asked for.
+        same: false if data or split are no longer those that the run was made with.
+    """
+
+    dataset: Dataset
+    images: Split
+    same: bool
+
+
+def own_images(
+    folder: str | Path, split: str = "test", *, classes: str | None = None, root: str | None = None
+) -> OwnImages:
+    """Open images of a run's own data.
+
+    Args:
+        folder: of the finished run.
+        split: "train" means the images that it was trained on.
+        classes: "all", "base" or "new"; None for those it was trained on.
+        root: where the data lie now, if they were moved.
+    Raises: ValueError or FileNotFoundError if the data cannot be opened again or have no such images.
+    """
+    result = read_result(folder) or {}
+    trained = result.get("data") or {}
+    wanted = classes or trained.get("classes", "all")
+    picked = (trained.get("sampling") or {}) if split == "train" else {}
+    dataset = _as_trained(_own_data(folder, result, root), picked, wanted).open()
+    images = _own_split(folder, trained, picked, dataset, split, wanted)
+    return OwnImages(dataset, _some(images, dataset, split), dataset.split_sha256 == trained.get("split_sha256"))
+
+
 def score_run(
     folder: str | Path,
     adapter: Adapter,
@@ -57,6 +93,7 @@ def score_run(
     precision: str | None = None,
     weight: float | None = None,
     workers: int = 0,
+    truncate: bool = False,
 ) -> Scored:
     """Score a run's adapter. What is measured on test images is entered into its `result.json`: in another precision or
     weight than the run's own under a name that says so, such as "test (bf16)".
@@ -71,6 +108,7 @@ def score_run(
         precision: of the frozen towers; None for the run's.
         weight: ω in [0, 1], see `choose_weight`.
         workers: processes that read images.
+        truncate: cut class names that are too long for the text tower, see `Adapter.set_classes`.
     Raises: ValueError if the run is damaged, or the data cannot be opened again or has no such images.
     """
     check_whole(folder)
@@ -86,15 +124,11 @@ def score_run(
         data = None
     known = adapter.trained_classes
     if data is None:
-        adapter.set_classes(class_set(dataset, known).with_template(known.template))
+        adapter.set_classes(class_set(dataset, known).with_template(known.template), truncate=truncate)
     else:
-        adapter.set_classes(class_set(dataset))
-    images = dataset[split]
-    chosen_otherwise = "shots" not in picked and trained.get("sampling")
-    if split == "train" and data is None and wanted == trained.get("classes", "all") and chosen_otherwise:
-        images = _learned_from(folder, images)
-    if not len(images):
-        raise ValueError(f"{dataset.name} has no {split} images to score. Choose another --split.")
+        adapter.set_classes(class_set(dataset), truncate=truncate)
+    images = dataset[split] if data is not None else _own_split(folder, trained, picked, dataset, split, wanted)
+    _some(images, dataset, split)
     mixed = choose_weight(adapter, weight)
     precision = precision or own_precision
     evaluation = evaluate(adapter, images, precision=precision, workers=workers)
@@ -157,6 +191,28 @@ def _names_the_same(data: DataSpec, result: Mapping[str, Any]) -> bool:
         return False
     there = DataSpec.of(own)
     return (data.name, data.root, data.source) == (there.name, there.root, there.source)
+
+
+def _own_split(
+    folder: str | Path,
+    trained: Mapping[str, Any],
+    picked: Mapping[str, Any],
+    dataset: Dataset,
+    split: str,
+    classes: str,
+) -> Split:
+    """Images of the run's own data; where what was `picked` does not give those it learned from, its list does."""
+    chosen_otherwise = "shots" not in picked and trained.get("sampling")
+    if split == "train" and classes == trained.get("classes", "all") and chosen_otherwise:
+        return _learned_from(folder, dataset[split])
+    return dataset[split]
+
+
+def _some(images: Split, dataset: Dataset, split: str) -> Split:
+    """The images. Raises: ValueError if there is none."""
+    if not len(images):
+        raise ValueError(f"{dataset.name} has no {split} images to score. Choose another --split.")
+    return images
 
 
 def _learned_from(folder: str | Path, train: Split) -> Split:

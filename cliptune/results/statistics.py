@@ -61,6 +61,20 @@ class SignedRank:
     p: float
 
 
+def proportion(successes: int, n: int, level: float = 0.95) -> Interval:
+    """A share with Wilson's score interval, which has a width also where all or none succeed.  (Wilson 1927)
+
+    Args:
+        successes: from 0 to n, such as right answers. n: at least 1.
+        level: of confidence, in (0, 1).
+    Returns: shares in [0, 1].
+    """
+    if not 0 <= successes <= n or n < 1:
+        raise ValueError(f"proportion: expected at least one trial and 0 to n successes, got {successes} of {n}.")
+    ends = stats.binomtest(successes, n).proportion_ci(level, method="wilson")
+    return Interval(successes / n, float(ends.low), float(ends.high))
+
+
 def paired_t(differences: ArrayLike, level: float = 0.95) -> PairedT:
     """The mean of paired differences with Student's interval, mean ± t(n − 1) · s / √n, s with ddof 1.
 

@@ -321,7 +321,7 @@ def _entries(folder: Path, metric: str) -> list[Finished]:
         result["learnables"],
         {name: numbers[metric] for name, numbers in evaluations.items() if "/" not in name},
         settings,
-        (*_caveats(result["flags"], data), *(() if MARK in result else ("made without a manifest, so unverified",))),
+        (*caveats(result["flags"], data), *(() if MARK in result else ("made without a manifest, so unverified",))),
         metric=metric,
         spent=_spent(result.get("budget") or {}),
     )
@@ -371,7 +371,7 @@ def _mean_spent(spent: Sequence[Mapping[str, float]]) -> dict[str, float]:
     }
 
 
-def _caveats(flags: Mapping[str, Any], data: Mapping[str, Any]) -> tuple[str, ...]:
+def caveats(flags: Mapping[str, Any], data: Mapping[str, Any]) -> tuple[str, ...]:
     """What makes a number other than plain, from the flags and the data of a run's result."""
     words = ["not the field's split"] if data.get("own_split") else []
     if flags.get("selection", "last") != "last":
@@ -384,6 +384,9 @@ def _caveats(flags: Mapping[str, Any], data: Mapping[str, Any]) -> tuple[str, ..
         seeds = ", ".join(map(str, tuned["seeds"]))
         many = "s" if len(tuned["seeds"]) > 1 else ""
         words.append(f"{' and '.join(tuned['options'])} tuned on seed{many} {seeds} ({tuned['chosen_on']})")
+    if flags.get("method_chosen"):
+        chosen = flags["method_chosen"]
+        words.append(f"method chosen by {chosen['folds']}-fold cross-validation among {chosen['among']}")
     if flags.get("views") is not None:
         words.append(f"{flags['views']} augmented views per image, used again")
     if flags.get("augmentation") is False:

@@ -10,9 +10,12 @@ if TYPE_CHECKING:
     from cliptune.runs.folder import RunFolder, read_config, read_metrics, read_result
     from cliptune.runs.loading import load, open_backbone
     from cliptune.runs.predictions import Predictions, read_predictions
+    from cliptune.runs.prompt_log import FixedPrompt, LoggedPrompt, read_prompts
     from cliptune.runs.spec import RunSpec
 
 _HOMES = {
+    "FixedPrompt": "cliptune.runs.prompt_log",
+    "LoggedPrompt": "cliptune.runs.prompt_log",
     "Predictions": "cliptune.runs.predictions",
     "RunFolder": "cliptune.runs.folder",
     "load": "cliptune.runs.loading",
@@ -23,11 +26,14 @@ _HOMES = {
     "read_learnables": "cliptune.runs.checkpoints",
     "read_metrics": "cliptune.runs.folder",
     "read_predictions": "cliptune.runs.predictions",
+    "read_prompts": "cliptune.runs.prompt_log",
     "read_result": "cliptune.runs.folder",
     "RunSpec": "cliptune.runs.spec",
     "save_adapter": "cliptune.runs.checkpoints",
 }
 __all__ = [
+    "FixedPrompt",
+    "LoggedPrompt",
     "Predictions",
     "RunFolder",
     "RunSpec",
@@ -39,6 +45,7 @@ __all__ = [
     "read_learnables",
     "read_metrics",
     "read_predictions",
+    "read_prompts",
     "read_result",
     "save_adapter",
 ]

@@ -29,6 +29,7 @@ from cliptune.runs.file_names import (
     MANIFEST,
     METRICS,
     PREDICTIONS,
+    PROMPTS,
     RESULT,
     SPLIT,
     STATE,
@@ -46,7 +47,7 @@ FORMAT = 1
 # What file systems answer that have no locks, or none for folders (NFS).
 _NO_LOCKS = (errno.EBADF, errno.ENOLCK, errno.ENOSYS, errno.EINVAL, errno.ENOTSUP, errno.EOPNOTSUPP)
 
-_OURS = (CONFIG_FILE, ENVIRONMENT, SPLIT, METRICS, RESULT, MANIFEST, LOG, STATE, CONFIG, WEIGHTS)
+_OURS = (CONFIG_FILE, ENVIRONMENT, SPLIT, METRICS, PROMPTS, RESULT, MANIFEST, LOG, STATE, CONFIG, WEIGHTS)
 # What some of its lines hold.
 _KINDS = {"method": str, "options": dict, "backbone": dict, "data": dict, "stages": list, "seed": int}
 # What is entered into a result by name, by whoever measures it.
@@ -116,7 +117,8 @@ class RunFolder:
             return True
         raise ValueError(
             f"The folder {self.path} holds another run; it differs in {differences(here, asked)}. "
-            "Choose another folder, repeat that run's settings to resume it, or pass overwrite=True to replace it."
+            "Choose another folder, repeat that run's settings to resume it, or pass overwrite=True (--overwrite) to "
+            "replace it."
         )
 
     def _clear(self) -> None:
@@ -185,6 +187,18 @@ class RunFolder:
         """Drop lines (or a torn half of one) that were written after the state that is resumed from."""
         path = self.path / METRICS
         if path.exists() and path.stat().st_size > size:
+            os.truncate(path, size)
+
+    def append_prompts(self, line: Mapping[str, Any]) -> int:
+        """Add a line to `prompts.jsonl`; the file's size in bytes afterwards, for `truncate_prompts`."""
+        return self._append(PROMPTS, json.dumps(line) + "\n", durable=True)
+
+    def truncate_prompts(self, size: int) -> None:
+        """As `truncate_metrics`; without a line there is no file."""
+        path = self.path / PROMPTS
+        if path.exists() and not size:
+            path.unlink()
+        elif path.exists() and path.stat().st_size > size:
             os.truncate(path, size)
 
     def metrics(self) -> list[dict[str, Any]]:
@@ -400,7 +414,11 @@ def read_metrics(folder: str | Path) -> list[dict[str, Any]]:
 
     Raises: ValueError if a line is no JSON object.
     """
-    path = Path(folder).expanduser() / METRICS
+    return read_lines(Path(folder).expanduser() / METRICS)
+
+
+def read_lines(path: Path) -> list[dict[str, Any]]:
+    """The objects in a file of one JSON object per line; none if there is no such file. Raises: as `read_metrics`."""
     if not path.exists():
         return []
     try:
@@ -418,6 +436,12 @@ def _with_format(config: Mapping[str, Any]) -> dict[str, Any]:
     return {"format": FORMAT, **jsonable(config)}
 
 
+_IN_WORDS = {
+    "data.split_sha256": "the pictures, or how they are split",
+    "data.images_sha256": "the content of the pictures that are learned from",
+}
+
+
 def differences(here: Any, asked: Any, limit: int = 4) -> str:
     """The first few places where two plain values differ, in words."""
     found: list[str] = []
@@ -430,7 +454,7 @@ def differences(here: Any, asked: Any, limit: int = 4) -> str:
             for index, (left, right) in enumerate(zip(a, b, strict=True)):
                 walk(left, right, f"{name}[{index}]")
         elif a != b:
-            found.append(f"{name} ({_short(a)} there, {_short(b)} here)")
+            found.append(_IN_WORDS.get(name) or f"{name} ({_short(a)} there, {_short(b)} here)")
 
     walk(here, asked, "")
     more = f" and {len(found) - limit} more places" if len(found) > limit else ""

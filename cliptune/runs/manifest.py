@@ -18,6 +18,7 @@ from cliptune.runs.file_names import (
     MANIFEST,
     METRICS,
     PREDICTIONS,
+    PROMPTS,
     RESULT,
     SPLIT,
     STATE,
@@ -28,7 +29,7 @@ from cliptune.runs.jsonable import jsonable
 FORMAT = 1
 MARK = "manifest"
 """Key of `result.json` that says that there has to be a manifest beside it."""
-VOUCHED = (CONFIG_FILE, ENVIRONMENT, SPLIT, METRICS, CONFIG, WEIGHTS)
+VOUCHED = (CONFIG_FILE, ENVIRONMENT, SPLIT, METRICS, PROMPTS, CONFIG, WEIGHTS)
 # From the saved state the same command makes these anew.
 _MADE_ANEW = (ENVIRONMENT, SPLIT, CONFIG, WEIGHTS, RESULT, MANIFEST)
 

@@ -13,8 +13,8 @@ from torch import Tensor
 
 from cliptune.recipe import HostStages, Recipe
 from cliptune.runs.checkpoints import read_learnables
-from cliptune.runs.file_names import WEIGHTS
-from cliptune.runs.folder import differences, read_config, read_metrics, read_result
+from cliptune.runs.file_names import PROMPTS, WEIGHTS
+from cliptune.runs.folder import differences, read_config, read_lines, read_metrics, read_result
 from cliptune.runs.manifest import check_whole
 from cliptune.training.state import Position
 
@@ -31,11 +31,13 @@ class End:
         learnables: under the names that they have in the run that goes on.
         position: behind the stages that are done.
         metrics: lines of the stages that are done.
+        prompts: those of logged prompts; empty if the run logged none.
     """
 
     learnables: dict[str, Tensor]
     position: Position
     metrics: list[dict[str, Any]]
+    prompts: list[dict[str, Any]]
 
 
 def end_of(folder: str | Path, recipe: Recipe, config: Mapping[str, Any], here: Path | None) -> End:
@@ -103,7 +105,8 @@ def end_of(folder: str | Path, recipe: Recipe, config: Mapping[str, Any], here: 
             "adapter_sha256": hashlib.sha256((folder / WEIGHTS).read_bytes()).hexdigest(),
         },
     )
-    return End({**added, **{_inside(name, host_stages): value for name, value in learned.items()}}, position, metrics)
+    inside = {_inside(name, host_stages): value for name, value in learned.items()}
+    return End({**added, **inside}, position, metrics, read_lines(folder / PROMPTS))
 
 
 def _inside(name: str, host_stages: HostStages) -> str:

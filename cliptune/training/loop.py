@@ -15,6 +15,7 @@ from cliptune.data.transforms import mixed
 from cliptune.recipe import Recipe, Stage
 from cliptune.runs.folder import RunFolder
 from cliptune.runs.jsonable import jsonable
+from cliptune.runs.prompt_log import line_of
 from cliptune.training.budget import all_steps, length, steps_in
 from cliptune.training.clock import Stopwatch
 from cliptune.training.continued import End
@@ -25,16 +26,13 @@ from cliptune.training.gradients import LossOf, add_gradients
 from cliptune.training.memory import PeakMemory
 from cliptune.training.optim import build_optimiser, set_rate
 from cliptune.training.precision import build_scaler
+from cliptune.training.progress import SHOWN_EVERY, time_left
 from cliptune.training.reporting import Reporter
 from cliptune.training.schedules import learning_rate
 from cliptune.training.state import Best, Position, capture, restore_adapter, restore_stage
 
 if TYPE_CHECKING:
     from cliptune.adapter import Adapter
-
-
-# Seconds between two lines of what a head is doing.
-SHOWN_EVERY = 10.0
 
 
 class TrainingDiverged(ValueError):
@@ -53,6 +51,7 @@ class Options:
         select: "last" takes each stage's last epoch, "val" the one with the best accuracy on the validation images,
             "oracle" the one with the best accuracy on the test images.
         save_every: seconds between saved states within an epoch.
+        log_prompts: keep what enters the towers at the start of each stage and after every epoch.
     """
 
     seed: int = 1
@@ -60,6 +59,7 @@ class Options:
     accumulate: int = 1
     select: str = "last"
     save_every: float = 60.0
+    log_prompts: bool = False
 
 
 class Training:
@@ -135,6 +135,8 @@ class Training:
         model = self.processes.wrap(LossOf(adapter, stage.objective))
         steps = feed.steps(stage)
         epochs = length(stage, steps)
+        if (position.epoch, position.step) == (0, 0):
+            self._log_prompt(stage, 0)
 
         adapter.train()
         for epoch in range(position.epoch, stage.epochs):
@@ -172,6 +174,7 @@ class Training:
             if score is not None and (best is None or score > best.score):
                 best = Best(score, epoch + 1, adapter.learnables())
             rate = learning_rate(stage.optimiser, epoch, epochs, end - 1, steps)
+            self._log_prompt(stage, epoch + 1)
             self._end_epoch(stage, rate, score)
             self._save(stage, rate, optimiser, scaler, best)
         if position.skipped:
@@ -217,14 +220,16 @@ class Training:
 
     def _refit_aloud(self, stage: Stage, seen: list[str]) -> None:
         """Let the head fit and search, which may take minutes: now and then it is shown how far it is."""
-        head, shown = self.adapter.head, Stopwatch()
+        head, started, shown = self.adapter.head, Stopwatch(), Stopwatch()
+        head.share = None
 
         def hear(line: str, minor: bool) -> None:
             nonlocal shown
             if not minor:
                 self.note(f"{stage.name}: {line}.")
             elif shown.seconds >= SHOWN_EVERY:
-                self.reporter.say(f"{stage.name}: {line}")
+                left = f", {time_left(started.seconds, head.share)} left" if head.share else ""
+                self.reporter.say(f"{stage.name}: {line}{left}")
             else:
                 return
             shown = Stopwatch()
@@ -296,6 +301,20 @@ class Training:
         self.position.epochs_done += 1
         self.reporter.metrics(line, self.position.epochs_done)
 
+    def _log_prompt(self, stage: Stage, epoch: int) -> None:
+        """One line, if it was asked for, now or before the run was stopped."""
+        position = self.position
+        if not (self.options.log_prompts or position.prompts_size) or self.folder is None or not self.processes.main:
+            return
+        with self.adapter.evaluating():
+            line = line_of(self.adapter.prompt, stage.name, epoch)
+        if line["leaves"]:
+            if not position.prompts_size and position.steps_taken:
+                self.note(f"Prompts are logged from {stage.name}, epoch {epoch} on; this run began without.")
+            position.prompts_size = self.folder.append_prompts(line)
+        else:
+            self.note("Prompts are not logged: this method puts no tokens, biases or deltas into a tower.")
+
     def _resume(self) -> None:
         saved = self.processes.from_main(lambda: None if self.folder is None else self.folder.load_state())
         if saved is None:
@@ -308,6 +327,7 @@ class Training:
             self._resumed = saved
         if self.folder is not None and self.processes.main:
             self.folder.truncate_metrics(self.position.metrics_size)
+            self.folder.truncate_prompts(self.position.prompts_size)
         if self.position.continues is not None:
             from_run = self.position.continues
             self.note(f"The first stage is that of the {from_run['method']} run in {from_run['run']}")
@@ -324,6 +344,7 @@ class Training:
         """The state before the first step: the adapter as it was built, or the end of the run that is gone on from."""
         if self.folder is not None:
             self.folder.truncate_metrics(0)
+            self.folder.truncate_prompts(0)
         if self.begin is not None:
             end = self.begin()
             self.adapter.load_learnables(end.learnables)
@@ -331,6 +352,8 @@ class Training:
             if self.folder is not None:
                 for line in end.metrics:
                     self.position.metrics_size = self.folder.append_metrics(line)
+                for line in end.prompts if self.options.log_prompts else ():
+                    self.position.prompts_size = self.folder.append_prompts(line)
         return capture(self.adapter, self.position)
 
     def _save(self, stage: Stage | None = None, rate: float = 0.0, *moving: Any) -> None:

@@ -37,6 +37,7 @@ class Position:
         seconds: spent on this epoch so far; whole_seconds: on the run.
         epochs_done: over all stages.
         metrics_size: bytes of `metrics.jsonl` that belong to what is done.
+        prompts_size: the same of `prompts.jsonl`; 0 if prompts are not logged.
         selected: stage, epoch (from 1) and accuracy in % of each stage that ended with a selected epoch.
         chosen: "images", the validation images that the head chose on, and "chose", what (see `Head`); None if it
             does not choose on any.
@@ -57,6 +58,7 @@ class Position:
     whole_seconds: float = 0.0
     epochs_done: int = 0
     metrics_size: int = 0
+    prompts_size: int = 0
     selected: list[dict[str, Any]] = field(default_factory=list)
     chosen: dict[str, Any] | None = None
     steps_taken: int = 0

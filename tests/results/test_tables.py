@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from cliptune.data import DataSpec
-from cliptune.results.tables import AVERAGE, Finished, _caveats, collect, rows
+from cliptune.results.tables import AVERAGE, Finished, caveats, collect, rows
 from cliptune.runs import RunSpec
 from tests.conftest import without_manifest
 
@@ -312,7 +312,7 @@ def test_no_runs_is_a_sentence(tmp_path):
     ],
 )
 def test_a_head_that_used_validation_images_is_shown_as_such(flag, note):
-    assert _caveats({"selection": "last", "validation_images": flag}, {}) == note
+    assert caveats({"selection": "last", "validation_images": flag}, {}) == note
 
 
 def test_seeds_share_the_note_on_validation_images_and_averages_leave_their_number_out():
@@ -335,7 +335,7 @@ def test_seeds_share_the_note_on_validation_images_and_averages_leave_their_numb
     ],
 )
 def test_what_was_done_with_the_images_and_options_is_a_caveat(flags, words):
-    assert _caveats({"selection": "last", **flags}, {}) == words
+    assert caveats({"selection": "last", **flags}, {}) == words
 
 
 def test_rows_say_what_their_runs_took_if_all_of_them_say_it():

@@ -67,7 +67,7 @@ def test_another_run_is_refused_with_what_differs(tiny_clip, tmp_path):
         fit(recipe(tiny_clip), squares(), tmp_path, seed=2, progress="silent")
     with pytest.raises(ValueError, match=r"options\.lr \(0\.05 there, 0\.1 here\)"):
         fit(recipe(tiny_clip, lr=0.1), squares(), tmp_path, progress="silent")
-    with pytest.raises(ValueError, match="images_sha256"):
+    with pytest.raises(ValueError, match="the content of the pictures that are learned from"):
         fit(recipe(tiny_clip), squares({"train": 5, "val": 3, "test": 4}), tmp_path, progress="silent")
     with pytest.raises(ValueError, match="resuming was turned off"):
         fit(recipe(tiny_clip), squares(), tmp_path, resume=False, progress="silent")

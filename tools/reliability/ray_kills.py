@@ -36,9 +36,11 @@ NODE = {"num_cpus": 1, "object_store_memory": 80 * 2**20, "include_dashboard": F
 _PATIENCE = 300.0
 
 
-def grid(out: Path, epochs: int = 60) -> list[Cell]:
-    """Four runs of CoOp."""
-    settled = lambda spec: replace(spec, options={"epochs": epochs, "batch_size": 4})
+def grid(out: Path, epochs: int = 240) -> list[Cell]:
+    """Four runs of CoOp, with the device named, as Ray's workers do."""
+    settled = lambda spec: replace(
+        spec, options={"epochs": epochs, "batch_size": 4}, training={**spec.training, "device": "cpu"}
+    )
     return Sweep("base2new", ["coop"], [FISHES], shots=[2], seeds=[1, 2, 3, 4], settled=settled).cells(out)
 
 

@@ -78,9 +78,8 @@ class ForeignAttention:
         if self.tap is None:
             return F.scaled_dot_product_attention(q, k, v)
         weights = (q @ k.mT * q.shape[-1] ** -0.5).softmax(dim=-1)
-        self.tap(weights, v)
-        read: Tensor = weights @ v
-        return read
+        instead = self.tap(weights, v)
+        return weights @ v if instead is None else instead
 
     def _output(self, attended: Tensor) -> Tensor:
         last = self.module.proj if hasattr(self.module, "proj") else self.module.out_proj

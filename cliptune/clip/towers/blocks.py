@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from cliptune.clip.deltas import Delta, added
 
-Tap = Callable[[Tensor, Tensor], None]
+Tap = Callable[[Tensor, Tensor], Tensor | None]
 UNCHANGED: Mapping[str, Delta] = {}
 
 
@@ -59,7 +59,8 @@ class Attention(nn.Module):
         heads: number of heads.
 
     `tap`, when set, receives the attention weights (..., heads, Q, S) and the values (..., heads, S, d / heads), and
-    makes the block use the plain softmax; when None the fused kernel runs and no weights exist.
+    makes the block use the plain softmax; what it gives back, (..., heads, Q, d / heads), stands in the place of the
+    heads' output, unless that is None. When no tap is set the fused kernel runs and no weights exist.
     """
 
     def __init__(self, width: int, heads: int) -> None:
@@ -99,10 +100,10 @@ class Attention(nn.Module):
         if self.tap is None:
             out = F.scaled_dot_product_attention(q, k, v, attn_mask=mask)
         else:
-            scores = q @ k.mT * q.shape[-1] ** -0.5
+            scores = (q * q.shape[-1] ** -0.5) @ k.mT
             weights = (scores if mask is None else scores + mask).softmax(dim=-1)
-            self.tap(weights, v)
-            out = weights @ v
+            replaced = self.tap(weights, v)
+            out = weights @ v if replaced is None else replaced
         return out.transpose(-3, -2).flatten(-2)
 
 

@@ -42,8 +42,9 @@ class TokenLayout:
 
 def image_layout(patches: int, prompts: int, device: torch.device | None = None, prefix: int = 1) -> TokenLayout:
     """[cls, patches, prompts] of an image tower; `prefix` is 0 where it has no class token."""
-    counts = torch.tensor([prefix, patches, prompts], device=device)
-    return TokenLayout(IMAGE_GROUPS, torch.repeat_interleave(torch.arange(3, device=device), counts))
+    position = torch.arange(prefix + patches + prompts, device=device)
+    # By comparison: lengths that are read from a tensor would wait for a card, and cannot be exported.
+    return TokenLayout(IMAGE_GROUPS, (position >= prefix).long() + (position >= prefix + patches).long())
 
 
 def bias_rows(ports: TowerPorts, layer: int, site: str, layout: TokenLayout) -> Tensor | None:

@@ -107,6 +107,21 @@ def _fetched(repository: Repository, file: str, trust: bool, who: str) -> Path:
     return checked(path, repository.revision, trust, who, repository.hashes.get(file))
 
 
+def hub_files(
+    name: str, files: Sequence[str], who: str, *, revision: str | None = None, trust: bool = False
+) -> dict[str, Path]:
+    """Some files of a repository, all of one commit, each checked; those that it does not have are left out.
+
+    Args:
+        name, revision, trust: as in `hub_file`. who: begins the errors, which are those of `hub_file`.
+    """
+    whole, revision = named(name, revision, who)
+    repository = open_repository(whole, revision, who)
+    if repository.cached is not None and not offline() and not set(files) <= repository.files:
+        repository = open_repository(whole, revision, who, ask=True)  # the cache holds other files of it
+    return {file: _fetched(repository, file, trust, who) for file in files if file in repository.files}
+
+
 def named(name: str, revision: str | None, who: str) -> tuple[str, str | None]:
     """Repository and revision of a name on the hub. Raises: ValueError if one of them cannot be such."""
     repository, _, after = name.removeprefix(PREFIX).partition("@")

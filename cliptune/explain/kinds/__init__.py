@@ -1,0 +1,1 @@
+"""One explanation in each file; `cliptune.explain.running.kinds` finds them."""

@@ -1,0 +1,35 @@
+"""An opened run: its images and answers."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from cliptune.explain import OpenedRun
+from cliptune.training import evaluate
+
+
+def test_answers_are_those_of_an_evaluation(opened):
+    run = opened("coop", images=30)
+    answers = run.answers()
+    scored = evaluate(run.adapter, run.split(), keep_logits=True)
+    assert torch.allclose(answers.logits, scored.logits, atol=1e-4)
+    assert answers.labels.equal(run.split().labels)
+    assert torch.allclose(answers.text @ answers.features.T * run.adapter.clip.scale, answers.logits.T, atol=1e-3)
+
+
+def test_images_are_drawn_once_and_miss_no_class_that_recurs(opened):
+    run, again = (opened("zeroshot", images=100) for _ in range(2))
+    assert len(run.own().images) > len(run.split()) == 100
+    assert run.split().ids == again.split().ids
+    assert set(run.split().labels.tolist()) == set(range(len(run.class_names)))
+
+
+def test_train_images_are_those_it_learned_from(opened):
+    run = opened("coop")
+    assert len(run.own("train").images) == 2 * len(run.class_names)
+
+
+def test_no_image_asked_for_is_a_sentence(runs):
+    with pytest.raises(ValueError, match="at least one image"):
+        OpenedRun.open(runs("zeroshot"), images=0)
