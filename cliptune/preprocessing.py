@@ -84,6 +84,11 @@ class Preprocessing:
         return dataclasses.asdict(self)
 
     @property
+    def geometry(self) -> Preprocessing:
+        """The same without statistics, for who normalises elsewhere."""
+        return dataclasses.replace(self, mean=MEAN, std=STD)
+
+    @property
     def of_labels(self) -> Preprocessing:
         """The same geometry for masks, whose values must not be mixed and are background in the padding."""
         return dataclasses.replace(self, interpolation="nearest", fill=0)

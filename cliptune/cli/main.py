@@ -13,6 +13,7 @@ from collections.abc import Callable, Sequence
 from cyclopts import App, CycloptsError
 
 from cliptune.cli.commands import (
+    backbones,
     bench,
     check,
     convert,
@@ -69,6 +70,7 @@ def _register() -> None:
         "serve": serve.serve,
         "share": share.share,
         "recipes": recipes.recipes,
+        "backbones": backbones.backbones,
         "convert": convert.convert,
         "describe": describe.describe,
         "masks": masks.masks,

@@ -16,7 +16,7 @@ from cliptune.batch import Batch
 from cliptune.data import Dataset, Split
 from cliptune.data.loader import Masking, batches, gather
 from cliptune.data.masks import EXACT, Masks, open_masks
-from cliptune.data.transforms import Transform, test_transform
+from cliptune.data.transforms import test_transform
 from cliptune.protocols.scoring import OwnImages, own_images
 from cliptune.runs import load, read_config, read_result
 
@@ -146,14 +146,11 @@ class OpenedRun:
             masking=None if masks is None else Masking(masks, nearest),
         )
 
-    @property
-    def _transform(self) -> Transform:
-        return test_transform(self.adapter.resolution, preprocessing=self.adapter.clip.preprocessing)
-
     def batch_of(self, positions: Sequence[int], split: str = "test") -> Batch:
         """Some images of `split(split)` as one batch, in the order of their positions there."""
         chosen = self.split(split).subset(list(positions))
-        batch = gather(chosen, range(len(chosen)), self._transform)
+        transform = test_transform(self.adapter.resolution, preprocessing=self.adapter.clip.preprocessing)
+        batch = gather(chosen, range(len(chosen)), transform)
         return batch.to(self.adapter.clip.device)
 
     def _masks(self, images: Split) -> Masks | None:

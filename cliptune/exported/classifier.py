@@ -33,7 +33,9 @@ class ExportedClassifier:
         if not isinstance(images, np.ndarray):
             if not images:
                 raise ValueError(f"{type(self).__name__}: at least one picture is needed, got none.")
-            images = np.stack([pixels(image, self.description.resolution) for image in images])
+            images = np.stack(
+                [pixels(image, self.description.resolution, self.description.pictures) for image in images]
+            )
         side = self.description.resolution
         if images.ndim != 4 or images.shape[1:] != (3, side, side) or images.dtype != np.uint8:
             raise ValueError(

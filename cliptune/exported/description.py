@@ -7,12 +7,14 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
+from cliptune.preprocessing import Preprocessing
 from cliptune.reading import json_value, shown
 
 FORMAT = "cliptune-classifier/1"
 KEY = "cliptune"
 """Of the description, in the metadata of an ONNX file and of a `torch.export` program."""
 INPUTS = ("uint8", "float32")
+_GEOMETRY = ("resize", "interpolation", "oversize", "fill")
 
 
 @dataclass(frozen=True)
@@ -26,6 +28,7 @@ class Description:
         dtype: of the towers, "float32" or "float16".
         method, backbone: that it was made of.
         mean, std: per channel, of the normalisation inside.
+        pictures: how they become R × R pixels; its statistics are not used.
         weight: ω of two prompts that were mixed, in [0, 1]; None where there is one prompt.
         checked: how far it was from the adapter when it was made: "pictures", how many; "of", which;
             "largest_difference" of probabilities; "allowed".
@@ -40,6 +43,7 @@ class Description:
     backbone: str = ""
     mean: tuple[float, ...] = ()
     std: tuple[float, ...] = ()
+    pictures: Preprocessing = field(default_factory=Preprocessing)
     weight: float | None = None
     checked: Mapping[str, Any] = field(default_factory=dict)
     version: str = ""
@@ -50,15 +54,29 @@ class Description:
         preprocessing = {
             "colours": "RGB",
             "exif": "turned as the picture's EXIF tag says",
-            "resize": {"short_side": self.resolution, "interpolation": "bicubic, antialiased", "rounding": "uint8"},
+            "resize": {**self._resize, "rounding": "uint8"},
             "centre_crop": [self.resolution, self.resolution],
             "layout": "batch, channel, row, column",
             "values": [0, 255] if self.input == "uint8" else [0.0, 1.0],
             "normalisation": "inside the graph; do not normalise",
         }
-        said = {name: value for name, value in asdict(self).items() if name not in ("mean", "std")}
+        said = {name: value for name, value in asdict(self).items() if name not in ("mean", "std", "pictures")}
+        if self.pictures != Preprocessing():
+            said["pictures"] = {name: getattr(self.pictures, name) for name in _GEOMETRY}
         inside = {"mean": list(self.mean), "std": list(self.std)}
         return {"format": FORMAT, **said, "normalised_inside_with": inside, "preprocessing": preprocessing}
+
+    @property
+    def _resize(self) -> dict[str, Any]:
+        """In words of who does not know ours."""
+        side = self.pictures.side(self.resolution)
+        kept = {
+            "shortest": {"short_side": side},
+            "squash": {"both_sides": side},
+            "longest": {"long_side": side, "padding": self.pictures.fill},
+        }[self.pictures.resize]
+        mode = "bilinear" if self.pictures.interpolation == "bilinear" else "bicubic"
+        return {**kept, "interpolation": f"{mode}, antialiased"}
 
     @property
     def text(self) -> str:
@@ -77,6 +95,7 @@ class Description:
                 said["resolution"],
                 mean=tuple(inside["mean"]),
                 std=tuple(inside["std"]),
+                pictures=Preprocessing.from_dict(said.get("pictures", {})),
                 **{
                     name: said[name]
                     for name in ("input", "dtype", "method", "backbone", "weight", "checked", "version")

@@ -22,7 +22,6 @@ from cliptune.exporting import folded, program
 from cliptune.exporting.checking import Pictures, check_pictures, largest_difference
 from cliptune.exporting.graph import Graph
 from cliptune.files import atomic_write_json, explained
-from cliptune.preprocessing import Preprocessing
 from cliptune.runs.checkpoints import read_adapter_config
 from cliptune.runs.loading import choose_weight, load
 from cliptune.version import __version__
@@ -91,12 +90,6 @@ def export(
     adapter = _adapter_of(run, clip)
     if classes is not None or template is not None:
         adapter.set_classes(list(classes or adapter.class_names), template=template)
-    how = adapter.clip.preprocessing
-    if any(getattr(how, name) != value for name, value in Preprocessing.before_0_2().items()):
-        raise ValueError(
-            f"export: its backbone wants pictures prepared so: {how.told(adapter.resolution)}, and exports prepare "
-            "them as OpenAI's CLIP does, short side first. Use the run itself."
-        )
     mixed = choose_weight(adapter, weight)
     about = Description(
         classes=adapter.class_names,
@@ -107,6 +100,7 @@ def export(
         backbone=adapter.clip.name,
         mean=tuple(adapter.clip.mean),
         std=tuple(adapter.clip.std),
+        pictures=adapter.clip.preprocessing.geometry,
         weight=mixed,
         version=__version__,
     )

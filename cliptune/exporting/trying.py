@@ -93,7 +93,12 @@ def _tried(method: str, recipe: Recipe, target: str, pictures: list[Image.Image]
 @contextmanager
 def _exported(recipe: Recipe, target: str) -> Iterator[ExportedClassifier]:
     adapter = recipe.adapter
-    about = Description(adapter.class_names, adapter.resolution, weight=choose_weight(adapter, None))
+    about = Description(
+        adapter.class_names,
+        adapter.resolution,
+        weight=choose_weight(adapter, None),
+        pictures=adapter.clip.preprocessing.geometry,
+    )
     with tempfile.TemporaryDirectory() as place, warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of the exporters, about themselves
         made: Target

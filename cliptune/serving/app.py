@@ -188,7 +188,13 @@ class _Service:
 
     async def _one(self, name: str, served: Served, who: str, content: bytes) -> tuple[tuple[str, ...], np.ndarray]:
         pixels = await asyncio.get_running_loop().run_in_executor(
-            self._decoders, prepared, content, served.resolution, self._limits.pixels, f"Picture {shown(who)}"
+            self._decoders,
+            prepared,
+            content,
+            served.resolution,
+            self._limits.pixels,
+            f"Picture {shown(who)}",
+            served.pictures,
         )
         return await self._batchers[name].ask(pixels)
 

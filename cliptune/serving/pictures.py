@@ -11,6 +11,7 @@ from PIL import Image
 
 from cliptune.data.images import FORMATS, ImageError, to_rgb
 from cliptune.exported.pictures import pixels
+from cliptune.preprocessing import Preprocessing
 from cliptune.reading import shown
 
 Image.init()
@@ -18,11 +19,11 @@ Image.init()
 _READ = sorted(FORMATS & Image.OPEN.keys() - {"MPO"})
 
 
-def prepared(content: bytes, side: int, most_pixels: int, who: str) -> np.ndarray:
+def prepared(content: bytes, side: int, most_pixels: int, who: str, how: Preprocessing = Preprocessing()) -> np.ndarray:
     """A picture's bytes → (3, R, R) uint8, turned as its EXIF tag says.
 
     Args:
-        most_pixels: width × height that is decoded. who: begins the errors.
+        most_pixels: width × height that is decoded. who: begins the errors. how: the preprocessing.
     Raises: ImageError with a sentence for whatever is no such picture.
     """
     if not content:
@@ -37,7 +38,7 @@ def prepared(content: bytes, side: int, most_pixels: int, who: str) -> np.ndarra
                 )
             if max(width, height) > 200 * min(width, height):
                 raise ImageError(f"{who} is {width} × {height} pixels, too long and narrow. Send a part of it.")
-            return pixels(to_rgb(image, exif=True, who=who), side)
+            return pixels(to_rgb(image, exif=True, who=who), side, how)
     except ImageError:
         raise
     except Image.UnidentifiedImageError as error:

@@ -10,6 +10,7 @@ import numpy as np
 
 from cliptune.exported.classifier import ExportedClassifier
 from cliptune.exporting.opening import is_exported, open_exported
+from cliptune.preprocessing import Preprocessing
 
 if TYPE_CHECKING:
     from cliptune.adapter import Adapter
@@ -29,6 +30,11 @@ class Served(Protocol):
         """R, side in pixels of prepared pictures."""
         ...
 
+    @property
+    def pictures(self) -> Preprocessing:
+        """How pictures are prepared."""
+        ...
+
     def answer(self, prepared: np.ndarray) -> tuple[tuple[str, ...], np.ndarray]:
         """(B, 3, R, R) uint8 → class names (C), probabilities (B, C)."""
         ...
@@ -46,6 +52,7 @@ class ServedExport:
     def __init__(self, model: ExportedClassifier) -> None:
         self._model = model
         self.class_names, self.resolution = model.class_names, model.description.resolution
+        self.pictures = model.description.pictures
 
     def answer(self, prepared: np.ndarray) -> tuple[tuple[str, ...], np.ndarray]:
         return self.class_names, self._model.probabilities(prepared)
@@ -61,7 +68,7 @@ class ServedRun:
 
     def __init__(self, adapter: Adapter) -> None:
         self.changeable = not (adapter.prompt.class_specific or adapter.head.class_specific)
-        self.resolution = adapter.resolution
+        self.resolution, self.pictures = adapter.resolution, adapter.clip.preprocessing
         self._take(adapter.eval())
 
     @property

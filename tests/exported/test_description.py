@@ -1,10 +1,12 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import pytest
 
 from cliptune.exported import Description
+from cliptune.preprocessing import Preprocessing
 
 TOLD = Description(("lynx", "красная лиса"), 32, weight=0.2, checked={"pictures": 3}, mean=(0.5,) * 3, std=(0.2,) * 3)
 
@@ -14,6 +16,14 @@ def test_what_is_written_is_read():
     said = json.loads(TOLD.text)["preprocessing"]
     assert said["resize"]["short_side"] == 32
     assert said["values"] == [0, 255]
+
+
+def test_other_preprocessing_is_written_and_read():
+    squashed = replace(TOLD, pictures=Preprocessing("squash", "bilinear"))
+    assert Description.read(squashed.text, "model") == squashed
+    said = json.loads(squashed.text)["preprocessing"]["resize"]
+    assert said == {"both_sides": 32, "interpolation": "bilinear, antialiased", "rounding": "uint8"}
+    assert "pictures" not in json.loads(TOLD.text)  # as exports of before say it
 
 
 @pytest.mark.parametrize(

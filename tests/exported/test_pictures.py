@@ -6,6 +6,7 @@ from PIL import Image
 
 from cliptune.data.transforms import test_transform as evaluation_transform
 from cliptune.exported import pixels
+from cliptune.preprocessing import Preprocessing
 from tests.cli.conftest import picture
 
 SIZES = [(40, 64), (64, 40), (33, 33), (32, 32), (32, 57), (7, 90), (301, 200), (1, 1), (31, 33)]
@@ -19,6 +20,17 @@ def test_pixels_are_those_of_evaluation_to_the_byte(size, side):
     found = pixels(image, side)
     assert found.dtype == np.uint8
     assert np.array_equal(found.astype(np.float32) / np.float32(255), expected.numpy())
+
+
+@pytest.mark.parametrize("resize", ["shortest", "squash", "longest"])
+@pytest.mark.parametrize("interpolation", ["bicubic", "bilinear", "random"])
+@pytest.mark.parametrize("size", SIZES)
+def test_they_follow_the_preprocessing_of_the_weights(size, interpolation, resize):
+    image = picture((90, 160, 40), size, seed=4)
+    for how in (Preprocessing(resize, interpolation), Preprocessing(resize, interpolation, oversize=1.2, fill=77)):
+        expected = evaluation_transform(32, preprocessing=how)(image)
+        found = pixels(image, 32, how)
+        assert np.array_equal(found.astype(np.float32) / np.float32(255), expected.numpy())
 
 
 @pytest.mark.parametrize("mode", ["L", "P", "CMYK", "RGBA", "I;16"])

@@ -74,12 +74,20 @@ class FakeHub:
                 if found := re.fullmatch(r"/([^/]+/[^/]+)/resolve/([^/]+)/(.+)", self.path):
                     self._resolve(*found.groups())
                 elif (found := re.match(r"/api/models/([^/]+/[^/?]+)", self.path)) and found[1] in hub.repositories:
-                    said = {"id": found[1], "sha": hub.commits.get(found[1], "0" * 40), "siblings": []}
-                    self._send(200, json.dumps(said).encode())
+                    self._list(found[1])
                 else:
                     self._send(404, b'{"error": "Repository not found"}', X_Error_Code="RepoNotFound")
 
             do_HEAD = do_GET
+
+            def _list(self, name: str) -> None:
+                commit = hub.commits.get(name, "0" * 40)
+                asked = re.search(r"/revision/([^/?]+)", self.path)
+                if asked and asked[1] not in ("main", commit):
+                    self._send(404, b"", X_Error_Code="RevisionNotFound")
+                    return
+                siblings = [{"rfilename": file} for file in hub.repositories[name]]
+                self._send(200, json.dumps({"id": name, "sha": commit, "siblings": siblings}).encode())
 
             def _resolve(self, name: str, revision: str, file: str) -> None:
                 files = hub.repositories.get(name)

@@ -12,6 +12,7 @@ from cliptune.cli.shared.options import Assignments, Flag, WeightsOptions
 from cliptune.cli.shared.output import count, say
 from cliptune.cli.shared.settings import resolve
 
+Layout = Literal["openai", "open_clip", "hugging_face", "cliptune"]
 Part = Literal["base", "new", "tuned", "parallel"]
 
 
@@ -22,6 +23,7 @@ def convert(
     out: str,
     from_: Annotated[str | None, Parameter(name="--from")] = None,
     to: str | None = None,
+    layout: Layout | None = None,
     classes: str | None = None,
     tuned: str | None = None,
     part: Part | None = None,
@@ -30,18 +32,23 @@ def convert(
     overwrite: Flag = False,
     weights: WeightsOptions = WeightsOptions(),
 ) -> None:
-    """Turn a released checkpoint into a run folder (--from), or a run into such a checkpoint (--to).
+    """Turn a released checkpoint into a run folder (--from), a run into such a checkpoint (--to), or weights of a CLIP
+    into another library's (--layout), bit for bit.
 
     Parameters
     ----------
     checkpoint
-        File such as model.pth.tar-5 or .safetensors with --from; run folder with --to.
+        File such as model.pth.tar-5 or .safetensors with --from; run folder with --to; what --backbone takes with
+        --layout.
     out
-        Run folder with --from; file (.safetensors, else as of torch.save) with --to.
+        Run folder with --from; file (.safetensors, else as of torch.save) with --to; folder with --layout.
     from_
         Method whose released code wrote the checkpoint; with add-ons, such as coop+rlp, to train on from it.
     to
         Method of the run; with add-ons, the released code of its host shall read the file.
+    layout
+        Whose names and configuration the weights of a CLIP get: openai, open_clip, hugging_face (transformers'
+        CLIPModel) or cliptune.
     classes
         With --from: class names in label order, "a,b,c" or a text file with one in each line.
     tuned
@@ -55,17 +62,35 @@ def convert(
     overwrite
         Replace what is in --out.
     """
-    if (from_ is None) == (to is None):
+    if sum(choice is not None for choice in (from_, to, layout)) != 1:
         raise ValueError(
-            "convert: say one of --from METHOD (a released checkpoint becomes a run) and --to METHOD (a run becomes "
-            "a released checkpoint)."
+            "convert: say one of --from METHOD (a released checkpoint becomes a run), --to METHOD (a run becomes "
+            "a released checkpoint) and --layout NAME (weights of a CLIP become another library's)."
         )
+    if layout is not None:
+        if backbone is not None or set:
+            raise ValueError("convert: --layout takes the weights alone. Leave --backbone and --set out.")
+        _to_layout(checkpoint, layout, Path(out).expanduser(), weights, overwrite)
+        return
     if (tuned and from_ is None) or (part and to is None):
         raise ValueError("convert: --tuned belongs to --from, and --part to --to. Leave the other out.")
     if from_ is not None:
         _to_run(checkpoint, from_, Path(out).expanduser(), classes, tuned, backbone, weights, set, overwrite)
     elif to is not None:
         _to_released(checkpoint, to, Path(out).expanduser(), part, backbone, weights, overwrite)
+
+
+def _to_layout(name: str, layout: str, out: Path, weights: WeightsOptions, overwrite: bool) -> None:
+    from cliptune.clip.weights.layouts import stored_tensors, write_backbone
+
+    if out.exists() and (not out.is_dir() or (any(out.iterdir()) and not overwrite)):
+        raise ValueError(f"convert: {out} exists already. Give another folder, or --overwrite.")
+    clip = open_clip(name, weights)
+    tensors = stored_tensors(name, trust=weights.trust)
+    written = write_backbone(out, tensors, clip.config, clip.preprocessing, layout)
+    say(f"{out} holds {clip.name} as {layout} names it, {count(len(tensors), 'tensor')} bit for bit:")
+    say(*(f"  {path.name} ({path.stat().st_size:,} bytes)" for path in written))
+    tell_notes(clip.notes)
 
 
 def _to_run(

@@ -36,10 +36,10 @@ def predict(
     device: str | None = None,
     scores: Literal["softmax", "sigmoid"] = "softmax",
     json: Flag = False,
-    verbose: Flag = False,
     format: Literal["csv", "jsonl", "labelstudio", "coco", "fiftyone"] | None = None,
     out: str | None = None,
     overwrite: Flag = False,
+    verbose: Flag = False,
     weights: WeightsOptions = WeightsOptions(),
 ) -> None:
     """Name what is in pictures, with a finished run or an export of one.
@@ -70,14 +70,14 @@ def predict(
         picture may be of none of them.
     json
         Print JSON: image, and class and probability of each prediction.
-    verbose
-        Say first which backbone answers, and how its weights want pictures prepared.
     format
         Of the file in --out: csv, jsonl; or labelstudio, coco, fiftyone, to go on with in these tools.
     out
         Write the predictions to this file, where pictures below its folder are named relative to it.
     overwrite
         Replace the file in --out.
+    verbose
+        Say first which backbone answers, and how its weights want pictures prepared.
     """
     from cliptune.data import ImageError, read_image
     from cliptune.exporting.opening import is_exported
@@ -88,7 +88,8 @@ def predict(
     paths = pictures_in(images)
     if is_exported(run):
         fixed = {"classes": classes, "template": template, "weight": weight, "backbone": backbone, "device": device}
-        fixed |= {"truncate": truncate or None, "scores": None if scores == "softmax" else scores}
+        fixed |= {"truncate": truncate or None, "verbose": verbose or None}
+        fixed |= {"scores": None if scores == "softmax" else scores}
         class_names, ask = _export(run, fixed, weights)
     else:
         class_names, ask = _adapter(

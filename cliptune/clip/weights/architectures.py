@@ -6,6 +6,7 @@ import difflib
 from dataclasses import dataclass
 
 from cliptune.clip.model import CLIPConfig
+from cliptune.clip.tokenizer import VOCAB_SIZE
 
 _QUICK = "-quickgelu"
 
@@ -41,6 +42,23 @@ _SIZES: dict[str, tuple[int, int, int, int | tuple[int, ...], int]] = {
     "ViT-bigG-14": (1280, 224, 1664, 48, 14),
     "ViT-e-14": (1280, 224, 1792, 56, 14),
 }
+# (width, layers) of the text tower, where it is not (512, 12).
+_TEXT = {
+    "RN50x4": (640, 12),
+    "RN50x16": (768, 12),
+    "RN50x64": (1024, 12),
+    **dict.fromkeys(("ViT-S-16", "ViT-S-32", "ViT-M-32-alt"), (384, 12)),
+    **dict.fromkeys(("ViT-S-16-alt", "ViT-S-32-alt"), (256, 10)),
+    **dict.fromkeys(("ViT-B-16-plus", "ViT-B-16-plus-240", "ViT-B-32-plus-256"), (640, 12)),
+    **dict.fromkeys(("ViT-L-14", "ViT-L-14-280", "ViT-L-14-336", "ViT-L-16", "ViT-L-16-320"), (768, 12)),
+    **dict.fromkeys(("ViT-H-14", "ViT-H-14-378", "ViT-H-16", "ViT-g-14"), (1024, 24)),
+    "ViT-bigG-14": (1280, 32),
+    "ViT-e-14": (1280, 36),
+}
+# Width of the image tower → inner width of its MLPs, where it is not four times that; and width of its heads, not 64.
+_IMAGE_MLPS = {1408: 6144, 1664: 8192, 1792: 15360}
+IMAGE_HEAD_WIDTHS = {1280: 80, 1408: 88, 1664: 104, 1792: 112}
+CONTEXT = 77
 
 
 @dataclass(frozen=True)
@@ -55,6 +73,27 @@ class Architecture:
     name: str
     activation: str
 
+    @property
+    def config(self) -> CLIPConfig:
+        """Its sizes."""
+        base = self.name.removesuffix(_QUICK)
+        embed, resolution, width, layers, patch = _SIZES[base]
+        text_width, text_layers = _TEXT.get(base, (512, 12))
+        return CLIPConfig(
+            embed=embed,
+            resolution=resolution,
+            image_width=width,
+            image_layers=layers,
+            patch=patch,
+            context=CONTEXT,
+            vocab=VOCAB_SIZE,
+            text_width=text_width,
+            text_layers=text_layers,
+            activation=self.activation,
+            image_head_width=IMAGE_HEAD_WIDTHS.get(width),
+            image_mlp=_IMAGE_MLPS.get(width),
+        )
+
     def check(self, config: CLIPConfig) -> None:
         """Raises: ValueError with a sentence if the sizes are of another architecture."""
         fields = ("embed", "resolution", "image_width", "image_layers", "patch")
@@ -66,6 +105,11 @@ class Architecture:
         ]
         if differing:
             raise ValueError(f"it is not a {self.name}: {', '.join(differing)}. Give the architecture that it is.")
+
+
+def architecture_names() -> list[str]:
+    """Without those that end in "-quickgelu"."""
+    return list(_SIZES)
 
 
 def architecture(name: str) -> Architecture:

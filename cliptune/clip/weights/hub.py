@@ -115,10 +115,7 @@ def hub_files(
     Args:
         name, revision, trust: as in `hub_file`. who: begins the errors, which are those of `hub_file`.
     """
-    whole, revision = named(name, revision, who)
-    repository = open_repository(whole, revision, who)
-    if repository.cached is not None and not offline() and not set(files) <= repository.files:
-        repository = open_repository(whole, revision, who, ask=True)  # the cache holds other files of it
+    repository = open_repository(*named(name, revision, who), who)
     return {file: _fetched(repository, file, trust, who) for file in files if file in repository.files}
 
 

@@ -51,6 +51,7 @@ _IN_BLOCK = {
     "self_attn.out_proj": "attn.out_proj",
 }
 _QKV = ("q_proj", "k_proj", "v_proj")
+_OPENAI_BLOCK = re.compile(r"(visual\.)?transformer\.resblocks\.(\d+)\.(.+)")
 
 
 def to_openai_layout(tensors: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], str]:
@@ -140,3 +141,26 @@ def _from_hugging_face(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
 def _block(match: re.Match[str]) -> str:
     tower = "visual.transformer" if match[1] == "vision" else "transformer"
     return f"{tower}.resblocks.{match[2]}"
+
+
+def to_hugging_face(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The inverse of `to_openai_layout` for transformers' CLIPModel, of a CLIP with a ViT. Nothing is rounded."""
+    plain = {ours: theirs for theirs, ours in _HUGGING_FACE.items()}
+    parts = {ours: theirs for theirs, ours in _IN_BLOCK.items()}
+    theirs: dict[str, Tensor] = {}
+    for name, value in tensors.items():
+        match = _OPENAI_BLOCK.fullmatch(name)
+        if match is None:
+            new = plain[name]
+            theirs[new] = value.T.contiguous() if new in _TRANSPOSED else value
+            continue
+        tower = "vision" if match[1] else "text"
+        block, part = f"{tower}_model.encoder.layers.{match[2]}", match[3]
+        if part.startswith("attn.in_proj_"):
+            kind = part.removeprefix("attn.in_proj_")
+            for which, rows in zip(_QKV, value.chunk(3), strict=True):
+                theirs[f"{block}.self_attn.{which}.{kind}"] = rows.clone()
+        else:
+            inner, _, kind = part.rpartition(".")
+            theirs[f"{block}.{parts[inner]}.{kind}"] = value
+    return theirs

@@ -14,7 +14,7 @@ from cliptune.clip.foreign.configuration import architecture_config
 from cliptune.clip.model import CLIP
 from cliptune.clip.tokenizer import default_tokenizer
 from cliptune.clip.towers.blocks import ACTIVATIONS
-from cliptune.clip.weights.architectures import Architecture, architecture
+from cliptune.clip.weights.architectures import IMAGE_HEAD_WIDTHS, Architecture, architecture
 from cliptune.clip.weights.archive import is_torchscript, stated_activation
 from cliptune.clip.weights.checkpoint import sha256
 from cliptune.clip.weights.choice import WEIGHT_FILES
@@ -23,6 +23,7 @@ from cliptune.clip.weights.hub import PREFIX
 from cliptune.clip.weights.installed import installed_backbone
 from cliptune.clip.weights.key_layouts import is_no_weight, to_openai_layout
 from cliptune.clip.weights.locate import Weights, is_other, locate
+from cliptune.clip.weights.merged import merge
 from cliptune.clip.weights.openai import CHECKSUMS, OPENAI_CONFIGS, canonical_name
 from cliptune.clip.weights.other_towers import load_other, other_config, tagged_weights
 from cliptune.clip.weights.pretrained import EVIDENCE, hashed_weights
@@ -30,10 +31,6 @@ from cliptune.clip.weights.relatives import without_company
 from cliptune.clip.weights.shards import read_weights, weights_sha256
 from cliptune.noted import few
 from cliptune.preprocessing import MEAN, STD, Preprocessing
-
-# Image towers whose heads are not 64 wide, for where no configuration says so: open_clip's H, g, bigG and e.
-_IMAGE_HEAD_WIDTHS = {1280: 80, 1408: 88, 1664: 104, 1792: 112}
-
 
 # Evidence for what a lone file is.
 HASHED = "SHA-256, which open_clip's list of weights has"
@@ -117,6 +114,11 @@ def load_clip(
     config = None if weights.source == "openai" else other_config(weights.path.parent, arch)
     if config is not None:
         _check_said_nothing("towers are what their configuration says", activation=activation, head_width=head_width)
+        if weights.lora is not None:
+            raise ValueError(
+                "load_clip: an adapter of PEFT is merged into CLIP's own towers alone, and its base model has others. "
+                "Merge it there (merge_and_unload) and give the whole model."
+            )
         return load_other(
             config,
             weights.path,
@@ -178,6 +180,14 @@ def _mini(
     return clip
 
 
+def opened(weights: Weights, notes: list[str]) -> tuple[dict[str, Tensor], str]:
+    """The tensors of located weights under the names of their file, with an adapter merged; and their SHA-256."""
+    found, digest = read_weights(weights.path, notes), weights_sha256(weights.path)
+    if weights.lora is None:
+        return found, digest
+    return merge(found, weights.lora, notes), weights.lora.sha256(digest)
+
+
 def _from_file(
     weights: Weights,
     dtype: torch.dtype,
@@ -188,8 +198,7 @@ def _from_file(
 ) -> CLIP:
     path, notes = weights.path, list(weights.notes)
     try:
-        digest = weights_sha256(path)
-        found = read_weights(path, notes)
+        found, digest = opened(weights, notes)
         tensors, layout = to_openai_layout(without_company(found, notes))
         declared = Declared(found=False) if weights.source == "openai" else read_declared(path.parent, layout)
         decided, reason = _activation(weights, activation, arch, declared, layout, digest)
@@ -312,7 +321,7 @@ def _head_widths(tensors: dict[str, Tensor], declared: Declared) -> dict[str, An
     if declared.image_head_width:
         known["image_head_width"] = declared.image_head_width
     elif image is not None:
-        width = _IMAGE_HEAD_WIDTHS.get(len(image), 64)
+        width = IMAGE_HEAD_WIDTHS.get(len(image), 64)
         known["image_head_width"] = len(image) // declared.image_heads if declared.image_heads else width
     return known
 

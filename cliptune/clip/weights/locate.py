@@ -5,14 +5,15 @@ from __future__ import annotations
 import difflib
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from cliptune.clip.weights.choice import INNER_FOLDERS, WEIGHT_FILES, chosen
 from cliptune.clip.weights.hub import PREFIX, hub_file
+from cliptune.clip.weights.merged import Lora, lora_in
 from cliptune.clip.weights.openai import OPENAI_CONFIGS, canonical_name, openai_archive
 from cliptune.clip.weights.other_towers import of_open_clip
-from cliptune.clip.weights.pretrained import Listed, named_weights, tags_of, which_tag
+from cliptune.clip.weights.pretrained import Listed, listed_weights, named_weights, tags_of, which_tag
 
 _SUFFIXES = (".safetensors", ".pt", ".pth", ".bin")
 # open_clip's way of naming a folder.
@@ -23,8 +24,8 @@ _ORGANISATION = re.compile(r"[\w.-]+/[\w.-]+(@[\w./-]+)?", re.ASCII)
 
 @dataclass(frozen=True)
 class Weights:
-    """A file to load, what to call its CLIP, where it came from, what is to be said of that, as phrases, and what
-    open_clip lists of it.
+    """A file to load, what to call its CLIP, where it came from, what is to be said of that, as phrases, what open_clip
+    lists of it, and the adapter that is to be merged into it.
     """
 
     path: Path
@@ -32,6 +33,7 @@ class Weights:
     source: str
     notes: Sequence[str] = ()
     listed: Listed | None = None
+    lora: Lora | None = None
 
 
 def is_other(name: str) -> bool:
@@ -48,7 +50,7 @@ def locate(name: str, pretrained: str | None, revision: str | None, trust: bool)
     """
     listed = _listed(name, pretrained)
     if listed is not None:
-        said: list[str] = []
+        said: list[str] = _same_repository(listed)
         path, commit = hub_file(listed.repository, revision, trust, said)
         return Weights(path, listed.name, f"{PREFIX}{listed.repository}@{commit or path.parent.name}", said, listed)
     canonical = canonical_name(name)
@@ -70,6 +72,9 @@ def locate(name: str, pretrained: str | None, revision: str | None, trust: bool)
         return Weights(path, name, f"{where.partition('@')[0]}@{commit or path.parent.name}", said)
     where = where.removeprefix(_LOCAL)
     path = Path(where).expanduser()
+    lora = lora_in(path) if path.is_dir() else None
+    if lora is not None:
+        return _of_lora(lora, path, trust)
     if path.is_dir():
         path = _in_folder(path)
     elif not path.exists():
@@ -92,6 +97,22 @@ def _listed(name: str, pretrained: str | None) -> Listed | None:
             f"{which_tag(architecture, tag)}"
         )
     return found
+
+
+def _of_lora(lora: Lora, folder: Path, trust: bool) -> Weights:
+    """The weights that an adapter was trained on: a path, seen from here or from its folder, or a name on the hub."""
+    near = next((path for path in (Path(lora.base), folder / lora.base) if path.exists()), None)
+    base = locate(str(near or f"{PREFIX}{lora.base}"), None, None, trust)
+    return replace(base, name=folder.name, source=str(folder), lora=lora)
+
+
+def _same_repository(listed: Listed) -> list[str]:
+    """A phrase if open_clip lists one repository for two tags, which cannot both be right."""
+    others = {line.tag for line in listed_weights() if line.repository == listed.repository} - {listed.tag}
+    if not others:
+        return []
+    also = " and ".join(sorted(others))
+    return [f"open_clip lists the same repository for {also}, so one of the tags says what it is not"]
 
 
 def _unknown(name: str, pretrained: str | None) -> Exception:

@@ -73,8 +73,8 @@ class PatchesExplanation(Explanation[PromptPatches]):
 def _crop(run: OpenedRun, near: NearPatch) -> Tensor:
     """(3, 3 p, 3 p): the patch with one more on every side; grey beyond the picture."""
     size: int = run.adapter.clip.config.patch
-    how = run.adapter.clip.preprocessing
-    picture = test_transform(run.adapter.resolution, preprocessing=how)(run.split().image(near.image))
+    transform = test_transform(run.adapter.resolution, preprocessing=run.adapter.clip.preprocessing)
+    picture = transform(run.split().image(near.image))
     assert isinstance(picture, Tensor)
     wide = F.pad(picture, (size, size, size, size), value=0.5)
     return wide[:, near.row * size : (near.row + 3) * size, near.column * size : (near.column + 3) * size]

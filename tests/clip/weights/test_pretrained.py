@@ -9,7 +9,7 @@ import pytest
 from huggingface_hub import constants
 from safetensors.torch import save
 
-from cliptune.clip.weights import architectures, pretrained
+from cliptune.clip.weights import architectures, locate, pretrained
 from cliptune.clip.weights.architectures import architecture
 from cliptune.clip.weights.load import load_clip
 from cliptune.clip.weights.openai import CHECKSUMS
@@ -70,11 +70,16 @@ def test_prefixes_are_those_of_openais_archives():
     assert hashed_weights("0" * 64) is None
 
 
+def _list_only(monkeypatch, *lines):
+    for module in (pretrained, locate):
+        monkeypatch.setattr(module, "listed_weights", lambda: lines)
+
+
 @pytest.fixture
 def listed(monkeypatch, tmp_path, tiny_clip):
     """A line of the list, and the hub's cache with what it names, for the toy CLIP of 8 × 8 patches."""
     monkeypatch.setitem(architectures._SIZES, "ViT-T-8", (16, 32, 40, 3, 8))
-    monkeypatch.setattr(pretrained, "listed_weights", lambda: (TINY,))
+    _list_only(monkeypatch, TINY)
     monkeypatch.setenv("CLIPTUNE_OFFLINE", "1")
     monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "cache"))
     config = {"model_cfg": {"vision_cfg": {"head_width": 8}, "text_cfg": {"heads": 3}, "quick_gelu": True}}
@@ -96,17 +101,22 @@ def test_names_of_open_clip_open(listed, tiny_clip, asked):
 def test_a_run_on_listed_weights_opens_again(listed, dataset, tmp_path, monkeypatch):
     clip = load_clip("ViT-T-8:web_e2")
     few_shot("zeroshot", clip, dataset, shots=2, out=tmp_path / "run", progress="silent")
-    monkeypatch.setattr(pretrained, "listed_weights", tuple)
+    _list_only(monkeypatch)
     again = load(tmp_path / "run").clip
     assert (again.preprocessing, again.config.activation, again.name) == (clip.preprocessing, "gelu", clip.name)
 
 
 def test_statistics_of_the_list_are_kept_where_pictures_are_cropped(listed, dataset, tmp_path, monkeypatch):
     cropped = pretrained.Listed("ViT-T-8", "web_e2", "some/clip", "gelu", {"mean": HALF, "std": HALF}, "")
-    monkeypatch.setattr(pretrained, "listed_weights", lambda: (cropped,))
+    _list_only(monkeypatch, cropped)
     few_shot("zeroshot", load_clip("ViT-T-8:web_e2"), dataset, shots=2, out=tmp_path / "run", progress="silent")
-    monkeypatch.setattr(pretrained, "listed_weights", tuple)
+    _list_only(monkeypatch)
     assert load(tmp_path / "run").clip.preprocessing == Preprocessing(mean=HALF, std=HALF)
+
+
+def test_a_repository_of_two_tags_is_noted(listed, monkeypatch):
+    _list_only(monkeypatch, TINY, pretrained.Listed(**{**vars(TINY), "tag": "web_e1"}))
+    assert any("lists the same repository for web_e1" in note for note in load_clip("ViT-T-8:web_e2").notes)
 
 
 def test_other_tags_and_architectures_without_one_are_sentences(listed):
@@ -122,7 +132,7 @@ def test_a_known_hash_is_evidence_for_a_lone_file(tmp_path, monkeypatch, tiny_cl
     with pytest.raises(ValueError, match="its tensors do not tell the activation"):
         load_clip(tmp_path / "weights.safetensors", head_width=HEAD_WIDTH)
     line = pretrained.Listed(**{**vars(TINY), "prefix": hashlib.sha256(content).hexdigest()[:8]})
-    monkeypatch.setattr(pretrained, "listed_weights", lambda: (line,))
+    _list_only(monkeypatch, line)
     clip = load_clip(tmp_path / "weights.safetensors", head_width=HEAD_WIDTH)
     assert clip.config.activation == "gelu"
     assert clip.origin["activation_from"] == "SHA-256, which open_clip's list of weights has"

@@ -1,0 +1,153 @@
+"""What backbones there are by name, how large they are, and what is known of them without their weights."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from cliptune.clip.model import CLIP, CLIPConfig
+from cliptune.clip.weights.architectures import architecture
+from cliptune.clip.weights.declared import HUGGING_FACE_CONFIG, OPEN_CLIP_CONFIG
+from cliptune.clip.weights.json_parts import read_object
+from cliptune.clip.weights.openai import OPENAI_CONFIGS, canonical_name
+from cliptune.clip.weights.pretrained import Listed, listed_weights, named_weights
+from cliptune.preprocessing import Preprocessing
+from cliptune.reading import shown
+
+_VIT_PORTS = ("pixels", "tokens", "bias", "delta", "features")
+_RESNET_PORTS = ("pixels", "features")
+_MINI = "shipped, and compared with the values that it gave when it was made"
+_OPENAI = "the archives by their SHA-256; towers with random weights, against open_clip 3.3.0"
+_LISTED = "random weights of the architecture, against open_clip 3.3.0"
+
+
+@dataclass(frozen=True)
+class Backbone:
+    """One backbone.
+
+    Args:
+        name: that `load_clip` and `--backbone` take.
+        source: where its weights come from.
+        resolution: R in pixels. width: of the image tower. layers: its blocks. embed: D. context: tokens of a text.
+        parameters: of both towers. megabytes: of them in float32, as they are kept in memory.
+        activation: "quick_gelu" or "gelu".
+        pictures: how they are prepared, in words.
+        image_ports: of the image tower; the text tower has tokens, bias and delta.
+        licence: as the configuration says; "" if it says none.
+        verified: how it is known that it computes what its publisher's code does.
+    """
+
+    name: str
+    source: str
+    resolution: int
+    width: int
+    layers: int
+    embed: int
+    context: int
+    parameters: int
+    megabytes: float
+    activation: str
+    pictures: str
+    image_ports: Sequence[str]
+    licence: str
+    verified: str
+
+    @classmethod
+    def of(
+        cls, name: str, source: str, config: CLIPConfig, how: Preprocessing, verified: str, licence: str = ""
+    ) -> Backbone:
+        layers = config.image_layers
+        parameters = count_parameters(config)
+        return cls(
+            name=name,
+            source=source,
+            resolution=config.resolution,
+            width=config.image_width,
+            layers=layers if isinstance(layers, int) else sum(layers),
+            embed=config.embed,
+            context=config.context,
+            parameters=parameters,
+            megabytes=4 * parameters / 2**20,
+            activation=config.activation,
+            pictures=how.told(config.resolution),
+            image_ports=_VIT_PORTS if config.patch else _RESNET_PORTS,
+            licence=licence,
+            verified=verified,
+        )
+
+
+def known_backbones() -> Iterator[Backbone]:
+    """All that have a name: `mini`, OpenAI's nine, and what open_clip lists of the same kind."""
+    from cliptune.clip.weights.load import load_clip
+
+    yield described(load_clip("mini"), _MINI)
+    for name, config in OPENAI_CONFIGS.items():
+        yield Backbone.of(name, "OpenAI", config, Preprocessing(), _OPENAI)
+    for line in listed_weights():
+        other_name = named_weights(line.architecture.removesuffix("-quickgelu"), line.tag) != line
+        if line.tag != "openai" and not other_name:
+            yield _listed(line)
+
+
+def listed_backbone(name: str) -> Backbone | None:
+    """The one that `load_clip` calls `name`, in any spelling of it; None if it has no name."""
+    from cliptune.clip.weights.load import load_clip
+
+    if name == "mini":
+        return described(load_clip("mini"), _MINI)
+    architecture_name, colon, tag = name.partition(":")
+    line = named_weights(architecture_name, tag) if colon and tag != "openai" else None
+    if line is not None:
+        return _listed(line)
+    canonical = canonical_name(architecture_name) if tag in ("", "openai") else None
+    if canonical is None or Path(name).exists():
+        return None
+    return Backbone.of(canonical, "OpenAI", OPENAI_CONFIGS[canonical], Preprocessing(), _OPENAI)
+
+
+def _listed(line: Listed) -> Backbone:
+    config = replace(architecture(line.architecture).config, activation=line.activation)
+    pictures = Preprocessing.from_dict(line.pictures)
+    return Backbone.of(line.name, f"hf-hub:{line.repository}", config, pictures, _LISTED)
+
+
+def described(clip: CLIP, verified: str = "", licence: str = "") -> Backbone:
+    """A CLIP that is loaded."""
+    source = str(clip.origin.get("source", "built in memory"))
+    return Backbone.of(clip.name, source, clip.config, clip.preprocessing, verified, licence)
+
+
+@cache
+def count_parameters(config: CLIPConfig) -> int:
+    """Parameters of both towers, counted without memory."""
+    with torch.device("meta"):
+        clip = CLIP(config)
+    return sum(parameter.numel() for parameter in clip.parameters())
+
+
+def stated_licence(clip: CLIP) -> str:
+    """What a configuration beside the weights, or the head of a README.md there, says; "" if neither does."""
+    path = Path(str(clip.origin.get("source", "")))
+    folder = path if path.is_dir() else path.parent
+    for file in (OPEN_CLIP_CONFIG, HUGGING_FACE_CONFIG):
+        if path.exists() and (folder / file).is_file():
+            said = read_object(folder / file).get("license")
+            if isinstance(said, str):
+                return shown(said)
+    readme = folder / "README.md"
+    if not path.exists() or not readme.is_file():
+        return ""
+    head = readme.read_text(encoding="utf-8", errors="replace")[:4000]
+    found = re.search(r"\A---\n(?:.*\n)*?license:[ \t]*(.+)\n", head)
+    return shown(found[1].strip()) if found else ""
+
+
+def as_dict(backbone: Backbone) -> dict[str, Any]:
+    """Plain values for JSON."""
+    return {**vars(backbone), "image_ports": list(backbone.image_ports)}
