@@ -74,3 +74,12 @@ def test_a_tower_without_a_place_says_so(cli, photos, tmp_path):
     assert "prompt tokens need a transformer as image tower, but this backbone has a ConvNeXt of timm" in answer.err
     answer = cli("fit", photos, "--method", "coop", "--backbone", folder, "--out", "run", *FIT)
     assert answer.code == 0, answer.err
+
+
+def test_backbones_tells_what_is_open(cli, tmp_path):
+    told = cli("backbones", saved(tmp_path / "eva", "eva")).out
+    assert "image: pixels, tokens, bias, delta, features" in told
+    assert "against the library's own pass" in told
+    assert (
+        "tokens" not in cli("backbones", saved(tmp_path / "convnext", "convnext")).out.split("ports")[1].split(";")[0]
+    )

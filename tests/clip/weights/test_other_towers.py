@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import subprocess
 import sys
 from pathlib import Path
 
@@ -203,3 +204,12 @@ def test_the_check_of_parity_sees_texts_too(monkeypatch):
     clip.text.projection_bias.data = clip.text.projection_bias + 1  # apart from the model's, which it shares
     with pytest.raises(ValueError, match="its text features differ by .* that the installed open_clip"):
         build.check_parity(model, clip, "siglip")
+
+
+def test_the_libraries_are_not_imported_before_they_are_needed():
+    code = (
+        "import sys, cliptune; cliptune.load_clip('mini').tokenize(['a cat']); "
+        "print(sorted({'timm', 'open_clip', 'transformers'} & set(sys.modules)))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
