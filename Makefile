@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test lint site nightly nightly-scale oldest newest clean
+.PHONY: demo test lint site nightly nightly-scale nightly-backbones oldest newest clean
 
 demo: .venv/installed
 	$(BIN)/cliptune demo
@@ -21,7 +21,7 @@ site: .venv/installed-dev
 
 # What takes too long for every change: many more cases for every reader of outside content (docs/reliability.md), and
 # a look at the dependencies. The day is the seed, so every night has cases of its own.
-nightly: .venv/installed-dev nightly-scale
+nightly: .venv/installed-dev nightly-scale nightly-backbones
 	CLIPTUNE_FUZZ_CASES=2000 CLIPTUNE_FUZZ_SEED=$$(date +%Y%m%d) OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests/fuzz
 	$(BIN)/python tools/dependencies.py licences
 	$(BIN)/python tools/dependencies.py audit
@@ -51,6 +51,11 @@ nightly-scale: .venv/installed-dev
 	$(CAMPAIGN).slow_disk
 	$(CAMPAIGN).shared_folder
 	$(CAMPAIGN).ray_kills
+
+# Every architecture of open_clip against its own pass, and every method on every kind of tower.
+nightly-backbones: .venv/installed-dev
+	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/backbones.py
+	CLIPTUNE_ALL_BACKBONES=1 OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests/test_all_backbones.py
 
 .venv/bin/python:
 	$(PYTHON) -m venv .venv

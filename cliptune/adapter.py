@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 from functools import partial
-from typing import Any
+from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
@@ -337,6 +337,26 @@ class Adapter(nn.Module):
         with self.evaluating():
             pixels = as_batch(images, self.resolution, self.clip.preprocessing)
             return self(Batch.of(pixels.to(self.clip.device))).logits
+
+    def probabilities(self, logits: Tensor, scores: Literal["softmax", "sigmoid"] = "softmax") -> Tensor:
+        """Logits (B, C) as probabilities (B, C).
+
+        Args:
+            scores: "softmax" shares 1 among the classes; "sigmoid" asks of each class alone whether the text fits the
+                image, so that all may be near 0. It needs a CLIP trained so, and is its own as long as nothing learned
+                moves the logits (SigLIP, arXiv:2303.15343, Eq. 1).
+        Raises: ValueError for "sigmoid" on a CLIP without a bias of its logits.
+        """
+        if scores == "softmax":
+            return logits.softmax(dim=-1)
+        if scores != "sigmoid":
+            raise ValueError(f"Adapter: scores must be softmax or sigmoid, got {scores!r}.")
+        if self.clip.logit_bias is None:
+            raise ValueError(
+                f"Adapter: sigmoid scores need a backbone that was trained with a sigmoid loss, as SigLIP is, and "
+                f"{self.clip.name!r} has no logit_bias. Use softmax."
+            )
+        return (logits + self.clip.logit_bias.float()).sigmoid()
 
     @torch.no_grad()
     def fold(self) -> FoldedClassifier:

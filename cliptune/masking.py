@@ -19,8 +19,9 @@ from torch import Tensor
 from torchvision.transforms.functional import to_tensor
 
 from cliptune.batch import Batch
+from cliptune.clip.ports import called
 from cliptune.clip.tokenizer import default_tokenizer
-from cliptune.clip.towers.image import VisionTransformer
+from cliptune.clip.towers.image import Patched
 from cliptune.clip.weights.hub import hub_folder
 from cliptune.data.images import decoded
 from cliptune.data.items import Item, Split
@@ -154,9 +155,9 @@ class ByGradCAM:
     def __init__(self, adapter: Adapter, threshold: float = 0.5) -> None:
         _check_threshold(threshold)
         tower = adapter.clip.image
-        if not isinstance(tower, VisionTransformer):
+        if not isinstance(tower, Patched):
             raise ValueError(
-                f"masks: Grad-CAM needs the patches of a ViT, but this backbone has a {type(tower).__name__}. "
+                f"masks: Grad-CAM needs the patches of a ViT, but this backbone has a {called(tower)}. "
                 "Use a ViT backbone, or --by clipseg or command."
             )
         with adapter.evaluating(), torch.no_grad():
@@ -176,7 +177,7 @@ class ByGradCAM:
         filtering = Image.Resampling.BILINEAR if bilinear else Image.Resampling.BICUBIC
         square = to_tensor(picture.resize((side, side), filtering))[None]
         batch = Batch.of(square, torch.tensor([item.label])).to(self.adapter.clip.device)
-        cam = class_activation(*self._rows_and_score(batch), self.tower.patches)
+        cam = class_activation(*self._rows_and_score(batch), self.tower.patches, self.tower.prefix)
         # Where all patches speak against the class, those that do so least.
         cam = cam.relu() if cam.max() > 0 else cam - cam.min()
         size = (picture.height, picture.width)

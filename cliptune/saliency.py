@@ -7,23 +7,23 @@ import torch.nn.functional as F
 from torch import Tensor
 
 
-def grad_cam(rows: Tensor, score: Tensor, patches: int) -> Tensor:
+def grad_cam(rows: Tensor, score: Tensor, patches: int, prefix: int = 1) -> Tensor:
     """Grad-CAM on the patches of a ViT's last block: relu(X · mean over patches of ∂score/∂X), (B, G, G).
 
     Args:
-        rows: X (B, T, d), output of that block's first LayerNorm: CLS, patches, prompts.
+        rows: X (B, T, d), what that block attends to: CLS, patches, prompts.
         score: scalar or (B,), summed.
-        patches: G².
+        patches: G². prefix: rows in front of them.
     Since CLS is read after this block, nothing before it is differentiated; the graph is kept for the loss.
     Source: DAPT (arXiv:2508.00395), DAPT-G.
     """
-    return class_activation(rows, score, patches).relu()
+    return class_activation(rows, score, patches, prefix).relu()
 
 
-def class_activation(rows: Tensor, score: Tensor, patches: int) -> Tensor:
+def class_activation(rows: Tensor, score: Tensor, patches: int, prefix: int = 1) -> Tensor:
     """Grad-CAM before the ReLU, (B, G, G): negative where a patch speaks against the class; as in `grad_cam`."""
     (gradient,) = torch.autograd.grad(score.sum(), rows, retain_graph=True)
-    here = slice(1, 1 + patches)
+    here = slice(prefix, prefix + patches)
     weight = gradient[:, here].mean(dim=1)
     side = round(patches**0.5)
     return torch.einsum("bpd,bd->bp", rows[:, here].detach(), weight).unflatten(1, (side, side))

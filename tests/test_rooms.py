@@ -16,7 +16,8 @@ BOTTOM = {"batch", "files", "noted", "preprocessing", "reading", "saliency", "ve
 ALLOWED = {
     "clip": {"clip/towers"},
     "clip/towers": {"clip"},
-    "clip/weights": {"clip", "clip/towers"},
+    "clip/foreign": {"clip", "clip/towers"},
+    "clip/weights": {"clip", "clip/towers", "clip/foreign"},
     "params": set(),
     "objectives": set(),
     "data": {"data/own", "data/published", "data/tinyworld"},
@@ -33,7 +34,10 @@ ALLOWED = {
     "recipe": {"adapter"},
     "visual": {"recipe", "objectives", "texts"},
     "wrappers": {"adapter", "recipe", "clip", "clip/towers", "texts", "params", "prompts", "heads", "objectives"},
-    "registry": {"adapter", "recipe", "clip", "clip/weights", "texts", "data/published", "methods", "wrappers"},
+    "registry": {
+        *("adapter", "recipe", "clip", "clip/foreign", "clip/towers", "clip/weights", "texts", "data/published"),
+        *("methods", "wrappers"),
+    },
     "methods": {
         *("adapter", "recipe", "visual", "clip", "texts", "params", "prompts", "heads", "objectives", "wrappers"),
         *("registry",),  # the entrance alone, where names of the registry are found as well

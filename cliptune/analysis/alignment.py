@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from cliptune.adapter import Adapter, Outputs
 from cliptune.analysis.taps import Attended, tapped
 from cliptune.batch import Batch
-from cliptune.clip.ports import Ports, TowerPorts
+from cliptune.clip.ports import Ports, TowerPorts, called
 from cliptune.clip.tokens import TokenBatch
 from cliptune.clip.towers.blocks import Block
 from cliptune.clip.towers.image import VisionTransformer
@@ -184,6 +184,7 @@ def _asked(adapter: Adapter, batch: Batch, tower: Tower, margin: bool) -> _Asked
     text = adapter.clip.text
     tokens, own = _own_texts(adapter, ports.text_given(out.image_features), labels)
     encode = lambda: adapter.clip.encode_text(tokens, own)[0]
+    assert text.text_projection is not None  # `_check` saw to it
     other, norm, projection = out.image_features[:, 0], text.ln_final, text.text_projection
     return _Asked(text, encode, own, other, tokens.eot, "eot", norm, projection, scale, score, tokens.layout)
 
@@ -311,11 +312,15 @@ def _traced(asked: _Asked) -> Iterator[_Trace]:
 
 def _check(adapter: Adapter, batch: Batch, ports: Ports, out: Outputs, tower: str, margin: bool) -> None:
     """Raises: ValueError with a sentence."""
-    classes = len(adapter.classes.names)
+    classes, text = len(adapter.classes.names), adapter.clip.text
     if tower not in ("image", "text"):
         why = f"the tower must be image or text, got {tower!r}"
     elif tower == "image" and not isinstance(adapter.clip.image, VisionTransformer):
-        why = f"the image tower is a {type(adapter.clip.image).__name__}, which has no tokens. Ask for the text tower"
+        own = hasattr(adapter.clip.image, "layers")
+        lacks = "whose tokens are not in CLIP's own blocks" if own else "which has no tokens"
+        why = f"the image tower is a {called(adapter.clip.image)}, {lacks}. Ask for the text tower"
+    elif tower == "text" and not text.linear:
+        why = "the score is not a sum over tokens in this text tower, which is not CLIP's own. Ask for the image tower"
     elif margin and (tower == "text" or classes < 2):
         why = "a margin compares two classes for one image, so it is for the image tower and at least two classes"
     elif len(batch) and not 0 <= int(batch.labels.min()) <= int(batch.labels.max()) < classes:

@@ -15,7 +15,7 @@ from cliptune.analysis.frozen import frozen
 from cliptune.analysis.groups import word_layout
 from cliptune.analysis.taps import Attended, blocks_of, tapped
 from cliptune.batch import Batch
-from cliptune.clip.ports import Ports
+from cliptune.clip.ports import Ports, called
 from cliptune.clip.towers.image import VisionTransformer
 from cliptune.clip.towers.layout import IMAGE_GROUPS
 
@@ -129,7 +129,8 @@ def image_attention(
     tower = adapter.clip.image
     if not isinstance(tower, VisionTransformer):
         raise ValueError(
-            f"attention: the image tower is a {type(tower).__name__}, which has no tokens. Ask about the text tower."
+            f"attention: the image tower is a {called(tower)}, which has no tokens of CLIP's own. Ask about the text "
+            "tower."
         )
     with adapter.evaluating():
         ports = adapter.prompt(seen=adapter.seen)

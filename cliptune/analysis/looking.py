@@ -12,7 +12,8 @@ from cliptune.adapter import Adapter
 from cliptune.analysis.attention import pieces
 from cliptune.analysis.record import record
 from cliptune.batch import Batch
-from cliptune.clip.towers.image import VisionTransformer
+from cliptune.clip.ports import called
+from cliptune.clip.towers.image import Patched, VisionTransformer
 from cliptune.clip.towers.resnet import ModifiedResNet
 from cliptune.saliency import class_activation
 
@@ -21,13 +22,18 @@ Target = Literal["true", "predicted"]
 
 def maps_of(adapter: Adapter) -> tuple[str, ...]:
     """Which maps there are for its image tower."""
-    return ("attention", "rollout", "grad-cam") if isinstance(adapter.clip.image, VisionTransformer) else ("grad-cam",)
+    tower = adapter.clip.image
+    if isinstance(tower, VisionTransformer):
+        return ("attention", "rollout", "grad-cam")
+    # Of another library's towers, those with patches; what they read out is not always a class token.
+    return ("grad-cam",) if isinstance(tower, (Patched, ModifiedResNet)) else ()
 
 
 def look(adapter: Adapter, batch: Batch, how: str, target: Target = "true") -> Tensor:
     """A map (B, G, G) ≥ 0 by name: "attention", "rollout" or "grad-cam". Raises: ValueError for another one."""
     if how not in maps_of(adapter):
-        raise ValueError(f"look: the maps of this tower are {', '.join(maps_of(adapter))}, got {how!r}.")
+        known = ", ".join(maps_of(adapter)) or "none"
+        raise ValueError(f"look: the maps of this tower, {called(adapter.clip.image)}, are {known}, got {how!r}.")
     if how == "grad-cam":
         return class_map(adapter, batch, target)
     return torch.cat([_ATTENTION[how](adapter, part) for part in pieces(batch)])
@@ -90,9 +96,11 @@ def class_map(adapter: Adapter, batch: Batch, target: Target = "true") -> Tensor
         return kept[-1]
 
     undo: Callable[[], Any]
-    if isinstance(tower, VisionTransformer):
+    if isinstance(tower, Patched):
         tower.watch = keep
         undo = lambda: setattr(tower, "watch", None)
+    elif not isinstance(tower, ModifiedResNet):
+        raise ValueError(f"class_map: Grad-CAM needs patches or a ResNet, and this backbone has a {called(tower)}.")
     else:
         last = getattr(tower, f"layer{tower.stages}")
         undo = last.register_forward_hook(lambda _, __, out: keep(out)).remove
@@ -109,7 +117,7 @@ def class_map(adapter: Adapter, batch: Batch, target: Target = "true") -> Tensor
         (gradient,) = torch.autograd.grad(score.sum(), kept[0])
         cam = torch.einsum("bchw,bc->bhw", kept[0].detach(), gradient.mean(dim=(2, 3)))
     else:
-        cam = class_activation(kept[0], score, tower.patches)
+        cam = class_activation(kept[0], score, tower.patches, tower.prefix)
     return cam.detach().relu().unflatten(0, (len(batch), -1)).mean(dim=1)
 
 

@@ -16,6 +16,7 @@ from cliptune.adapter import Adapter
 from cliptune.analysis.attention import image_embedding
 from cliptune.analysis.finding import Finding
 from cliptune.batch import Batch
+from cliptune.clip.ports import called
 from cliptune.clip.towers.image import VisionTransformer
 
 
@@ -98,7 +99,8 @@ def patch_similarity(adapter: Adapter, batches: Iterable[Batch], *, nearest: int
         if not ports.image.tokens:
             raise ValueError("patches: no learned tokens enter the image tower of this adapter.")
         tower = adapter.clip.image
-        assert isinstance(tower, VisionTransformer)  # no other tower takes tokens
+        if not isinstance(tower, VisionTransformer):
+            raise ValueError(f"patches: the rows of {called(tower)} are another library's and are not compared here.")
         sums = {layer: _LayerSums(tower.patches, nearest) for layer in sorted(ports.image.tokens)}
         with ExitStack() as stack:
             for layer, own in sums.items():

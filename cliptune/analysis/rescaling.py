@@ -18,7 +18,7 @@ from torch import Tensor
 from cliptune.adapter import Adapter
 from cliptune.analysis.attention import image_embedding, pieces
 from cliptune.analysis.finding import Finding
-from cliptune.analysis.taps import Attended, blocks_of, tapped
+from cliptune.analysis.taps import Attended, blocks_of, own_blocks, tapped
 from cliptune.batch import Batch
 from cliptune.clip.ports import Ports
 
@@ -141,7 +141,7 @@ class _PartSums:
 
     def __init__(self, adapter: Adapter, tower: str) -> None:
         self.tower, self.n = tower, 0
-        blocks = blocks_of(adapter, tower)
+        blocks = own_blocks(adapter, tower)
         heads = blocks[0].attn.heads
         empty = lambda *shape: torch.zeros(*shape, dtype=torch.float64, device=adapter.clip.device)
         kinds = (len(blocks), heads, 2)

@@ -10,8 +10,9 @@ from typing import Any
 from torch import Tensor
 
 from cliptune.adapter import Adapter
-from cliptune.clip.towers.blocks import Block, Transformer
-from cliptune.clip.towers.image import VisionTransformer
+from cliptune.clip.ports import called
+from cliptune.clip.towers.blocks import Block, Taps
+from cliptune.clip.towers.image import Patched
 from cliptune.clip.towers.layout import TokenLayout, image_layout
 
 
@@ -29,7 +30,7 @@ class Attended:
     """
 
     layer: int
-    block: Block
+    block: Any
     weights: Tensor
     values: Tensor
     layout: TokenLayout
@@ -71,13 +72,14 @@ def tapped(adapter: Adapter, tower: str, see: See, layers: Sequence[int] | None 
     given: dict[str, Any] = {}
     hook = of.register_forward_pre_hook(lambda _, args: given.update(to=args[0]))
 
-    def tap(layer: int, block: Block, weights: Tensor, values: Tensor) -> Tensor | None:
+    def tap(layer: int, block: Taps, weights: Tensor, values: Tensor) -> Tensor | None:
         if tower == "text":
-            layout = given["to"].layout
+            layout = of.layout_of(given["to"])
             lead = (len(weights) // len(given["to"]), len(given["to"]))
         else:
-            assert isinstance(of, VisionTransformer)
-            layout = image_layout(of.patches, weights.shape[-1] - 1 - of.patches, weights.device)
+            assert isinstance(of, Patched)  # what has blocks has patches
+            prompts = weights.shape[-1] - of.prefix - of.patches
+            layout = image_layout(of.patches, prompts, weights.device, of.prefix)
             lead = given["to"].shape[:2]
         return see(Attended(layer, block, weights, values, layout, (lead[0], lead[1])))
 
@@ -92,7 +94,18 @@ def tapped(adapter: Adapter, tower: str, see: See, layers: Sequence[int] | None 
         hook.remove()
 
 
-def blocks_of(adapter: Adapter, tower: str) -> list[Block]:
-    """The transformer blocks of a tower; none where it is a ResNet."""
-    transformer = getattr(getattr(adapter.clip, tower), "transformer", None)
-    return transformer.blocks if isinstance(transformer, Transformer) else []
+def own_blocks(adapter: Adapter, tower: str) -> list[Block]:
+    """The blocks of a tower that are CLIP's own. Raises: ValueError for those of another library."""
+    found: Sequence[Any] = blocks_of(adapter, tower)
+    if not all(isinstance(block, Block) for block in found):
+        raise ValueError(
+            f"The blocks of the {tower} tower, {called(getattr(adapter.clip, tower))}, are another library's and are "
+            "not taken apart here. Ask about the text tower."
+        )
+    return list(found)
+
+
+def blocks_of(adapter: Adapter, tower: str) -> Sequence[Taps]:
+    """The transformer blocks of a tower; none where it has no such blocks, as a ResNet."""
+    blocks: Sequence[Taps] = getattr(getattr(getattr(adapter.clip, tower), "transformer", None), "blocks", [])
+    return blocks

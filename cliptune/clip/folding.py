@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from typing import cast
+
 import torch
 from torch import Tensor, nn
 
 from cliptune.clip.deltas import PROJECTIONS
 from cliptune.clip.model import CLIP
-from cliptune.clip.ports import TowerPorts
+from cliptune.clip.ports import TowerPorts, called
+from cliptune.clip.towers.blocks import Block
 
 
 class BiasFold:
@@ -33,8 +36,9 @@ class BiasFold:
                 )
         self._kept: list[tuple[nn.Parameter, Tensor]] = []
         for which, (layer, site, _), value in found:
-            block = getattr(clip, which).transformer.blocks[layer]
-            frozen = block.attn.out_proj.bias if site == "attn_out" else block.mlp.c_proj.bias
+            block = _own_block("BiasFold", clip, which, layer)
+            last = block.attn.out_proj if site == "attn_out" else cast(nn.Linear, block.mlp.c_proj)
+            frozen = last.bias
             self._kept.append((frozen, frozen.detach().clone()))
             with torch.no_grad():
                 frozen.add_(value.to(frozen))
@@ -53,6 +57,16 @@ class BiasFold:
         self.undo()
 
 
+def _own_block(who: str, clip: CLIP, which: str, layer: int) -> Block:
+    block = getattr(clip, which).transformer.blocks[layer]
+    if not isinstance(block, Block):
+        raise ValueError(
+            f"{who}: the blocks of the {which} tower, {called(getattr(clip, which))}, are another library's, and what "
+            "is added in them is not written into their weights. Use the adapter as it is."
+        )
+    return block
+
+
 class DeltaFold:
     """Deltas written into the frozen weights, so that inference costs nothing more.
 
@@ -67,7 +81,7 @@ class DeltaFold:
         self._kept: list[tuple[nn.Parameter, Tensor]] = []
         for name, ports in (("image", image), ("text", text)):
             for layer in sorted({layer for layer, _ in ports.delta}):
-                weight = getattr(clip, name).transformer.blocks[layer].attn.in_proj_weight
+                weight = _own_block("DeltaFold", clip, name, layer).attn.in_proj_weight
                 self._kept.append((weight, weight.detach().clone()))
                 rows = dict(zip(PROJECTIONS, weight.data.chunk(3), strict=True))
                 for projection, delta in ports.deltas(layer).items():

@@ -5,14 +5,14 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor, nn
 
 from cliptune.clip.ports import EMPTY, TowerPorts
 from cliptune.clip.tokens import TokenBatch
-from cliptune.clip.towers.image import VisionTransformer
+from cliptune.clip.towers.image import ImageTower, VisionTransformer
 from cliptune.clip.towers.resnet import ModifiedResNet
 from cliptune.clip.towers.text import TextTower
 from cliptune.preprocessing import Preprocessing, Statistics
@@ -22,6 +22,28 @@ from cliptune.reading import listed
 HEAD_WIDTH = 64
 
 Tokenizer = Callable[..., Tensor]
+
+
+@runtime_checkable
+class OffsetTokenizer(Protocol):
+    """A tokenizer of another vocabulary than OpenAI's, which says where the tokens of a text stand in it."""
+
+    def __call__(self, texts: Sequence[str], context_length: int = 77, truncate: bool = False) -> Tensor:
+        """K texts → ids (K, context_length), padded."""
+
+    def marks(self, ids: Tensor) -> dict[str, Any]:
+        """`ends` and `head` of a `TokenBatch` with these ids (K, T)."""
+
+    def pieces(self, text: str) -> tuple[str, list[int], list[int]]:
+        """The text as it is read, the ids of its tokens without those that frame it, and the character at which each
+        begins.
+        """
+
+    def framed(self, pieces: Sequence[Sequence[int]], context_length: int) -> Tensor:
+        """The inverse: tokens of K texts → ids (K, context_length) with what frames and pads them."""
+
+    def notes(self, names: Sequence[str]) -> list[str]:
+        """What cleaning does to these class names that a user would want to know, a sentence each."""
 
 
 @dataclass(frozen=True)
@@ -120,29 +142,30 @@ class CLIP(nn.Module):
         name: of the backbone; origin: where the weights come from.
         preprocessing: how pictures become pixels. mean, std: its statistics, for images in [0, 1].
         notes: what was left out, converted or decided in reading the weights, a sentence each.
+        logit_bias: scalar that a CLIP trained with a sigmoid loss adds to every similarity (SigLIP, arXiv:2303.15343);
+            None for the others. Softmax over classes does not see it.
+
+    Towers of other libraries are given as `towers`, image and text; None makes CLIP's own.
     """
 
-    def __init__(self, config: CLIPConfig, tokenizer: Tokenizer | None = None, name: str = "clip") -> None:
+    image: ImageTower
+    text: TextTower
+    logit_bias: Tensor | None
+
+    def __init__(
+        self,
+        config: CLIPConfig,
+        tokenizer: Tokenizer | None = None,
+        name: str = "clip",
+        towers: tuple[ImageTower, TextTower] | None = None,
+    ) -> None:
         super().__init__()
         self.config, self.tokenizer, self.name = config, tokenizer, name
         self.origin: dict[str, Any] = {}
         self.notes: tuple[str, ...] = ()
-        c = config
-        self.image: VisionTransformer | ModifiedResNet
-        if c.patch:
-            if not isinstance(c.image_layers, int):
-                raise ValueError(f"CLIPConfig: a ViT has one number of image layers, got {c.image_layers}.")
-            self.image = VisionTransformer(
-                c.resolution, c.patch, c.image_width, c.image_layers, c.image_heads, c.embed, c.activation, c.image_mlp
-            )
-        else:
-            if isinstance(c.image_layers, int):
-                raise ValueError("CLIPConfig: a ResNet has a tuple of image layers, one count per stage.")
-            self.image = ModifiedResNet(c.resolution, c.image_width, c.image_layers, c.image_heads, c.embed)
-        self.text = TextTower(
-            c.context, c.vocab, c.text_width, c.text_layers, c.text_heads, c.embed, c.activation, c.text_mlp
-        )
+        self.image, self.text = _own_towers(config) if towers is None else towers
         self.logit_scale = nn.Parameter(torch.tensor(math.log(100.0)))
+        self.register_buffer("logit_bias", None)
         self.preprocessing = Preprocessing()
         self.freeze()
 
@@ -215,11 +238,13 @@ class CLIP(nn.Module):
 
     @property
     def dtype(self) -> torch.dtype:
-        return self.text.text_projection.dtype
+        weight: Tensor = self.text.token_embedding.weight
+        return weight.dtype
 
     @property
     def device(self) -> torch.device:
-        return self.text.text_projection.device
+        weight: Tensor = self.text.token_embedding.weight
+        return weight.device
 
     def normalise(self, images: Tensor) -> Tensor:
         """(..., 3, h, w) in [0, 1] → normalised with the statistics CLIP was trained with."""
@@ -242,8 +267,25 @@ class CLIP(nn.Module):
         """Texts without prompt places. Raises: ValueError for a text longer than the context."""
         if self.tokenizer is None:
             raise ValueError(f"CLIP {self.name!r} was built without a tokenizer; pass `tokenizer=` to encode texts.")
-        ids = self.tokenizer(list(texts), context_length=self.text.context)
-        return TokenBatch.plain(ids.to(self.device))
+        ids = self.tokenizer(list(texts), context_length=self.text.context).to(self.device)
+        marks = self.tokenizer.marks(ids) if isinstance(self.tokenizer, OffsetTokenizer) else {}
+        return TokenBatch.plain(ids, **marks)
+
+
+def _own_towers(c: CLIPConfig) -> tuple[ImageTower, TextTower]:
+    image: ImageTower
+    if c.patch:
+        if not isinstance(c.image_layers, int):
+            raise ValueError(f"CLIPConfig: a ViT has one number of image layers, got {c.image_layers}.")
+        image = VisionTransformer(
+            c.resolution, c.patch, c.image_width, c.image_layers, c.image_heads, c.embed, c.activation, c.image_mlp
+        )
+    else:
+        if isinstance(c.image_layers, int):
+            raise ValueError("CLIPConfig: a ResNet has a tuple of image layers, one count per stage.")
+        image = ModifiedResNet(c.resolution, c.image_width, c.image_layers, c.image_heads, c.embed)
+    text = TextTower(c.context, c.vocab, c.text_width, c.text_layers, c.text_heads, c.embed, c.activation, c.text_mlp)
+    return image, text
 
 
 _NOT_WEIGHTS = {"input_resolution", "context_length", "vocab_size"}

@@ -106,6 +106,12 @@ class TowerPorts:
                 )
 
 
+def called(tower: object) -> str:
+    """What to call a tower in a sentence: a foreign one by what it wraps, any other by its class."""
+    name: str = getattr(tower, "kind", type(tower).__name__)
+    return name
+
+
 EMPTY = TowerPorts()
 Condition = Callable[[TowerPorts, Tensor], TowerPorts]
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -17,17 +18,26 @@ class TokenBatch:
     """K texts as CLIP reads them.
 
     Args:
-        ids: (K, T) int64; the end-of-text id is the largest of its row, everything after it is padding.
+        ids: (K, T) int64; everything after the end of text is padding.
         slots: (K, n) int64, positions of the placeholders that prompt tokens replace; (K, 0) for none.
+        ends: (K,) int64, position of the end-of-text token; None where its id is the largest of its row.
+        head: tokens in front of the first word that stand for the start of a text.
     """
 
     ids: Tensor
     slots: Tensor
+    ends: Tensor | None = field(default=None, kw_only=True)
+    head: int = field(default=1, kw_only=True)
 
     @classmethod
-    def plain(cls, ids: Tensor) -> TokenBatch:
-        """Texts without prompt places."""
-        return cls(ids, ids.new_zeros(len(ids), 0))
+    def plain(cls, ids: Tensor, **marks: Any) -> TokenBatch:
+        """Texts without prompt places; `marks` are `ends` and `head`."""
+        return cls(ids, ids.new_zeros(len(ids), 0), **marks)
+
+    @property
+    def marks(self) -> dict[str, Any]:
+        """`ends` and `head`, for other texts of the same lengths."""
+        return {"ends": self.ends, "head": self.head}
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -35,14 +45,14 @@ class TokenBatch:
     @cached_property
     def eot(self) -> Tensor:
         """(K,) position of the end-of-text token."""
-        return self.ids.argmax(dim=-1)
+        return self.ids.argmax(dim=-1) if self.ends is None else self.ends
 
     @cached_property
     def layout(self) -> TokenLayout:
         """Group of every position: sos, prompt, class (every other word), eot, pad."""
         position = torch.arange(self.ids.shape[1], device=self.ids.device)
         group = torch.full_like(self.ids, TEXT_GROUPS.index("class"))
-        group[:, 0] = TEXT_GROUPS.index("sos")
+        group[:, : self.head] = TEXT_GROUPS.index("sos")
         group.masked_fill_(position == self.eot[:, None], TEXT_GROUPS.index("eot"))
         group.masked_fill_(position > self.eot[:, None], TEXT_GROUPS.index("pad"))
         return TokenLayout(TEXT_GROUPS, group.scatter(1, self.slots, TEXT_GROUPS.index("prompt")))

@@ -7,6 +7,7 @@ from typing import Literal
 
 from cliptune.adapter import Adapter
 from cliptune.clip.model import CLIP
+from cliptune.clip.ports import called
 from cliptune.heads import MeanHead
 from cliptune.objectives import WeightedLoss, cross_entropy
 from cliptune.prompts.deltas import LowRankDeltas
@@ -52,7 +53,7 @@ def build(clip: CLIP, classes: ClassSet, config: Config = Config()) -> Recipe:
         tower = getattr(clip, name)
         if not hasattr(tower, "layers"):
             raise ValueError(
-                f"clip_lora: the {name} tower of this backbone is a {type(tower).__name__}, which has no attention "
+                f"clip_lora: the {name} tower of this backbone is a {called(tower)}, which has no attention "
                 "blocks to change. Use a ViT backbone, or towers='text'."
             )
         sizes[name] = (tower.layers, tower.width)

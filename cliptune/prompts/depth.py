@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from cliptune.clip.ports import called
+
 
 def check_tokens(method: str, name: str, n: int) -> None:
     """Raises: ValueError for a number of learned tokens below 1."""
@@ -34,7 +36,7 @@ def resolve_depth(
     if not layers:
         raise ValueError(
             f"{method}: {what} need a transformer as {tower_name} tower, but this backbone has a "
-            f"{type(tower).__name__}. Use a ViT backbone, or {instead}."
+            f"{called(tower)}. Use a ViT backbone, or {instead}."
         )
     if depth is None:
         return min(layers, published or layers)

@@ -11,6 +11,7 @@ import torch
 from cliptune.adapter import Adapter
 from cliptune.clip.model import CLIP
 from cliptune.clip.weights.load import load_clip
+from cliptune.clip.weights.other_towers import LIBRARIES
 from cliptune.preprocessing import Preprocessing
 from cliptune.prompts.base import MixedPrompt
 from cliptune.reading import shown
@@ -123,7 +124,13 @@ def noted_facts(saved: Mapping[str, Any]) -> dict[str, Any]:
     sizes = saved["sizes"]
     heads = {} if sizes.get("image_head_width") else {"head_width": sizes["head_width"]}
     pictures = saved.get("preprocessing", Preprocessing.before_0_2())
-    return {"activation": saved["origin"].get("activation"), "preprocessing": pictures, **heads}
+    origin = saved["origin"]
+    asked = {name: origin[name] for name in ("arch", "hyphens") if origin.get(name)}
+    if origin.get("hide_prompts"):
+        asked["hide_prompts"] = True
+    if origin.get("layout") == LIBRARIES:  # which leave nothing to ask about their towers
+        heads = {}
+    return {"activation": origin.get("activation"), "preprocessing": pictures, **heads, **asked}
 
 
 def _check_finished(folder: Path) -> None:

@@ -37,11 +37,11 @@ class TextBatch(TokenBatch):
     notes: tuple[str, ...] = ()
 
     @classmethod
-    def one_each(cls, tokens: TokenBatch) -> TextBatch:
+    def one_each(cls, tokens: TokenBatch, notes: tuple[str, ...] = ()) -> TextBatch:
         """One text per class, in order."""
         k = len(tokens)
         each = torch.arange(k, device=tokens.ids.device)
-        return cls(tokens.ids, tokens.slots, each, torch.zeros_like(each), k)
+        return cls(tokens.ids, tokens.slots, each, torch.zeros_like(each), k, notes=notes, **tokens.marks)
 
     def reduce(self, embedding: Tensor) -> Tensor:
         """Outputs of the text tower (I, K, D) → unit features that vote: (I, C, D) for an ensemble, else (I, K, D)."""

@@ -23,7 +23,7 @@ from cliptune.texts.descriptions import (
     template_bank,
     usable,
 )
-from cliptune.texts.phrasing import fits
+from cliptune.texts.phrasing import fits, glued
 
 Replacement = Literal["needed", "never", "reference"]
 Stream = Literal["own", "reference"]
@@ -77,7 +77,17 @@ class DescriptionPhrasing:
         set_of = torch.arange(len(sizes)).repeat_interleave(torch.tensor(sizes)).repeat(len(classes)).to(device)
         class_of = torch.arange(len(classes), device=device).repeat_interleave(sum(sizes))
         view_of = torch.zeros_like(set_of) if self.views is None else torch.tensor(self.views, device=device)[set_of]
-        return TextBatch(tokens.ids, tokens.slots, class_of, view_of, len(classes), set_of=set_of, notes=tuple(notes))
+        notes += glued(clip, classes.words)
+        return TextBatch(
+            tokens.ids,
+            tokens.slots,
+            class_of,
+            view_of,
+            len(classes),
+            set_of=set_of,
+            notes=tuple(notes),
+            **tokens.marks,
+        )
 
     def sizes(self, classes: ClassSet) -> tuple[int, ...]:
         """Sentences per class of each set."""

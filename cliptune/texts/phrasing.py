@@ -9,7 +9,7 @@ from typing import Literal, Protocol
 import torch
 from torch import Tensor
 
-from cliptune.clip.model import CLIP
+from cliptune.clip.model import CLIP, OffsetTokenizer
 from cliptune.clip.tokens import TokenBatch
 from cliptune.noted import few
 from cliptune.reading import shown
@@ -28,8 +28,9 @@ class Phrasing(Protocol):
 
 def fits(clip: CLIP, sentence: str) -> bool:
     """Whether the text tower reads all tokens of a sentence."""
-    # A token stands for at least one byte, and two mark the ends: most sentences need no second look.
-    if len(sentence.encode()) + 2 <= clip.text.context:
+    # A token stands for at least one byte, two mark the ends, and one may be a space that a vocabulary puts in front:
+    # most sentences need no second look.
+    if len(sentence.encode()) + 3 <= clip.text.context:
         return True
     try:
         clip.tokenize([sentence])
@@ -99,13 +100,14 @@ class TemplatePhrasing:
     def __call__(self, clip: CLIP, classes: ClassSet) -> TextBatch:
         templates = self.templates or (classes.template,)
         words, notes = fitting_words(clip, classes, templates)
+        notes += tuple(glued(clip, words))
         tokens = clip.tokenize([t.replace("{}", word) for word in words for t in templates])
         if len(templates) == 1:
-            return replace(TextBatch.one_each(tokens), notes=notes)
+            return TextBatch.one_each(tokens, notes)
         class_of = torch.arange(len(classes), device=tokens.ids.device).repeat_interleave(len(templates))
         view_of = torch.zeros_like(class_of)
         of_all = (tokens.ids, tokens.slots, class_of, view_of, len(classes), True, self.raw_mean)
-        return TextBatch(*of_all, notes=notes)
+        return TextBatch(*of_all, notes=notes, **tokens.marks)
 
 
 def words_for(method: str, words: str, n: int) -> tuple[str, tuple[str, ...]]:
@@ -113,6 +115,11 @@ def words_for(method: str, words: str, n: int) -> tuple[str, tuple[str, ...]]:
     if n <= len(words.split()) or not words:
         return words, ()
     return "", (f"{method}: {words!r} has fewer words than the {n} learned tokens, which start at random instead.",)
+
+
+def glued(clip: CLIP, names: Sequence[str]) -> list[str]:
+    """What the tokenizer of a CLIP does to class names that a user would want to know, a sentence each."""
+    return clip.tokenizer.notes(names) if isinstance(clip.tokenizer, OffsetTokenizer) else []
 
 
 @dataclass(frozen=True)
@@ -146,8 +153,11 @@ class ContextPhrasing:
         Raises: ValueError if there are fewer words than n_ctx, or fixed words where the name is not last.
         """
         words = self._written()
+        if not self.words and isinstance(clip.tokenizer, OffsetTokenizer):
+            # A placeholder may be several tokens of that vocabulary; one of them stands for each place.
+            return torch.tensor(clip.tokenizer.pieces(words)[1][:1] * self.n_ctx, device=clip.device)
         tokens = clip.tokenize([words])
-        ids = tokens.ids[0, 1 : int(tokens.eot[0])]
+        ids = tokens.ids[0, tokens.head : int(tokens.eot[0])]
         if len(ids) < self.n_ctx:
             raise ValueError(
                 f"ContextPhrasing: {words!r} has {len(ids)} tokens, but n_ctx is {self.n_ctx}. "
@@ -163,6 +173,8 @@ class ContextPhrasing:
     def __call__(self, clip: CLIP, classes: ClassSet) -> TextBatch:
         lead = self.lead(clip)
         words, notes = fitting_words(clip, classes, [f"{self._written()} {{}}."])
+        if isinstance(clip.tokenizer, OffsetTokenizer):
+            return self._by_offsets(clip, clip.tokenizer, lead, words, notes)
         tokens = clip.tokenize([f"{self._written()} {name}." for name in words])
         names = clip.tokenize(list(words))
         ids, slots = tokens.ids.clone(), torch.empty(len(tokens), self.n_ctx, dtype=torch.int64, device=lead.device)
@@ -174,6 +186,30 @@ class ContextPhrasing:
             place = torch.arange(1, 1 + n, device=lead.device)
             slots[row] = torch.where(place <= half, place, place + length)
         return replace(TextBatch.one_each(TokenBatch(ids, slots)), notes=notes)
+
+    def _by_offsets(
+        self, clip: CLIP, tokenizer: OffsetTokenizer, lead: Tensor, words: Sequence[str], notes: tuple[str, ...]
+    ) -> TextBatch:
+        """The same where words are not counted in tokens of OpenAI's vocabulary: a name's tokens are those that begin
+        at or after the space in front of it, and before its end.
+        """
+        n, half = self.n_ctx, {"end": self.n_ctx, "middle": self.n_ctx // 2, "front": 0}[self.position]
+        context = lead.tolist()
+        cut = len(context) if self.position == "end" else half  # what follows the learned words stays with them
+        rows, lengths = [], []
+        before = len(tokenizer.pieces("X")[0])
+        for word in words:
+            end = before + 1 + len(tokenizer.pieces(word)[0])
+            _, written, starts = tokenizer.pieces(f"X {word}.")
+            first, last = (sum(at < edge for at in starts) for edge in (before, end))
+            rows.append([*context[:cut], *written[first:last], *context[cut:], *written[last:]])
+            lengths.append(last - first)
+        ids = tokenizer.framed(rows, clip.text.context).to(clip.device)
+        marks = tokenizer.marks(ids)
+        place = torch.arange(n, device=ids.device)
+        after = torch.tensor(lengths, device=ids.device)[:, None]
+        slots = marks["head"] + torch.where(place < half, place, place + after)
+        return TextBatch.one_each(TokenBatch(ids, slots, **marks), (*notes, *glued(clip, words)))
 
     def _written(self) -> str:
         return " ".join(self.words.replace("_", " ").split()) or " ".join(["X"] * self.n_ctx)

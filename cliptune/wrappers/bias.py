@@ -11,7 +11,8 @@ import torch
 
 from cliptune.adapter import Adapter
 from cliptune.clip.folding import BiasFold
-from cliptune.clip.ports import SITES, Ports
+from cliptune.clip.ports import SITES, Ports, called
+from cliptune.clip.towers.image import Patched
 from cliptune.objectives import WeightedLoss, cross_entropy
 from cliptune.prompts import Prompt, Together
 from cliptune.prompts.bias import Groups, LayerBias, TowerBias, matching_budget
@@ -106,6 +107,12 @@ def _places(adapter: Adapter, config: Config) -> dict[str, TowerBias]:
     for name in chosen:
         tower = getattr(adapter.clip, name)
         depth = resolve_depth("bias", name, tower, config.bias_depth, what="biases", instead="bias_towers='text'")
+        kind = called(tower)
+        if groups == "split" and isinstance(tower, Patched) and not tower.prefix:
+            raise ValueError(
+                f"bias: split groups give the class token a vector of its own, but the image tower of this backbone, "
+                f"{kind}, has none. Use bias_groups='all', or bias_towers='text'."
+            )
         places[name] = TowerBias(depth, tower.width, sites, groups)
     return places
 

@@ -15,9 +15,9 @@ from torch import Tensor, nn
 
 from cliptune.adapter import Adapter, Outputs
 from cliptune.batch import Batch
-from cliptune.clip.ports import Ports
+from cliptune.clip.ports import Ports, called
 from cliptune.clip.tokens import TokenBatch
-from cliptune.clip.towers.image import VisionTransformer
+from cliptune.clip.towers.image import Patched
 from cliptune.objectives.decoupled import DecoupledLoss
 from cliptune.recipe import Recipe
 from cliptune.texts import ClassSet
@@ -126,12 +126,14 @@ def build(recipe: Recipe, config: Config = Config(), masks: MaskSource | None = 
         }
     if masks is None:
         tower = adapter.clip.image
-        if not isinstance(tower, VisionTransformer):
+        if not isinstance(tower, Patched):
             raise ValueError(
-                f"dapt: Grad-CAM masks need the patches of a ViT, but this backbone has a {type(tower).__name__}. "
+                f"dapt: Grad-CAM masks need the patches of a ViT, but this backbone has a {called(tower)}. "
                 "Use a ViT backbone, or give masks: dapt_source=FOLDER."
             )
-        masks = GradCAMMasks(tower.patches, tower.resolution, config.dapt_threshold, config.dapt_per_batch)
+        masks = GradCAMMasks(
+            tower.patches, tower.resolution, config.dapt_threshold, config.dapt_per_batch, tower.prefix
+        )
     if not image:
         recipe.remarks += ("pull-push cannot act, because no learnable reaches the image",)
     if not text:
@@ -197,7 +199,7 @@ class Decoupling:
         """Around a forward pass: what its last image block sees is kept for Grad-CAM."""
         parts = Parts(self, adapter, batch)
         tower = adapter.clip.image
-        if not isinstance(tower, VisionTransformer) or not getattr(self.masks, "needs_rows", False):
+        if not isinstance(tower, Patched) or not getattr(self.masks, "needs_rows", False):
             yield parts
             return
         tower.watch = parts.keep
@@ -213,11 +215,12 @@ def _background_texts(adapter: Adapter, words: tuple[str, ...], n: int) -> tuple
     lead = TEMPLATE.split("{}")[0].split()
     # More tokens than words before the name: placeholders are put in front, so that the name stays.
     sentence = TEMPLATE if n <= len(lead) else " ".join(["X"] * n) + " " + TEMPLATE
-    ids = clip.tokenize([sentence.replace("{}", word) for word in words]).ids
+    texts = clip.tokenize([sentence.replace("{}", word) for word in words])
     if not n:
-        return TokenBatch.plain(ids), None
-    slots = torch.arange(1, 1 + n, device=ids.device).expand(len(ids), n)
-    return TokenBatch(ids, slots.contiguous()), clip.text.token_embedding(ids[0, 1 : 1 + n]).detach()
+        return texts, None
+    ids, slots = texts.ids, torch.arange(texts.head, texts.head + n, device=texts.ids.device).expand(len(texts), n)
+    nature = clip.text.token_embedding(ids[0, texts.head : texts.head + n]).detach()
+    return TokenBatch(ids, slots.contiguous(), **texts.marks), nature
 
 
 class Parts:

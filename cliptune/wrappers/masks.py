@@ -21,19 +21,22 @@ class GradCAMMasks:
         patches: G² of the tower. resolution: R.
         threshold: β in (0, 1): saliency from which on a pixel is foreground.
         per_batch: see `saliency`.
+        prefix: rows in front of the patches.
     """
 
     needs_rows = True
 
-    def __init__(self, patches: int, resolution: int, threshold: float = 0.5, per_batch: bool = False) -> None:
+    def __init__(
+        self, patches: int, resolution: int, threshold: float = 0.5, per_batch: bool = False, prefix: int = 1
+    ) -> None:
         if not 0 < threshold < 1:
             raise ValueError(f"dapt: the threshold of the masks must be between 0 and 1, got {threshold}.")
-        self.patches, self.resolution = patches, resolution
+        self.patches, self.resolution, self.prefix = patches, resolution, prefix
         self.threshold, self.per_batch = threshold, per_batch
 
     def __call__(self, batch: Batch, score: Tensor, rows: Tensor | None) -> Tensor:
         assert rows is not None
-        cam = grad_cam(rows, score, self.patches)
+        cam = grad_cam(rows, score, self.patches, self.prefix)
         return (saliency(cam, self.resolution, self.per_batch) >= self.threshold).float()
 
 

@@ -54,6 +54,19 @@ def test_methods_table_explains_its_cells_below(cli):
     assert any(line.split()[:1] == [refused.split("✗")[1].split()[0]] and "dapt: " in line for line in lines)
 
 
+def test_methods_table_has_columns_for_kinds_of_towers(cli):
+    cells = {(c["method"], c["tower"]): c for c in json.loads(cli("methods", "--table", "--towers", "--json").out)}
+    for tower in ("ViT", "SigLIP", "PE-Core", "EVA-02", "MobileCLIP2-B"):
+        assert cells["vpt", tower]["mark"] == cells["coop", tower]["mark"] == "✓"
+    for tower in ("ResNet", "ConvNeXt"):
+        assert cells["coop", tower]["mark"] == "✓"
+        assert "Use a ViT backbone" in cells["maple", tower]["note"]
+    told = cli("methods", "vpt", "--table", "--towers").out
+    assert "ConvNeXt of timm" in told
+    answer = cli("methods", "--towers")
+    assert "--towers chooses the columns of --table" in answer.err
+
+
 def test_methods_table_of_one_name_is_its_row_or_column(cli):
     row = {cell["method"] for cell in json.loads(cli("methods", "coop", "--table", "--json").out)}
     assert row == {f"coop+{name}" for name in add_ons()}

@@ -119,7 +119,7 @@ def _show_cells(headers: list[str], rows: list[list[str]], markdown: bool) -> No
     say(*("| " + " | ".join(cells) + " |" for cells in lines), "")
 
 
-def methods(name: str | None = None, /, *, table: Flag = False, json: Flag = False) -> None:
+def methods(name: str | None = None, /, *, table: Flag = False, towers: Flag = False, json: Flag = False) -> None:
     """List the methods; with a name, its options.
 
     Parameters
@@ -129,9 +129,16 @@ def methods(name: str | None = None, /, *, table: Flag = False, json: Flag = Fal
     table
         Which add-ons work on which methods, as their constructors say: ✓ works, (✓) works with the restriction of its
         note, ✗ does not. With a name, its row or column alone.
+    towers
+        With --table: which methods work on which kinds of image towers, instead.
     json
         Print JSON.
     """
+    if towers and not table:
+        raise ValueError("--towers chooses the columns of --table. Add --table.")
+    if towers:
+        _on_towers(name, json)
+        return
     if table:
         _compatibility(name, json)
         return
@@ -185,6 +192,25 @@ def _compatibility(name: str | None, json: bool) -> None:
         "✓ works   (✓) works, with a restriction   ✗ does not",
         *(f"{number:>2}  {note}" for note, number in notes.items()),
     )
+
+
+def _on_towers(name: str | None, json: bool) -> None:
+    """Methods by kinds of image towers, with why a method has no place in one below."""
+    from cliptune.registry.plugins import label
+    from cliptune.registry.towers import TOWERS, on_towers
+
+    cells = on_towers(None if name is None else [name])
+    if json:
+        show_json([{**asdict(cell), "mark": cell.mark} for cell in cells])
+        return
+    notes: dict[str, int] = {}
+    rows: dict[str, list[str]] = {}
+    for cell in cells:
+        number = f" {notes.setdefault(cell.note, len(notes) + 1)}" if cell.note else ""
+        rows.setdefault(label(cell.method), []).append(cell.mark + number)
+    columns = [tower.name for tower in TOWERS]
+    show_table(["method", *columns], [[method, *marks] for method, marks in rows.items()], left=len(columns) + 1)
+    say("✓ works   ✗ does not", *(f"{number:>2}  {note}" for note, number in notes.items()))
 
 
 def _parts(cell: Cell) -> list[str]:

@@ -34,6 +34,7 @@ def predict(
     weight: float | None = None,
     backbone: str | None = None,
     device: str | None = None,
+    scores: Literal["softmax", "sigmoid"] = "softmax",
     json: Flag = False,
     format: Literal["csv", "jsonl", "labelstudio", "coco", "fiftyone"] | None = None,
     out: str | None = None,
@@ -64,6 +65,9 @@ def predict(
         Where the run's backbone is now, if it was moved.
     device
         cpu, cuda, cuda:1, mps; a card if there is one.
+    scores
+        softmax: shared among the classes. sigmoid: of each class alone, for backbones trained so (SigLIP), where a
+        picture may be of none of them.
     json
         Print JSON: image, and class and probability of each prediction.
     format
@@ -85,9 +89,12 @@ def predict(
     if is_exported(run):
         fixed = {"classes": classes, "template": template, "weight": weight, "backbone": backbone, "device": device}
         fixed |= {"truncate": truncate or None, "verbose": verbose or None}
+        fixed |= {"scores": None if scores == "softmax" else scores}
         class_names, ask = _export(run, fixed, weights)
     else:
-        class_names, ask = _adapter(run, classes, template, weight, backbone, device, weights, truncate, verbose)
+        class_names, ask = _adapter(
+            run, classes, template, weight, backbone, device, weights, truncate, scores, verbose
+        )
     found: list[dict[str, Any]] = []
     sizes: list[tuple[int, int]] = []
     unreadable = 0
@@ -130,6 +137,7 @@ def _adapter(
     device: str | None,
     weights: WeightsOptions,
     truncate: bool,
+    scores: Literal["softmax", "sigmoid"],
     verbose: bool,
 ) -> tuple[tuple[str, ...], Ask]:
     """Class names, and what answers, of a run."""
@@ -146,7 +154,7 @@ def _adapter(
         clip = adapter.clip
         remark(f"Backbone: {clip.name}, activation {clip.config.activation}.")
         remark(f"Pictures: {clip.preprocessing.told(adapter.resolution)}.")
-    return adapter.class_names, lambda pictures: adapter.logits(pictures).softmax(dim=-1).cpu().numpy()
+    return adapter.class_names, lambda shown: adapter.probabilities(adapter.logits(shown), scores).cpu().numpy()
 
 
 def _export(run: str, fixed: dict[str, Any], weights: WeightsOptions) -> tuple[tuple[str, ...], Ask]:

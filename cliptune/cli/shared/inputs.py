@@ -32,7 +32,7 @@ def open_clip(backbone: str | None, weights: WeightsOptions = WeightsOptions()) 
 def check_weights(backbone: str | None, weights: WeightsOptions) -> None:
     """Raises: ValueError if something is said of weights that are not named."""
     if backbone is None and weights.given:
-        flags = " and ".join(f"--{name}" for name in weights.given)
+        flags = " and ".join(f"--{name.replace('_', '-')}" for name in weights.given)
         raise ValueError(f"{flags} describes the weights that --backbone names, but there is no --backbone. Add it.")
 
 
@@ -144,7 +144,7 @@ def own_backbone(run: str, backbone: str | None, weights: WeightsOptions) -> CLI
     noted = noted_facts(read_adapter_config(run)["backbone"])
     if weights.given:
         del noted["activation"]
-    return load_clip(chosen_backbone(backbone), **noted, **weights.given)
+    return load_clip(chosen_backbone(backbone), **{**noted, **weights.given})
 
 
 def listed_names(text: str) -> list[str]:

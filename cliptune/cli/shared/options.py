@@ -22,13 +22,19 @@ class WeightsOptions:
     activation
         Of a file of weights: quick_gelu (OpenAI's) or gelu (most of open_clip's), where nothing beside it says so.
     arch
-        Of a file of weights, instead: open_clip's name, such as ViT-B-16 (gelu) or ViT-B-16-quickgelu.
+        Of a file of weights, instead: open_clip's name, such as ViT-B-16 (gelu), ViT-B-16-quickgelu, ViT-B-16-SigLIP2.
+    hyphens
+        Of a tokenizer that deletes punctuation (SigLIP's): read hyphens of class names as spaces, or glue the words.
+    hide_prompts
+        Of a backbone whose pooling attends to all rows (SigLIP, PE-Core, CoCa): image prompts are hidden from it.
     trust
         Of a name on the hub: take what was fetched though there is no checksum for it, which is said if it is so.
     """
 
     activation: Literal["quick_gelu", "gelu"] | None = None
     arch: str | None = None
+    hyphens: Literal["glue", "space"] | None = None
+    hide_prompts: Flag = False
     trust: Flag = False
 
     @property

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
-from typing import cast
+from functools import partial
+from typing import Protocol, cast
 
 import torch
 import torch.nn.functional as F
@@ -33,6 +34,21 @@ class QuickGELU(nn.Module):
 
 
 ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {"quick_gelu": QuickGELU, "gelu": nn.GELU}
+# What configurations of other models declare beside those.
+_MORE_ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {"gelu_tanh": partial(nn.GELU, approximate="tanh")}
+LAYER_NORM_EPS = 1e-5
+
+
+class Tapped(Protocol):
+    """An attention whose `tap`, when set, is shown its weights and values."""
+
+    tap: Tap | None
+
+
+class Taps(Protocol):
+    """A block with such an attention."""
+
+    attn: Tapped
 
 
 class Attention(nn.Module):
@@ -94,19 +110,21 @@ class Attention(nn.Module):
 class Block(nn.Module):
     """x + Attn(LN1 x), then + MLP(LN2 ·), in the layout of OpenAI's checkpoints; `mlp` is its inner width, or 4 d."""
 
-    def __init__(self, width: int, heads: int, activation: str, mlp: int | None = None) -> None:
+    def __init__(
+        self, width: int, heads: int, activation: str, mlp: int | None = None, eps: float = LAYER_NORM_EPS
+    ) -> None:
         super().__init__()
         inner = mlp or 4 * width
         self.attn = Attention(width, heads)
-        self.ln_1 = nn.LayerNorm(width)
+        self.ln_1 = nn.LayerNorm(width, eps)
         self.mlp = nn.Sequential(
             OrderedDict(
                 c_fc=nn.Linear(width, inner),
-                gelu=ACTIVATIONS[activation](),
+                gelu=(ACTIVATIONS | _MORE_ACTIVATIONS)[activation](),
                 c_proj=nn.Linear(inner, width),
             )
         )
-        self.ln_2 = nn.LayerNorm(width)
+        self.ln_2 = nn.LayerNorm(width, eps)
 
     def finish(self, x: Tensor, attended: Tensor, attn_bias: Tensor | None, mlp_bias: Tensor | None) -> Tensor:
         """The rest of the block, once the rows x (..., T, d) have attended: residuals, MLP, biases of the ports."""
@@ -120,9 +138,17 @@ class Block(nn.Module):
 class Transformer(nn.Module):
     """A stack of blocks; the towers walk it themselves, because each knows which rows it still needs."""
 
-    def __init__(self, width: int, layers: int, heads: int, activation: str, mlp: int | None = None) -> None:
+    def __init__(
+        self,
+        width: int,
+        layers: int,
+        heads: int,
+        activation: str,
+        mlp: int | None = None,
+        eps: float = LAYER_NORM_EPS,
+    ) -> None:
         super().__init__()
-        self.resblocks = nn.ModuleList([Block(width, heads, activation, mlp) for _ in range(layers)])
+        self.resblocks = nn.ModuleList([Block(width, heads, activation, mlp, eps) for _ in range(layers)])
 
     @property
     def blocks(self) -> list[Block]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import torch
 from torch import Tensor, nn
@@ -13,16 +13,33 @@ from cliptune.clip.towers.blocks import Transformer, gaussian
 from cliptune.clip.towers.layout import bias_rows, image_layout
 
 
-class ImageTower(Protocol):
-    """What CLIP asks of an image tower, ViT or ResNet."""
+class ImageTower(nn.Module):
+    """What CLIP asks of an image tower, whatever it is made of.
+
+    Attributes: width: d. resolution: R. embed: D.
+    """
 
     width: int
     resolution: int
+    embed: int
 
-    def __call__(self, views: Tensor, ports: TowerPorts = EMPTY) -> Tensor: ...
+
+@runtime_checkable
+class Patched(Protocol):
+    """An image tower of patches and blocks that attend to them.
+
+    Attributes:
+        patches: G². prefix: rows in front of them: a class token, or none. resolution: R.
+        watch: when set, is shown what the last attention looks at, (B V, T, d), and gives it back.
+    """
+
+    patches: int
+    prefix: int
+    resolution: int
+    watch: Callable[[Tensor], Tensor] | None
 
 
-class VisionTransformer(nn.Module):
+class VisionTransformer(ImageTower):
     """ViT of CLIP (arXiv:2103.00020), in the layout of OpenAI's checkpoints.
 
     Args:
@@ -61,6 +78,8 @@ class VisionTransformer(nn.Module):
         self.proj = gaussian(width, embed, std=scale)
         self.plain = False
         self.watch: Callable[[Tensor], Tensor] | None = None
+
+    prefix = 1
 
     @property
     def layers(self) -> int:

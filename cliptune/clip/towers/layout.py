@@ -40,11 +40,11 @@ class TokenLayout:
         return TokenLayout(self.names, self.group[..., rows])
 
 
-def image_layout(patches: int, prompts: int, device: torch.device | None = None) -> TokenLayout:
-    """[cls, patches, prompts] of an image tower."""
-    position = torch.arange(1 + patches + prompts, device=device)
+def image_layout(patches: int, prompts: int, device: torch.device | None = None, prefix: int = 1) -> TokenLayout:
+    """[cls, patches, prompts] of an image tower; `prefix` is 0 where it has no class token."""
+    position = torch.arange(prefix + patches + prompts, device=device)
     # By comparison: lengths that are read from a tensor would wait for a card, and cannot be exported.
-    return TokenLayout(IMAGE_GROUPS, (position > 0).long() + (position > patches).long())
+    return TokenLayout(IMAGE_GROUPS, (position >= prefix).long() + (position >= prefix + patches).long())
 
 
 def bias_rows(ports: TowerPorts, layer: int, site: str, layout: TokenLayout) -> Tensor | None:

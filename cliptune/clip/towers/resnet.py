@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from cliptune.clip.ports import EMPTY, TowerPorts
 from cliptune.clip.towers.blocks import gaussian
-from cliptune.clip.towers.image import check_views
+from cliptune.clip.towers.image import ImageTower, check_views
 
 
 class Bottleneck(nn.Module):
@@ -71,7 +71,7 @@ class AttentionPool(nn.Module):
         return pooled
 
 
-class ModifiedResNet(nn.Module):
+class ModifiedResNet(ImageTower):
     """ResNet of CLIP (arXiv:2103.00020): three-convolution stem, average-pool strides, attention pool.
 
     Args:

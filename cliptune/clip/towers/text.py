@@ -1,17 +1,22 @@
-"""The causal text tower: a plain path that computes everything, and a fast one that computes nothing twice."""
+"""The text tower: a plain path that computes everything, and a fast one, for causal towers, that does nothing twice."""
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from dataclasses import replace
+from typing import Literal, NamedTuple
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from cliptune.clip.ports import EMPTY, SITES, TowerPorts
 from cliptune.clip.tokens import Chunk, PrefixPlan, TokenBatch
-from cliptune.clip.towers.blocks import Block, Transformer, gaussian
+from cliptune.clip.towers.blocks import LAYER_NORM_EPS, Block, Transformer, gaussian
 from cliptune.clip.towers.layout import TokenLayout, bias_rows
+
+Pool = Literal["end", "last", "first", "class"]
+Projection = Literal["linear", "affine", "none"]
 
 
 class KeyValue(NamedTuple):
@@ -22,11 +27,19 @@ class KeyValue(NamedTuple):
 
 
 class TextTower(nn.Module):
-    """Causal text transformer of CLIP (arXiv:2103.00020), in the layout of OpenAI's checkpoints.
+    """Text transformer of CLIP (arXiv:2103.00020), in the layout of OpenAI's checkpoints.
 
     Args:
         context: longest text, in tokens. vocab: rows of the token table.
-        width: d. layers: L. heads: per block. embed: D. activation: "quick_gelu" or "gelu".
+        width: d. layers: L. heads: per block. embed: D. activation: "quick_gelu", "gelu" or "gelu_tanh".
+        mlp: inner width of the MLPs; None for 4 d. eps: of the LayerNorms.
+        causal: does a token see only itself and what stands before it? If not, padding is seen as well, every text is
+            as long as the context, and nothing can be cropped or shared: the plain path runs.
+        pool: which row is the text's: "end" (of text), "last" (of the context), "first", or "class", a learned token
+            after the context, which does not see padding (CoCa, arXiv:2205.01917).
+        projection: of that row: "linear", "affine" (with a bias), or "none" (then D = d).
+        end_id: id of the end of text, found at its first place; None where it is the largest id.
+        pad_id: of what a class token does not look at.
 
     `plain = True` runs every position of every text through every block. The default path gives the same features:
     it stops at the last end of text, runs the rows that all texts share once, packs the rest without padding, and
@@ -44,20 +57,40 @@ class TextTower(nn.Module):
         embed: int,
         activation: str,
         mlp: int | None = None,
+        *,
+        eps: float = LAYER_NORM_EPS,
+        causal: bool = True,
+        pool: Pool = "end",
+        projection: Projection = "linear",
+        end_id: int | None = None,
+        pad_id: int = 0,
     ) -> None:
         super().__init__()
         self.context, self.width, self.embed = context, width, embed
+        self.causal, self.pool, self.end_id, self.pad_id = causal, pool, end_id, pad_id
         self.token_embedding = nn.Embedding.from_pretrained(gaussian(vocab, width, std=0.02), freeze=False)
-        self.positional_embedding = gaussian(context, width, std=0.01)
-        self.transformer = Transformer(width, layers, heads, activation, mlp)
-        self.ln_final = nn.LayerNorm(width)
-        self.text_projection = gaussian(width, embed, std=width**-0.5)
+        self.class_embedding = gaussian(width, std=0.01) if pool == "class" else None
+        self.positional_embedding = gaussian(context + (pool == "class"), width, std=0.01)
+        self.transformer = Transformer(width, layers, heads, activation, mlp, eps)
+        self.ln_final = nn.LayerNorm(width, eps)
+        self.text_projection = None if projection == "none" else gaussian(width, embed, std=width**-0.5)
+        self.projection_bias = nn.Parameter(torch.zeros(embed)) if projection == "affine" else None
         self.plain = False
         self.max_rows = 2048
 
     @property
     def layers(self) -> int:
         return len(self.transformer)
+
+    @property
+    def croppable(self) -> bool:
+        """Whether no row can see what stands after it, so that the end of texts may be cut and their start shared."""
+        return self.causal and self.pool == "end"
+
+    @property
+    def linear(self) -> bool:
+        """Whether features are a linear map of the normalised end-of-text row, as in CLIP."""
+        return self.croppable and self.text_projection is not None and self.projection_bias is None
 
     def forward(self, texts: TokenBatch, ports: TowerPorts = EMPTY) -> Tensor:
         """Encode K texts → (I, K, D), not unit-norm; I = 1, or B where the ports depend on the image.
@@ -81,14 +114,21 @@ class TextTower(nn.Module):
                     f"TextTower: text {kind}[{key}] was made for {lead[-1]} classes, but {len(texts)} texts were "
                     "given. Class-specific prompts cannot be used with other classes; train a unified one instead."
                 )
-        ports = ports.map(lambda value: value.to(self.text_projection.dtype))
+        ports = ports.map(lambda value: value.to(self.token_embedding.weight.dtype))
+        if self.end_id is not None and texts.ends is None:
+            texts = replace(texts, ends=first_of(texts.ids, self.end_id))
         recording = any(block.attn.tap is not None for block in self.transformer.blocks)
-        return self._plain(texts, ports) if self.plain or recording else self._fast(texts, ports)
+        return self._plain(texts, ports) if self.plain or recording or not self.croppable else self._fast(texts, ports)
 
     # -- the plain path: the truth of the fast one, and what is recorded --------------------------------------
 
     def _plain(self, texts: TokenBatch, ports: TowerPorts) -> Tensor:
         lead = (_images(ports), len(texts))
+        if not self.croppable and texts.ids.shape[1] != self.context:
+            raise ValueError(
+                f"TextTower: this tower sees padding too, so every text must have its context of {self.context} "
+                f"tokens, got {texts.ids.shape[1]}. Pad the ids as the tokenizer of this CLIP does."
+            )
 
         def rows(value: Tensor) -> Tensor:
             return value.expand(*lead, *value.shape[-2:]).flatten(0, 1)
@@ -98,17 +138,49 @@ class TextTower(nn.Module):
         x = rows(self.token_embedding(texts.ids) + self.positional_embedding[:length])
         if 0 in ports.tokens:
             x = x.scatter(1, slots, rows(ports.tokens[0] + self.positional_embedding[texts.slots]))
-        mask = causal_mask(length, x)
+        if self.class_embedding is not None:
+            own = (self.class_embedding + self.positional_embedding[length]).expand(len(x), 1, -1)
+            x = torch.cat([x, own], dim=1)
+        mask, layout = self._mask(texts, x, lead), self.layout_of(texts)
         for i, block in enumerate(self.transformer.blocks):
             if i > 0 and i in ports.tokens:
                 x = x.scatter(1, slots, rows(ports.tokens[i]))
-            biases = [bias_rows(ports, i, site, texts.layout) for site in SITES]
+            biases = [bias_rows(ports, i, site, layout) for site in SITES]
             h = block.ln_1(x)
             attended = block.attn.attend(*block.attn.qkv(h, ports.deltas(i)), mask)
             x = block.finish(x, attended, *(None if b is None else rows(b) for b in biases))
-        x = x.unflatten(0, lead)[:, torch.arange(len(texts), device=x.device), texts.eot]
-        final: Tensor = self.ln_final(x)
-        return final @ self.text_projection
+        x = x.unflatten(0, lead)[:, torch.arange(len(texts), device=x.device), self._read_out(texts)]
+        return self._projected(self.ln_final(x))
+
+    def _read_out(self, texts: TokenBatch) -> Tensor:
+        """(K,) the row that is the text's."""
+        if self.pool == "end":
+            return texts.eot
+        return texts.eot.new_full((len(texts),), {"first": 0, "last": -1, "class": -1}[self.pool])
+
+    def _projected(self, final: Tensor) -> Tensor:
+        embedding = final if self.text_projection is None else final @ self.text_projection
+        return embedding if self.projection_bias is None else embedding + self.projection_bias
+
+    def _mask(self, texts: TokenBatch, x: Tensor, lead: tuple[int, int]) -> Tensor | None:
+        """(T, T) or (I K, 1, T, T), added to the scores; None where every row sees all rows."""
+        mask = causal_mask(x.shape[1], x) if self.causal else None
+        if self.class_embedding is None:
+            return mask
+        # As in the released weights, whose mask of padding stands one row too far to the right.
+        seen = F.pad(texts.ids != self.pad_id, (1, 0), value=True)
+        hidden = (
+            x.new_zeros(seen.shape).masked_fill(~seen, float("-inf")).expand(*lead, -1).flatten(0, 1)[:, None, None]
+        )
+        return hidden if mask is None else hidden + mask
+
+    def layout_of(self, texts: TokenBatch) -> TokenLayout:
+        """Which group each row of the plain path belongs to."""
+        if self.class_embedding is None:
+            return texts.layout
+        # The class token is what is read, as an end of text is elsewhere.
+        own = texts.layout.names.index("eot")
+        return TokenLayout(texts.layout.names, F.pad(texts.layout.group, (0, 1), value=own))
 
     # -- the fast path: facts F1 to F7 of causal attention ----------------------------------------------------
 
@@ -183,8 +255,12 @@ class TextTower(nn.Module):
             else:
                 attended = _attend(block, *block.attn.qkv(h, ports.deltas(i)), before, chunk)
                 y = block.finish(y, attended, *biases)
-        final: Tensor = self.ln_final(y)
-        return final @ self.text_projection
+        return self._projected(self.ln_final(y))
+
+
+def first_of(ids: Tensor, wanted: int) -> Tensor:
+    """(K,) first place of an id in each row of (K, T); 0 where it is not there, as in open_clip."""
+    return (ids == wanted).int().argmax(dim=-1)
 
 
 def causal_mask(length: int, like: Tensor) -> Tensor:

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from cliptune.clip.foreign.configuration import architecture_config
 from cliptune.clip.model import CLIP
 from cliptune.clip.tokenizer import default_tokenizer
 from cliptune.clip.towers.blocks import ACTIVATIONS
@@ -18,11 +19,13 @@ from cliptune.clip.weights.archive import is_torchscript, stated_activation
 from cliptune.clip.weights.checkpoint import sha256
 from cliptune.clip.weights.choice import WEIGHT_FILES
 from cliptune.clip.weights.declared import HUGGING_FACE_CONFIG, OPEN_CLIP_CONFIG, Declared, read_declared
+from cliptune.clip.weights.hub import PREFIX
 from cliptune.clip.weights.installed import installed_backbone
 from cliptune.clip.weights.key_layouts import is_no_weight, to_openai_layout
 from cliptune.clip.weights.locate import Weights, is_other, locate
 from cliptune.clip.weights.merged import merge
 from cliptune.clip.weights.openai import CHECKSUMS, OPENAI_CONFIGS, canonical_name
+from cliptune.clip.weights.other_towers import load_other, other_config, tagged_weights
 from cliptune.clip.weights.pretrained import EVIDENCE, hashed_weights
 from cliptune.clip.weights.relatives import without_company
 from cliptune.clip.weights.shards import read_weights, weights_sha256
@@ -45,6 +48,8 @@ def load_clip(
     preprocessing: Mapping[str, Any] | None = None,
     revision: str | None = None,
     trust: bool = False,
+    hyphens: str | None = None,
+    hide_prompts: bool = False,
 ) -> CLIP:
     """Load a frozen CLIP in evaluation mode; no code of the weights is ever run.
 
@@ -55,36 +60,50 @@ def load_clip(
             OpenAI's archives, state dicts of `torch.save`, or safetensors, with the tensor names of OpenAI, open_clip
             or Hugging Face.
         pretrained: "openai", a path or "hf-hub:…" when `name` is one of OpenAI's architectures; None means
-            "openai" there, and nothing elsewhere. Or the tag of weights that open_clip lists for an architecture like
-            OpenAI's: load_clip("ViT-B-16", "laion2b_s34b_b88k").
+            "openai" there, and nothing elsewhere. Or the tag of weights that open_clip lists for an architecture:
+            load_clip("ViT-B-16", "laion2b_s34b_b88k"), and with the extra `backbones` of those that need other towers:
+            load_clip("ViT-B-16-SigLIP2", "webli"), which also take a path or "hf-hub:…".
         device, dtype: where and in which floating type the weights are kept.
         activation: "quick_gelu" or "gelu", which no tensor tells; None takes it from the configuration beside the
             weights, from `arch`, from the program of an archive, or from a known SHA-256, and refuses where none of
             them says it.
         arch: open_clip's name of the architecture, "ViT-B-16" (GELU) or "ViT-B-16-quickgelu"; the sizes must be its.
+            Or, of a file without configuration, an architecture that needs open_clip's towers ("ViT-B-16-SigLIP2").
         head_width: width of an attention head in both towers; None stands for what the configuration beside
             the weights says, else 64.
         preprocessing: fields of `cliptune.preprocessing.Preprocessing` that stand in place of what the configuration
             beside the weights declares: {"resize": "squash", "mean": (0.5, 0.5, 0.5), …}.
         revision: branch, tag or commit on the hub.
         trust: also take files of the hub for which there is no checksum (`cliptune.clip.weights.hub.checked`).
+        hyphens: "space" reads hyphens of class names as spaces where the tokenizer would delete them (SigLIP's);
+            "glue", or None, deletes them.
+        hide_prompts: hide image prompts from a pooling that attends to all rows (SigLIP, PE-Core, CoCa), which
+            otherwise sees them as it sees patches.
     Returns: a CLIP whose `origin` holds source, file, sha256, layout, activation and activation_from, and whose `notes`
         say what was left out of the file, converted, or taken for what nothing says.
-    Raises: ValueError for an unknown name or a file that is not such a CLIP; FileNotFoundError for a path
-        that does not exist or a download in offline mode; OSError if a download fails. Each says what to do.
+    Raises: ImportError if the weights need a library that is not installed; ValueError for an unknown name or a file
+        that is not such a CLIP; FileNotFoundError for a path that does not exist or a download in offline mode;
+        OSError if a download fails. Each says what to do.
     """
     if activation is not None and activation not in ACTIVATIONS:
         raise ValueError(f"load_clip: activation must be one of {', '.join(ACTIVATIONS)}, got {activation!r}.")
-    known = None if arch is None else architecture(arch)
+    of_libraries = arch is not None and architecture_config(arch) is not None
+    known = None if arch is None or of_libraries else architecture(arch)
     if known is not None and activation not in (None, known.activation):
         raise ValueError(
             f"load_clip: {known.name} has the activation {known.activation}, but activation={activation!r} was given "
             "too. Leave one of them out."
         )
     if name == "mini":
-        if known is not None:
+        if arch is not None:
             raise ValueError('load_clip: "mini" has one architecture, its own. Leave arch out.')
         return _mini(pretrained, dtype, activation, preprocessing).to(device)
+    if isinstance(name, str) and pretrained is None and architecture_config(name.partition(":")[0]):
+        name, _, tag = name.partition(":")
+        pretrained = tag or None
+    named = name if isinstance(name, str) and pretrained and architecture_config(name) else None
+    if named is not None:
+        arch, name, pretrained = named, _of_architecture(named, str(pretrained)), None
     if isinstance(name, str) and pretrained is None and is_other(name):
         brought: CLIP | None = installed_backbone(name, device, dtype)
         if brought is not None:
@@ -92,11 +111,46 @@ def load_clip(
     # A Path is never a name, even if it is spelled like one.
     where = name if isinstance(name, str) else str(name.absolute())
     weights = locate(where, None if pretrained is None else str(pretrained), revision, trust)
+    config = None if weights.source == "openai" else other_config(weights.path.parent, arch)
+    if config is not None:
+        _check_said_nothing("towers are what their configuration says", activation=activation, head_width=head_width)
+        if weights.lora is not None:
+            raise ValueError(
+                "load_clip: an adapter of PEFT is merged into CLIP's own towers alone, and its base model has others. "
+                "Merge it there (merge_and_unload) and give the whole model."
+            )
+        return load_other(
+            config,
+            weights.path,
+            named or weights.name,
+            weights.source,
+            weights.notes,
+            dtype,
+            arch=arch,
+            preprocessing=preprocessing,
+            hyphens=hyphens,
+            hide_prompts=hide_prompts,
+        ).to(device)
+    own = "towers and tokenizer are CLIP's own"
+    _check_said_nothing(own, hyphens=hyphens, hide_prompts=hide_prompts or None)
     clip = _from_file(weights, dtype, activation, known, head_width, preprocessing)
     canonical = canonical_name(weights.name)
     if pretrained is not None and canonical is not None:
         _check_architecture(clip, canonical, weights.path)
     return clip.to(device)
+
+
+def _check_said_nothing(why: str, **options: Any) -> None:
+    """Raises: ValueError for an option that is given and has no meaning for these weights."""
+    for name, value in options.items():
+        if value is not None:
+            raise ValueError(f"load_clip: {name} cannot be given for these weights, whose {why}. Leave it out.")
+
+
+def _of_architecture(name: str, pretrained: str) -> str:
+    """The weights of an architecture of open_clip: a path or a name on the hub, as given or by open_clip's tag."""
+    here = pretrained.startswith(PREFIX) or Path(pretrained).expanduser().exists()
+    return pretrained if here or Path(pretrained).suffix else tagged_weights(name, pretrained)
 
 
 def _mini(

@@ -12,6 +12,7 @@ from cliptune.clip.weights.choice import INNER_FOLDERS, WEIGHT_FILES, chosen
 from cliptune.clip.weights.hub import PREFIX, hub_file
 from cliptune.clip.weights.merged import Lora, lora_in
 from cliptune.clip.weights.openai import OPENAI_CONFIGS, canonical_name, openai_archive
+from cliptune.clip.weights.other_towers import of_open_clip
 from cliptune.clip.weights.pretrained import Listed, listed_weights, named_weights, tags_of, which_tag
 
 _SUFFIXES = (".safetensors", ".pt", ".pth", ".bin")
@@ -62,7 +63,7 @@ def locate(name: str, pretrained: str | None, revision: str | None, trust: bool)
         if canonical is None:
             raise ValueError(
                 f"load_clip: pretrained={pretrained!r} goes with an architecture of OpenAI, not {name!r}. "
-                f"{_nearest(name)}Or give the path or {PREFIX} name alone."
+                f"{_nearest(name)}Or give the path or {PREFIX} name alone.{of_open_clip(name)}"
             )
         where = pretrained
     if where.startswith(PREFIX):
@@ -135,6 +136,7 @@ def _unknown(name: str, pretrained: str | None) -> Exception:
     return ValueError(
         f"load_clip: {name!r} is neither a known CLIP nor a file or folder. {_nearest(name)}{meant}"
         f"Known are mini, {', '.join(OPENAI_CONFIGS)}, paths, and {PREFIX}organisation/name."
+        f"{of_open_clip(name)}"
     )
 
 

@@ -16,12 +16,14 @@ from cliptune.clip.weights.architectures import architecture
 from cliptune.clip.weights.declared import HUGGING_FACE_CONFIG, OPEN_CLIP_CONFIG
 from cliptune.clip.weights.json_parts import read_object
 from cliptune.clip.weights.openai import OPENAI_CONFIGS, canonical_name
+from cliptune.clip.weights.other_towers import LIBRARIES
 from cliptune.clip.weights.pretrained import Listed, listed_weights, named_weights
 from cliptune.preprocessing import Preprocessing
 from cliptune.reading import shown
 
 _VIT_PORTS = ("pixels", "tokens", "bias", "delta", "features")
 _RESNET_PORTS = ("pixels", "features")
+_COMPARED = "a random input against the library's own pass, each time it is loaded"
 _MINI = "shipped, and compared with the values that it gave when it was made"
 _OPENAI = "the archives by their SHA-256; towers with random weights, against open_clip 3.3.0"
 _LISTED = "random weights of the architecture, against open_clip 3.3.0"
@@ -60,10 +62,17 @@ class Backbone:
 
     @classmethod
     def of(
-        cls, name: str, source: str, config: CLIPConfig, how: Preprocessing, verified: str, licence: str = ""
+        cls,
+        name: str,
+        source: str,
+        config: CLIPConfig,
+        how: Preprocessing,
+        verified: str,
+        licence: str = "",
+        parameters: int | None = None,
     ) -> Backbone:
         layers = config.image_layers
-        parameters = count_parameters(config)
+        parameters = count_parameters(config) if parameters is None else parameters
         return cls(
             name=name,
             source=source,
@@ -120,7 +129,10 @@ def _listed(line: Listed) -> Backbone:
 def described(clip: CLIP, verified: str = "", licence: str = "") -> Backbone:
     """A CLIP that is loaded."""
     source = str(clip.origin.get("source", "built in memory"))
-    return Backbone.of(clip.name, source, clip.config, clip.preprocessing, verified, licence)
+    parameters = sum(parameter.numel() for parameter in clip.parameters())
+    if clip.origin.get("layout") == LIBRARIES:
+        verified = verified or _COMPARED
+    return Backbone.of(clip.name, source, clip.config, clip.preprocessing, verified, licence, parameters)
 
 
 @cache
