@@ -8,6 +8,7 @@ from cliptune.analysis.mixing import Linearity, MixingCurve, linearity, mixing_c
 from cliptune.analysis.overlays import Overlays, overlays
 from cliptune.analysis.prm import Redundancy, Weighing, contributions, redundancy, remarks, weighing
 from cliptune.analysis.record import AttentionMap, Recording, record
+from cliptune.analysis.risk import RiskCheck, risk_check
 from cliptune.analysis.spectrum import RankHistory, Spectrum, rank_history, spectrum
 
 __all__ = [
@@ -21,6 +22,7 @@ __all__ = [
     "RankHistory",
     "Recording",
     "Redundancy",
+    "RiskCheck",
     "Spectrum",
     "TokenContributions",
     "Weighing",
@@ -36,6 +38,7 @@ __all__ = [
     "record",
     "redundancy",
     "remarks",
+    "risk_check",
     "spectrum",
     "token_contributions",
     "weighing",
