@@ -1,4 +1,4 @@
-"""Whether other weights of descriptions could do better with the patterns as they are: training risk over weightings."""
+"""Whether other weights of descriptions could do better for fixed patterns: the training risk over weightings."""
 
 from __future__ import annotations
 
