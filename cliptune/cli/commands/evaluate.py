@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-from cliptune.cli.shared.inputs import notes_said_once, open_run, tell_notes
+from cliptune.cli.shared.inputs import notes_said_once, open_on, open_run, tell_notes
 from cliptune.cli.shared.options import Flag, WeightsOptions
 from cliptune.cli.shared.output import count, percent, remark, say, show_json, table
 
@@ -19,6 +19,7 @@ def evaluate(
     source: Literal["coop", "torchvision"] = "coop",
     split: Literal["train", "val", "test"] = "test",
     backbone: str | None = None,
+    on: str | None = None,
     device: str | None = None,
     precision: str | None = None,
     weight: float | None = None,
@@ -48,6 +49,9 @@ def evaluate(
         Images to score; train means the ones it was trained on.
     backbone
         Where the run's backbone is now, if it was moved.
+    on
+        Another backbone than the run's, to score what was learned there, such as patterns on the pixels; its shapes
+        must fit. Entered under a name that says so.
     device
         cpu, cuda, cuda:1, mps; a card if there is one.
     precision
@@ -66,13 +70,15 @@ def evaluate(
     from cliptune.protocols.scoring import score_run
     from cliptune.runs import read_result
 
+    if on is not None and backbone is not None:
+        raise ValueError("--on and --backbone: one is another backbone, the other where the run's own is. Give one.")
     if data is None and source != "coop":
         raise ValueError(
             f"--source {source} is for another data set, --data NAME. Without it the run's own data are opened as they "
             "were for training, since other splits of them share pictures with its training images."
         )
     with notes_said_once():
-        adapter = open_run(run, backbone, device, weights)
+        adapter = open_run(run, backbone, device, weights) if on is None else open_on(run, on, device, weights)
         scored = score_run(
             run,
             adapter,
@@ -83,6 +89,7 @@ def evaluate(
             precision=precision,
             weight=weight,
             workers=workers,
+            elsewhere=on is not None,
         )
     warned = () if scored.own_images else scored.notes[-1:]
     for sentence in warned:
