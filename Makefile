@@ -33,8 +33,8 @@ OLDEST_PYTHON ?= $(shell python3.10 -c 'import sys; print(sys.executable)' 2>/de
 oldest: .venv/installed-dev
 	$(BIN)/python tools/dependencies.py oldest > .venv/oldest.txt
 	$(OLDEST_PYTHON) -m venv .venv/oldest
-	.venv/oldest/bin/python -m pip install --quiet --constraint .venv/oldest.txt --editable ".[report]" \
-		pytest hypothesis packaging playwright
+	.venv/oldest/bin/python -m pip install --quiet --constraint .venv/oldest.txt --editable \
+		".[doctor,formats,report,onnx,serve,parquet]" pytest hypothesis packaging playwright httpx
 	OMP_NUM_THREADS=1 .venv/oldest/bin/python -m pytest --ignore tests/sweep/test_ray_engine.py
 
 newest:

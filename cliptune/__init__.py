@@ -11,31 +11,43 @@ if TYPE_CHECKING:
     from cliptune import interop, methods
     from cliptune.clip.weights.load import load_clip
     from cliptune.data import load_data
+    from cliptune.exporting import export, open_exported
     from cliptune.registry import build
     from cliptune.runs import load
+    from cliptune.sharing import from_pretrained, push_to_hub, save_pretrained
     from cliptune.training import evaluate, fit
 
 # Name → module that holds it; imported when first asked for, so that `import cliptune` stays fast.
 _HOMES = {
     "build": "cliptune.registry",
     "evaluate": "cliptune.training",
+    "export": "cliptune.exporting",
     "fit": "cliptune.training",
+    "from_pretrained": "cliptune.sharing",
     "load": "cliptune.runs",
     "load_clip": "cliptune.clip.weights.load",
     "load_data": "cliptune.data",
+    "open_exported": "cliptune.exporting",
+    "push_to_hub": "cliptune.sharing",
+    "save_pretrained": "cliptune.sharing",
 }
-_ROOMS = ("interop", "methods")
+_ROOMS = ("interop", "methods", "sklearn")
 
 __all__ = [
     "__version__",
     "build",
     "evaluate",
+    "export",
     "fit",
+    "from_pretrained",
     "interop",
     "load",
     "load_clip",
     "load_data",
     "methods",
+    "open_exported",
+    "push_to_hub",
+    "save_pretrained",
 ]
 
 

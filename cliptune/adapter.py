@@ -138,7 +138,12 @@ class Adapter(nn.Module):
         return self.classes.names
 
     def set_classes(
-        self, classes: Sequence[str] | ClassSet, *, template: str | None = None, seen: bool | None = None
+        self,
+        classes: Sequence[str] | ClassSet,
+        *,
+        template: str | None = None,
+        seen: bool | None = None,
+        truncate: bool = False,
     ) -> Adapter:
         """Ask about other classes from now on; nothing learned changes.
 
@@ -148,12 +153,15 @@ class Adapter(nn.Module):
                 Descriptions are kept likewise, for the classes that have some.
             seen: are these classes trained ones? None decides by their names: all of them are, in any order; or for a
                 prompt or head with values per class, they are the very list.
-        Raises: ValueError if the prompt or the head is specific to its training classes.
+            truncate: cut names that are too long for the text tower, as is done anyhow if training did.
+        Raises: ValueError if the prompt or the head is specific to its training classes, or a name is too long.
         """
         given = ClassSet.of(classes)
         if template is None and not isinstance(classes, ClassSet):
             template = self.classes.template
         given = given.with_template(template)
+        if truncate or self.trained_classes.truncate:
+            given = replace(given, truncate=True)
         if not given.descriptions:
             given = replace(given, descriptions=self.trained_classes.descriptions)
         self._set(given, seen=self._are_trained(given.names) if seen is None else seen)
@@ -217,15 +225,19 @@ class Adapter(nn.Module):
         if text_features is None:
             text = ports.text_given(image)
             text_features = self._prompted(ports, text)
-        if not self.head.settled:
-            self.head.settle(text_features, self.texts)
+        head = self.head_for(text_features)
         similarity = self.clip.scale * image @ text_features.mT
-        head = self.head if self._places is None else self.head.for_classes(text_features, self._places)
         logits = head(similarity, self.texts, image_embedding)
         untouched = ports.image.empty and ports.pixels is None and ports.features is None
         bare = image_embedding if untouched else None
         zero_shot = self.reference(batch, bare) if reference else None
         return ports, Outputs(logits, similarity, image, text_features, image_embedding, zero_shot, self.texts)
+
+    def head_for(self, text_features: Tensor) -> Head:
+        """The head as it speaks of the present classes, having seen their unit text features (I, K, D)."""
+        if not self.head.settled:
+            self.head.settle(text_features, self.texts)
+        return self.head if self._places is None else self.head.for_classes(text_features, self._places)
 
     def views(self, batch: Batch, pixels: Any) -> Tensor:
         """The views (B, V, 3, R, R) of a batch, normalised, as a `pixels` port or its absence makes them."""

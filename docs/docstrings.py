@@ -20,7 +20,7 @@ from sphinx.transforms import SphinxTransform
 
 _SECTION = re.compile(r"((?:Args|Attributes|Columns|Letters|Returns|Raises|Source)(?: \([^)]*\))?):(?: (.*))?$")
 _LISTS = ("Args", "Attributes", "Columns", "Letters")
-_NAMES = r"[\w*]+(?:, [\w*]+)*"
+_NAMES = r"[\w*\0]+(?:, [\w*\0]+)*"  # \0 stands for the backslash before a star, or a last underscore
 _ARXIV = re.compile(r"(?:arXiv:)?\b(\d{4}\.\d{5})\b")
 
 
@@ -74,8 +74,9 @@ def _apart(entry: str, names: set[str]) -> Iterator[tuple[str, str]]:
     ]
     if not starts:
         yield "", entry
+        return
     for found, after in zip(starts, [*starts[1:], None], strict=True):
-        yield found[1], entry[found.end() : after.start() if after else None].rstrip("; ")
+        yield found[1].replace("\0", "\\"), entry[found.end() : after.start() if after else None].rstrip("; ")
 
 
 def _escaped(doc: str) -> str:

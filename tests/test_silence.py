@@ -15,7 +15,21 @@ import cliptune
 ROOT = Path(cliptune.__file__).parent
 PAGE = Path(__file__).parents[1] / "docs" / "silence.md"
 ROOMS = (
-    *("clip", "data", "heads", "interop", "methods", "protocols", "runs", "sweep", "texts", "training", "wrappers"),
+    *(
+        "choosing",
+        "clip",
+        "data",
+        "doctor",
+        "heads",
+        "interop",
+        "methods",
+        "protocols",
+        "runs",
+        "sweep",
+        "texts",
+        "training",
+        "wrappers",
+    ),
     "masking.py",
 )
 KINDS = ("continue", "except", "suppress")

@@ -2,6 +2,7 @@
 
 python tools/score_mini.py zeroshot                         # all suites: all classes, base, new, domains
 python tools/score_mini.py probe                            # 16-shot linear probe on all suites
+python tools/score_mini.py laboratory                       # the suites to compare methods on: how hard each is
 python tools/score_mini.py coop --suites garden,aquarium    # base-to-new, CoOp's published recipe
 """
 
@@ -21,6 +22,9 @@ from cliptune.data.items import Dataset, Split
 from cliptune.data.tinyworld.domains import DOMAINS
 from cliptune.data.tinyworld.suites import images_of, suites
 from cliptune.protocols import base2new
+
+LABORATORY = ("snapshots", "fishmarket", "fabrics", "longtail", "moved", "backdrops")
+"""Names that mean something to mini, and pictures that leave a method something to win."""
 
 
 def unit_images(clip: CLIP, split: Split) -> Tensor:
@@ -45,12 +49,12 @@ def zero_shot(clip: CLIP, data: Dataset) -> list[float]:
     return numbers
 
 
-def probe(clip: CLIP, data: Dataset, seeds: Sequence[int], shots: int = 16) -> list[float]:
-    """Accuracy in % of a logistic regression on the features of `shots` images per class, for each seed."""
+def probe(clip: CLIP, data: Dataset, seeds: Sequence[int], shots: int | None = 16) -> list[float]:
+    """Accuracy in % of a logistic regression on the features of `shots` images per class, or all, for each seed."""
     test = unit_images(clip, data.test).numpy()
     out = []
     for seed in seeds:
-        train = data.few_shot(shots, seed).train
+        train = data.train if shots is None else data.few_shot(shots, seed).train
         model = LogisticRegression(C=30, max_iter=1000).fit(unit_images(clip, train).numpy(), train.labels.numpy())
         out.append(100 * float((model.predict(test) == data.test.labels.numpy()).mean()))
     return out
@@ -68,8 +72,8 @@ def row(*cells: object) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", choices=["zeroshot", "domains", "probe", "coop"])
-    parser.add_argument("--suites", default=",".join(suites()))
+    parser.add_argument("what", choices=["zeroshot", "domains", "probe", "laboratory", "coop"])
+    parser.add_argument("--suites", help="separated by commas; all, or those of the laboratory")
     parser.add_argument("--seeds", default="1,2,3")
     parser.add_argument("--epochs", type=int, default=200, help="of CoOp; 200 as published for base-to-new")
     parser.add_argument("--views", type=int, help="augmented views kept per image; new ones every epoch if left out")
@@ -80,11 +84,13 @@ def main() -> None:
         "zeroshot": ("suite", "classes", "chance", "all", "base", "new"),
         "domains": ("suite", *DOMAINS),
         "probe": ("suite", "zero-shot", "linear probe"),
+        "laboratory": ("suite", "classes", "zero-shot", "base", "new", "base − new", "16 shots", "all training images"),
         "coop": ("suite", "zero-shot base", "zero-shot new", "CoOp base", "CoOp new"),
     }[args.what]
     row(*titles)
     row(*["---"] * len(titles))
-    for name in args.suites.split(","):
+    known = LABORATORY if args.what == "laboratory" else suites()
+    for name in args.suites.split(",") if args.suites else known:
         data = cliptune.load_data(f"tinyworld/{name}")
         if args.what == "domains":
             shifted = [cliptune.load_data(f"tinyworld/{name}", domain=domain) for domain in DOMAINS]
@@ -95,6 +101,9 @@ def main() -> None:
             row(name, len(data.class_names), 100 / len(data.class_names), *start)
         elif args.what == "probe":
             row(name, start[0], spread(probe(clip, data, seeds)))
+        elif args.what == "laboratory":
+            few, most = spread(probe(clip, data, seeds)), probe(clip, data, seeds[:1], None)[0]
+            row(name, len(data.class_names), *start, start[1] - start[2], few, most)
         else:
             runs = [
                 base2new("coop", clip, data, seed, options={"epochs": args.epochs}, views=args.views, progress="silent")

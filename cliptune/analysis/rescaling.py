@@ -250,6 +250,7 @@ class Ablations(Finding):
             f"With the prompt of {named} invisible, accuracy is {of['none']:.1f} % instead of {of['full']:.1f} %; its "
             f"bias alone makes it {of['bias_only']:.1f} %, one mean bias for all inputs {of['mean_bias_only']:.1f} %, "
             f"re-scaling alone {of['rescale_only']:.1f} % ({self.n} images)."
+            + ("" if of["full"] > of["none"] else " There is no gain here that one of them could explain.")
         )
 
 

@@ -21,12 +21,15 @@ from cliptune.cli.commands import (
     describe,
     evaluate,
     explain,
+    export,
     fit,
     masks,
     methods,
     predict,
     recipes,
     report,
+    serve,
+    share,
     table,
     train,
 )
@@ -62,18 +65,22 @@ def _register() -> None:
         "explain": explain.explain,
         "report": report.report,
         "check": check.check,
+        "export": export.export,
+        "serve": serve.serve,
+        "share": share.share,
         "recipes": recipes.recipes,
         "convert": convert.convert,
         "describe": describe.describe,
         "masks": masks.masks,
     }
     of_data: dict[str, Callable[..., int | None]] = {
+        "doctor": data.doctor,
         "check": data.check,
         "plan": data.plan,
         "split": data.split,
         "list": data.list_,
     }
-    for of_methods in (methods.methods, methods.check):
+    for of_methods in (methods.methods, methods.check, methods.exports):
         of_methods.__doc__ = _unwrapped(of_methods.__doc__ or "")
     for home, known in ((app, commands), (data.app, of_data)):
         for place, (name, function) in enumerate(known.items()):
@@ -81,6 +88,7 @@ def _register() -> None:
             home.command(function, name=name, sort_key=place)
     methods.app.default(methods.methods)
     methods.app.command(methods.check, name="check")
+    methods.app.command(methods.exports, name="exports")
     app.command(methods.app)
     app.command(data.app)
 

@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from cliptune.data.loader import batches, steps_per_epoch
     from cliptune.data.own.folders import read_folder
     from cliptune.data.own.lists import read_list
+    from cliptune.data.own.port import Predicted
+    from cliptune.data.own.predictions import write_predictions
     from cliptune.data.own.split_files import make_split, read_split
     from cliptune.data.spec import DataSpec
 
@@ -34,6 +36,8 @@ _HOMES = {
     "read_list": "own.lists",
     "batches": "loader",
     "steps_per_epoch": "loader",
+    "Predicted": "own.port",
+    "write_predictions": "own.predictions",
     "make_split": "own.split_files",
     "DataSpec": "spec",
     "read_split": "own.split_files",
@@ -45,6 +49,7 @@ __all__ = [
     "ImageCache",
     "ImageError",
     "Item",
+    "Predicted",
     "Split",
     "batches",
     "few_shot_record",
@@ -59,6 +64,7 @@ __all__ = [
     "read_list",
     "read_split",
     "steps_per_epoch",
+    "write_predictions",
 ]
 
 

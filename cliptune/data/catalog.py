@@ -16,9 +16,11 @@ from torch import Tensor
 from cliptune.data.items import DEFAULT_TEMPLATE, Dataset, Split
 from cliptune.data.own.folders import read_folder
 from cliptune.data.own.lists import LIST_SUFFIXES, read_list
+from cliptune.data.own.naming import is_file
+from cliptune.data.own.readers import reader_for
 from cliptune.data.own.split_files import read_split
 from cliptune.data.published.facts import groups_of_data, published
-from cliptune.data.published.places import lies_below, recognise
+from cliptune.data.published.places import holds_classes, is_part_of, lies_below, recognise
 from cliptune.data.published.torchvision_sets import read_torchvision
 from cliptune.data.splits import CLASS_SUBSETS, stratified
 
@@ -98,7 +100,8 @@ def load_data(
 
     Args:
         name: a name of `list_data` ("tinyworld/objects", "oxford_pets"), a folder of pictures (`read_folder`), a
-            `.csv` or `.jsonl` list (`read_list`), or a split file `.json` (`read_split`).
+            list (`read_list`), a split file (`read_split`), or a file or folder of another tool (docs/formats.md), as
+            its content tells.
         root: where named data sets and folders lie; for a list or split file the folder that its paths are
             relative to.
         shots: training images per class (and at most 4 for validation); None or below 1 for all.
@@ -107,7 +110,7 @@ def load_data(
         repeat, strict: see `Dataset.few_shot`.
         source: "coop", the field's layout and splits; or "torchvision", a named data set as `torchvision.datasets` lays
             it out below `root`, with its official splits (`read_torchvision`).
-        options: handed to the reader, e.g. `template`, `fractions`.
+        options: handed to the reader, e.g. `template`, `fractions`, of lists `columns` and `delimiter`.
     Raises: FileNotFoundError if it is neither a name nor a path; TypeError for an option that the reader does
         not have; ValueError for bad content.
     """
@@ -198,10 +201,13 @@ def is_named(name: str, root: str | Path | None) -> bool:
     entry = _entry(family)
     if entry is None or bool(member) == (entry.members is None):
         return False
-    # A user's own folder may be called "flowers"; where the published set is not there, it is meant.
+    # A user's own folder may be called "flowers"; where the published set is not there, it is meant. A folder without
+    # pictures in class folders is nobody's own, but what there is of the published set.
     own = Path(root or ".").expanduser() / name
-    published_entry = published().get(entry.name)
-    return published_entry is None or not own.is_dir() or (root is not None and lies_below(published_entry, root))
+    known = published().get(entry.name)
+    if known is None or not own.is_dir() or (root is not None and lies_below(known, root)):
+        return True
+    return recognise(own) is None and (is_part_of(known, own) or not holds_classes(own))
 
 
 def _entry(family: str) -> Entry | None:
@@ -230,11 +236,11 @@ def _read(name: str, root: str | Path | None, options: dict[str, Any], source: s
         entry = next(entry for entry in ENTRIES if entry.name == known.name)
         reader, arguments = entry.function(entry.reader), (*entry.arguments, path)
         guess = f"Data {name!r}: by its files the folder is the published data set {known.name}, and was read as that."
-    elif path.is_dir():
-        reader, arguments = read_folder, (path,)
+    elif path.is_dir() or is_file(path):
+        reader, arguments = _own(path, root)
         guess = _named_alike(name, entry)
     elif root is not None and (Path(root).expanduser() / path).is_dir():
-        reader, arguments = read_folder, (Path(root).expanduser() / path,)
+        reader, arguments = _own(Path(root).expanduser() / path, None)
         guess = _named_alike(name, entry)
     elif path.suffix.lower() in LIST_SUFFIXES:
         reader, arguments = read_list, (path, root)
@@ -254,6 +260,12 @@ def _read(name: str, root: str | Path | None, options: dict[str, Any], source: s
     if not isinstance(dataset, Dataset):
         raise ValueError(f"Data {name!r}: its reader must return a Dataset, got {type(dataset).__name__}.")
     return replace(dataset, notes=(*dataset.notes, guess)) if guess else dataset
+
+
+def _own(path: Path, root: str | Path | None) -> tuple[Callable[..., Dataset], tuple[Any, ...]]:
+    """Reader and arguments of a file or folder that is there."""
+    reader = reader_for(path)
+    return reader, ((path,) if reader is read_folder else (path, root))
 
 
 def _named_alike(name: str, entry: Entry | None) -> str:
@@ -282,8 +294,8 @@ def _unknown(name: str, known: list[str]) -> FileNotFoundError:
     near = difflib.get_close_matches(name.lower(), known, n=3, cutoff=0.4)
     hint = f" Did you mean {' or '.join(near)}?" if near else f" Known names: {', '.join(known)}."
     return FileNotFoundError(
-        f"Data {name!r}: expected the name of a data set, a folder of class folders, or a .csv, .jsonl or "
-        f".json file, found none of them.{hint}"
+        f"Data {name!r}: expected the name of a data set, a folder of class folders, or a list such as a .csv, .jsonl "
+        f"or .json file, found none of them.{hint}"
     )
 
 

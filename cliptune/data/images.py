@@ -3,17 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import lru_cache
 from pathlib import Path
 from typing import TypeVar
 
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, UnidentifiedImageError
+
+from cliptune.data.formats import BY_KIND, BY_SUFFIX, decodable, how_to_read, jpeg_xl_size, kind_of
+from cliptune.reading import shown
 
 T = TypeVar("T")
 
-SUFFIXES = frozenset({".jpg", ".jpeg", ".jfif", ".png", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm", ".pgm"})
+SUFFIXES = frozenset(
+    {".jpg", ".jpeg", ".jfif", ".png", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm", ".pgm", *BY_SUFFIX}
+)
 
-FORMATS = frozenset({"JPEG", "MPO", "PNG", "BMP", "DIB", "GIF", "WEBP", "TIFF", "PPM", "AVIF", "JPEG2000"})
+FORMATS = frozenset(
+    {"JPEG", "MPO", "PNG", "BMP", "DIB", "GIF", "WEBP", "TIFF", "PPM", "AVIF", "JPEG2000", "HEIF", "JXL"}
+)
 """What a file may hold, whatever its suffix, by Pillow's names. Pillow knows thirty more formats: for some it starts a
 program (EPS), for others it decodes byte by byte in Python, so that a small file could keep it busy for minutes."""
 
@@ -48,8 +56,12 @@ def read_image(path: str | Path, *, exif: bool = False, pixel_limit: int = PIXEL
     profile is applied and an alpha channel is dropped, not blended. 16-bit grey is scaled (value / 257), not
     cut at 255.
 
-    Raises: FileNotFoundError if there is no such file; ImageError if it is empty, truncated, not of `FORMATS`, has
-        more pixels than the limit, or a pixel format without a meaning as RGB (32-bit, floating point).
+    HEIC, AVIF, JPEG XL and JPEG 2000 are read where Pillow or an installed plug-in (extra `formats`) decodes them.
+    HEIC comes upright in any case, because its own marks for turning belong to decoding.
+
+    Raises: FileNotFoundError if there is no such file; ImageError if it is empty, truncated, not of `FORMATS`, of a
+        kind whose decoder is not installed (the sentence names the line that brings it), has more pixels than the
+        limit, or a pixel format without a meaning as RGB (32-bit, floating point).
     """
     return decoded(path, lambda image: to_rgb(image, exif=exif, who=f"Picture {path}"), pixel_limit=pixel_limit)
 
@@ -65,13 +77,13 @@ def decoded(path: str | Path, convert: Callable[[Image.Image], T], *, pixel_limi
     if path.stat().st_size == 0:
         raise ImageError(f"Picture {path} is empty (0 bytes). Copy it again, or take it out of the data.")
     try:
-        with Image.open(path) as image:
+        with _opened(path, pixel_limit) as image:
             if image.format not in FORMATS:
                 raise ImageError(
                     f"Picture {path} is of the format {image.format}, which is not read; expected one of "
                     f"{', '.join(sorted(FORMATS))}. Save it as PNG or JPEG."
                 )
-            _check_pixels(image, path, pixel_limit)
+            _check_pixels(image.size, path, pixel_limit)
             return convert(image)
     except ImageError:
         raise
@@ -84,9 +96,33 @@ def decoded(path: str | Path, convert: Callable[[Image.Image], T], *, pixel_limi
     except Exception as error:  # decoders meet broken bytes with almost any exception
         raise ImageError(
             f"Picture {path} cannot be decoded: expected a whole "
-            f"{path.suffix.lstrip('.').upper() or 'picture'} file, but {_reason(error)}. It may be truncated "
+            f"{path.suffix.lstrip('.').upper() or 'picture'} file, but {_reason(error, path)}. It may be truncated "
             "or not a picture: copy it again, or take it out of the data."
         ) from error
+
+
+def _opened(path: Path, pixel_limit: int) -> Image.Image:
+    """Pillow's image of a file. Decoders beside Pillow's own are asked for the kinds of `BY_KIND` alone, which the
+    content tells whatever the name says.
+    """
+    try:
+        return Image.open(path, formats=_of_pillow())
+    except UnidentifiedImageError:
+        kind = kind_of(path)
+    if kind not in BY_KIND:
+        return Image.open(path)
+    if not decodable(BY_KIND[kind]):
+        raise ImageError(f"Picture {path} is of the kind {kind}, which cannot be decoded here. {how_to_read(kind)}")
+    if kind == "JPEG XL":  # which the plug-in decodes while it opens the file
+        _check_pixels(jpeg_xl_size(path), path, pixel_limit)
+    return Image.open(path, formats=[BY_KIND[kind].pillow])
+
+
+@lru_cache(maxsize=1)
+def _of_pillow() -> list[str]:
+    Image.init()
+    further = {known.pillow for known in BY_KIND.values() if known.plugin is not None}
+    return [name for name in Image.OPEN if name in FORMATS - further]
 
 
 def to_rgb(image: Image.Image, *, exif: bool = False, who: str = "Picture") -> Image.Image:
@@ -126,8 +162,8 @@ def _eight_bits(values: np.ndarray) -> np.ndarray:
     return ((values * 255 + 32767) // 65535).astype(np.uint8)
 
 
-def _check_pixels(image: Image.Image, path: Path, limit: int) -> None:
-    width, height = image.size
+def _check_pixels(size: tuple[int, int], path: Path, limit: int) -> None:
+    width, height = size
     if width * height > limit:
         raise ImageError(_too_large(path, f"{width} × {height} = {width * height:,} pixels", limit))
 
@@ -139,7 +175,9 @@ def _too_large(path: Path, came: str, limit: int) -> str:
     )
 
 
-def _reason(error: Exception) -> str:
-    if isinstance(error, Image.UnidentifiedImageError):
-        return "its content is no known picture format"
-    return f"the decoder said: {str(error).rstrip('.') or type(error).__name__}"
+def _reason(error: Exception, path: Path) -> str:
+    if isinstance(error, UnidentifiedImageError):
+        kind = kind_of(path)
+        told = "" if kind == "unknown" else f" (by its first bytes: {kind})"
+        return f"its content is no known picture format{told}"
+    return f"the decoder said: {shown(str(error), 200).rstrip('.') or type(error).__name__}"

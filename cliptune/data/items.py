@@ -175,6 +175,10 @@ class Dataset:
         whole_sha256: `split_sha256` of the data set that this one was sampled or cut from.
         whole_names: class names of the data set that this one was cut from; () if it is whole.
         own_split: a published data set in another split than the published one.
+        unread: files in class folders that are in no split, because their names or kinds are none of a picture that
+            can be decoded here; paths relative to the root.
+        nested: "leaf" or "top" if it was said which of folders in folders are the classes, see `read_folder`.
+        read_with: what was said of a list that it does not say itself: "columns", "delimiter".
     """
 
     name: str
@@ -190,6 +194,9 @@ class Dataset:
     whole_sha256: str | None = None
     whole_names: tuple[str, ...] = ()
     own_split: bool = False
+    unread: tuple[str, ...] = ()
+    nested: str | None = None
+    read_with: Mapping[str, Any] | None = None
 
     def __post_init__(self) -> None:
         if self.template.count("{}") != 1:

@@ -45,6 +45,7 @@ class FileSource:
         self.paths = tuple(paths)
         self.exif = exif
         self.pixel_limit = pixel_limit
+        self._digests: dict[tuple[str, int, int], str] = {}
 
     def image(self, row: int) -> Image.Image:
         return read_image(self.root / self.paths[row], exif=self.exif, pixel_limit=self.pixel_limit)
@@ -56,11 +57,15 @@ class FileSource:
                 f"Picture {path}: expected a file, found nothing. It was there when the data were listed; "
                 "put it back or read the data again."
             )
-        sha256 = hashlib.sha256()
-        with path.open("rb") as file:
-            while chunk := file.read(2**20):
-                sha256.update(chunk)
-        return sha256.hexdigest()
+        now = path.stat()
+        known = (self.paths[row], now.st_mtime_ns, now.st_size)  # a file that was changed is read again
+        if known not in self._digests:
+            sha256 = hashlib.sha256()
+            with path.open("rb") as file:
+                while chunk := file.read(2**20):
+                    sha256.update(chunk)
+            self._digests[known] = sha256.hexdigest()
+        return self._digests[known]
 
 
 class MemorySource:

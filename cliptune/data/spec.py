@@ -10,6 +10,8 @@ from typing import Any
 
 from cliptune.data.catalog import canonical, is_named, load_data
 from cliptune.data.items import Dataset
+from cliptune.data.own.columns import asked_columns
+from cliptune.data.own.tables import delimiter_meant
 
 
 @dataclass(frozen=True)
@@ -21,7 +23,7 @@ class DataSpec:
         root: folder below which named data lies, or which the paths of a list are relative to.
         source: "coop" or "torchvision", see `load_data`.
         template: hand-written sentence with {} for a name; None for the data set's own.
-        options: further arguments of its reader, such as `fractions` or `split`.
+        options: further arguments of its reader, such as `fractions` or `split`; of lists `columns` and `delimiter`.
         shots: training images per class; None for all.
         seed: of the few-shot sampling.
         classes: "all", "base" or "new".
@@ -42,13 +44,18 @@ class DataSpec:
 
         Args:
             name: in any spelling; what lies there goes before the name of a published set that does not.
-            options: of its reader; those that are None are left out.
+            options: of its reader; those that are None are left out. `columns` may be "image=id,label=breed".
+        Raises: ValueError for columns or a delimiter that cannot be meant.
         """
         path = Path(name).expanduser()
         named = source != "coop" or is_named(name, root)
         is_path = path.exists() and not named
         where = None if root is None else str(Path(root).expanduser().resolve())
         given = {key: value for key, value in options.items() if value is not None}
+        if "columns" in given:
+            given["columns"] = asked_columns(given["columns"])
+        if "delimiter" in given:
+            given["delimiter"] = delimiter_meant(given["delimiter"])
         return cls(
             str(path.resolve()) if is_path else canonical(name) if named else name,
             where,

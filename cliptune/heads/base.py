@@ -20,6 +20,7 @@ class Head(nn.Module):
     `chosen`: what it chose on validation images: "images", their number, and "chose", symbol → value. None for others.
     `notes`: what it chose by itself where an option was left out, a sentence each.
     `listener`: is told what a long `refit` is doing, as `listener(line, minor)`.
+    `share`: of that `refit`, what is done, in (0, 1]; None where it is not known.
     """
 
     class_specific = False
@@ -27,6 +28,7 @@ class Head(nn.Module):
     growing: frozenset[str] = frozenset()
     chosen: Mapping[str, Any] | None = None
     listener: Callable[[str, bool], None] | None = None
+    share: float | None = None
     notes: tuple[str, ...] = ()
 
     def forward(self, similarity: Tensor, texts: TextBatch, image_embedding: Tensor) -> Tensor:
@@ -49,8 +51,10 @@ class Head(nn.Module):
     def refit(self) -> None:
         """An epoch, or an observing stage, has ended."""
 
-    def say(self, line: str, minor: bool = False) -> None:
-        """Tell the listener, if there is one; a line is `minor` that says how far the work is."""
+    def say(self, line: str, minor: bool = False, share: float | None = None) -> None:
+        """Tell the listener, if there is one; a line is `minor` that says how far the work is, a `share` in (0, 1]."""
+        if share is not None:
+            self.share = share
         if self.listener is not None:
             self.listener(line, minor)
 

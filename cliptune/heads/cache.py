@@ -107,7 +107,9 @@ class CacheHead(Head):
         for i in range(0, len(labels), rows):
             part = slice(i, i + rows)
             self._count(right, F.normalize(embedding[part], dim=-1), votes[part], labels[part], alphas, betas)
-            self.say(f"tried α and β on {min(i + rows, len(labels))} of {len(labels)} validation images", minor=True)
+            done = min(i + rows, len(labels))
+            told = f"tried α and β on {done} of {len(labels)} validation images"
+            self.say(told, minor=True, share=done / len(labels))
         beta, alpha = divmod(int(right.argmax()), len(alphas))
         self.alpha.fill_(alphas[alpha])
         self.beta.fill_(betas[beta])

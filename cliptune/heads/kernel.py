@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -112,7 +112,7 @@ class KernelHead(Head):
         wanted = F.one_hot(labels.repeat_interleave(views), self.classes) * self.scale.double().cpu()
         rest = wanted - similarity.flatten(0, 1)
         if self.grid is not None and self._seen["val"]:
-            beta, ridge = _searched(self.grid, keys, rest, _joined(self._seen["val"]))
+            beta, ridge = _searched(self.grid, keys, rest, _joined(self._seen["val"]), self.say)
         system = _kernel(keys, keys, beta) / ridge + torch.eye(len(keys), dtype=keys.dtype)
         solution = torch.cholesky_solve(rest, torch.linalg.cholesky(system))
         # As laid out when loaded, so that a run opened again answers to the bit.
@@ -154,11 +154,13 @@ def _kernel(x: Tensor, y: Tensor, beta: Tensor | float) -> Tensor:
     return (-beta * (1 - x @ y.T)).exp()
 
 
-def _searched(grid: Grid, keys: Tensor, rest: Tensor, held: Seen) -> tuple[float, float]:
+def _searched(
+    grid: Grid, keys: Tensor, rest: Tensor, held: Seen, say: Callable[[str, bool, float], None]
+) -> tuple[float, float]:
     """(β, λ) that answers best for the held images, the first of the best; β in the outer loop, as released."""
     feature, similarity, labels = held
     best, found = -1, (grid.beta_min, grid.ridge_min)
-    for beta in torch.linspace(grid.beta_min, grid.beta_max, grid.betas).tolist():
+    for number, beta in enumerate(torch.linspace(grid.beta_min, grid.beta_max, grid.betas).tolist(), 1):
         # One decomposition serves every λ.
         values, vectors = torch.linalg.eigh(_kernel(keys, keys, beta))
         seen, asked = _kernel(feature, keys, beta).mean(dim=1) @ vectors, vectors.T @ rest
@@ -167,4 +169,5 @@ def _searched(grid: Grid, keys: Tensor, rest: Tensor, held: Seen) -> tuple[float
             correct = int((votes.argmax(dim=-1) == labels).sum())
             if correct > best:
                 best, found = correct, (beta, ridge)
+        say(f"β = {beta:.4g}, value {number} of {grid.betas}", True, number / grid.betas)
     return found

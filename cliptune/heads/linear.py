@@ -120,6 +120,7 @@ class LinearHead(Head):
                     f"C = {10.0**power:.4g}, value {len(scores)} of {len(POWERS) + 2 * STEPS}: "
                     f"{100 * scores[power] / len(x):.1f} % of {len(x)} validation images right",
                     minor=True,
+                    share=len(scores) / (len(POWERS) + 2 * STEPS),
                 )
             return scores[power]
 

@@ -89,6 +89,7 @@ class LPPlusPlusHead(Head):
         pull = torch.zeros_like(alpha)
         kept, best = (weight, bias, alpha), -1
         for epoch in range(self.epochs):
+            self.say(f"epoch {epoch + 1} of {self.epochs}", minor=True, share=(epoch + 1) / self.epochs)
             error = (_logits(feature, cosine, weight, bias, alpha).softmax(dim=1) - truth) / n
             momentum, push = MOMENTUM * momentum + error.T @ feature, MOMENTUM * push + error.sum(dim=0)
             weight, bias = weight - rate * momentum, bias - rate * push

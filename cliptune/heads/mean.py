@@ -18,7 +18,7 @@ class MeanHead(Head):
             return votes
         voting = texts.class_of >= 0
         owner, votes = texts.class_of[voting], votes[:, voting]
-        sums = votes.new_zeros(len(votes), texts.classes).index_add(1, owner, votes)
+        sums = votes.new_zeros(votes.shape[0], texts.classes).index_add(1, owner, votes)
         return sums / torch.bincount(owner, minlength=texts.classes).to(sums.dtype)
 
     def fold(self, text_features: Tensor, texts: TextBatch, views: int) -> Tensor:

@@ -51,18 +51,17 @@ class NearestHead(Head):
             weight[:, members] = share / len(members)
         return weighted_prototypes(weight, text_features, texts, views)
 
-    def _count(self, members: Tensor) -> int:
+    def _count(self, members: Sequence[int]) -> int:
         return len(members) if self.k is None else min(self.k, len(members))
 
-    def _sets(self, texts: TextBatch) -> list[tuple[float, Tensor]]:
-        """(λ, columns among a class's M descriptions) of each set; the sets lie alike in all classes."""
+    def _sets(self, texts: TextBatch) -> list[tuple[float, list[int]]]:
+        """(λ, columns among a class's M descriptions) of each set."""
         if not self.weights:
-            return [(1.0, torch.arange(texts.blocks.shape[1], device=texts.blocks.device))]
-        of_columns = torch.zeros_like(texts.blocks[0]) if texts.set_of is None else texts.set_of[texts.blocks[0]]
-        found = int(of_columns.max()) + 1
+            return [(1.0, list(range(texts.blocks.shape[1])))]
+        found = len(texts.set_columns)
         if found != len(self.weights):
             raise ValueError(
                 f"NearestHead: there are {len(self.weights)} weights for {found} sets of descriptions. "
                 "Give one weight per set."
             )
-        return [(weight, (of_columns == i).nonzero()[:, 0]) for i, weight in enumerate(self.weights)]
+        return [(weight, list(columns)) for weight, columns in zip(self.weights, texts.set_columns, strict=True)]

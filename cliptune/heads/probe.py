@@ -151,6 +151,7 @@ class ProbeHead(TextHead):
                     optimiser.zero_grad()
                     loss.backward()
                     optimiser.step()
+                self.say(f"epoch {epoch + 1} of {self.epochs}", minor=True, share=(epoch + 1) / self.epochs)
         self.residual.copy_(residual.detach())
 
     def _batches(self, features: int, images: int, generator: torch.Generator) -> list[Tensor]:

@@ -190,7 +190,7 @@ class RefinedHead(_ChannelCache):
         if not len(self.keys):
             return votes
         affinity = self._refined(F.normalize(image_embedding, dim=-1)) @ self.keys.T
-        cache = (-self.beta * (1 - affinity)).exp() @ self._values(float(self.gamma))
+        cache = (-self.beta * (1 - affinity)).exp() @ self._values(self.gamma)
         return votes + self.alpha * cache.mean(dim=1)
 
     def grow(self, shapes: Mapping[str, torch.Size]) -> None:
@@ -209,14 +209,14 @@ class RefinedHead(_ChannelCache):
     def _choose(self, feature: Tensor, votes: Tensor, labels: Tensor) -> None:
         assert self.search is not None
         affinity = self._refined(feature) @ self.keys.T
-        found = searched(self.search, affinity, votes, labels, self._values)
+        found = searched(self.search, affinity, votes, labels, self._values, self.say)
         for buffer, value in zip((self.alpha, self.beta, self.gamma), found, strict=True):
             buffer.fill_(value)
 
     def _refined(self, feature: Tensor) -> Tensor:
         return F.normalize(feature[..., self.channels], dim=-1)
 
-    def _values(self, gamma: float) -> Tensor:
+    def _values(self, gamma: float | Tensor) -> Tensor:
         """(M, C): what each key has to say."""
         return self._owners() * (gamma * self.divergence).exp()[:, None]
 
@@ -279,7 +279,8 @@ class CategoryResidualHead(_ChannelCache):
     def _choose(self, feature: Tensor, votes: Tensor, labels: Tensor) -> None:
         assert self.search is not None
         shift, affinity = self._affinity(feature)
-        found = searched(self.search, affinity, votes + self.scale * shift, labels, lambda gamma: self._values())
+        votes = votes + self.scale * shift
+        found = searched(self.search, affinity, votes, labels, lambda gamma: self._values(), self.say)
         self.alpha.fill_(found[0])
         self.beta.fill_(found[1])
 
@@ -293,11 +294,16 @@ class CategoryResidualHead(_ChannelCache):
 
 
 def searched(
-    search: Search, affinity: Tensor, votes: Tensor, labels: Tensor, values: Callable[[float], Tensor]
+    search: Search,
+    affinity: Tensor,
+    votes: Tensor,
+    labels: Tensor,
+    values: Callable[[float], Tensor],
+    say: Callable[[str, bool, float], None] | None = None,
 ) -> tuple[float, float, float]:
     """(α, β, γ) that answers best, the first of the best; β in the outer loop, γ in the inner one.
 
-    Args: affinity (n, M), votes (n, C), labels (n,). values: γ → (M, C).
+    Args: affinity (n, M), votes (n, C), labels (n,). values: γ → (M, C). say: told how far it is, see `Head.say`.
     """
     alphas = [SMALLEST + i * (search.alpha_max - SMALLEST) / ALPHAS for i in range(ALPHAS)]
     gammas = [i * search.gamma_max / search.gammas for i in range(search.gammas)]
@@ -315,6 +321,8 @@ def searched(
         if top > best:
             a, g = divmod(int((counts.flatten() == top).nonzero()[0]), len(gammas))
             best, found = top, (alphas[a], beta, gammas[g])
+        if say is not None:
+            say(f"β = {beta:.4g}, value {step + 1} of {BETAS}", True, (step + 1) / BETAS)
     return found
 
 

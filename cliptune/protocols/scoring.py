@@ -78,7 +78,7 @@ def own_images(
     wanted = classes or trained.get("classes", "all")
     picked = (trained.get("sampling") or {}) if split == "train" else {}
     dataset = _as_trained(_own_data(folder, result, root), picked, wanted).open()
-    images = _own_split(folder, trained, dataset, split, wanted)
+    images = _own_split(folder, trained, picked, dataset, split, wanted)
     return OwnImages(dataset, _some(images, dataset, split), dataset.split_sha256 == trained.get("split_sha256"))
 
 
@@ -93,6 +93,7 @@ def score_run(
     precision: str | None = None,
     weight: float | None = None,
     workers: int = 0,
+    truncate: bool = False,
     elsewhere: bool = False,
 ) -> Scored:
     """Score a run's adapter. What is measured on test images is entered into its `result.json`: in another precision or
@@ -108,6 +109,7 @@ def score_run(
         precision: of the frozen towers; None for the run's.
         weight: ω in [0, 1], see `choose_weight`.
         workers: processes that read images.
+        truncate: cut class names that are too long for the text tower, see `Adapter.set_classes`.
         elsewhere: the adapter stands on another backbone than the run's, which the name then says.
     Raises: ValueError if the run is damaged, or the data cannot be opened again or has no such images.
     """
@@ -124,10 +126,10 @@ def score_run(
         data = None
     known = adapter.trained_classes
     if data is None:
-        adapter.set_classes(class_set(dataset, known).with_template(known.template))
+        adapter.set_classes(class_set(dataset, known).with_template(known.template), truncate=truncate)
     else:
-        adapter.set_classes(class_set(dataset))
-    images = dataset[split] if data is not None else _own_split(folder, trained, dataset, split, wanted)
+        adapter.set_classes(class_set(dataset), truncate=truncate)
+    images = dataset[split] if data is not None else _own_split(folder, trained, picked, dataset, split, wanted)
     _some(images, dataset, split)
     mixed = choose_weight(adapter, weight)
     precision = precision or own_precision
@@ -197,9 +199,16 @@ def _names_the_same(data: DataSpec, result: Mapping[str, Any]) -> bool:
     return (data.name, data.root, data.source) == (there.name, there.root, there.source)
 
 
-def _own_split(folder: str | Path, trained: Mapping[str, Any], dataset: Dataset, split: str, classes: str) -> Split:
-    """Images of the run's own data; where shots and seed do not give those it learned from, its list does."""
-    chosen_otherwise = trained.get("sampling") and "shots" not in trained["sampling"]
+def _own_split(
+    folder: str | Path,
+    trained: Mapping[str, Any],
+    picked: Mapping[str, Any],
+    dataset: Dataset,
+    split: str,
+    classes: str,
+) -> Split:
+    """Images of the run's own data; where what was `picked` does not give those it learned from, its list does."""
+    chosen_otherwise = "shots" not in picked and trained.get("sampling")
     if split == "train" and classes == trained.get("classes", "all") and chosen_otherwise:
         return _learned_from(folder, dataset[split])
     return dataset[split]

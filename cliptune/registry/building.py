@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 import pkgutil
 from collections.abc import Mapping, Sequence
-from dataclasses import MISSING, Field, asdict, dataclass, fields, is_dataclass
+from dataclasses import MISSING, Field, asdict, dataclass, fields, is_dataclass, replace
 from difflib import get_close_matches
 from functools import cache
 from types import ModuleType
@@ -104,7 +104,7 @@ def build(method: str, clip: CLIP, classes: Sequence[str] | ClassSet, *, seed: i
         classes: names in label order, or a `ClassSet` with the data set's template.
         seed: of the random start of the learnables.
         options: fields of the method's `Config`; `template` may also be given for the hand-written sentence, and
-            `descriptions` for a file or folder of sentences about the classes.
+            `descriptions` for a file or folder of sentences about the classes; `truncate` cuts names that are too long.
     Raises: ValueError for an unknown method or option, naming the nearest, or for a combination that cannot be.
     """
     parts = {part: find(part) for part in parts_of(method)}
@@ -114,8 +114,10 @@ def build(method: str, clip: CLIP, classes: Sequence[str] | ClassSet, *, seed: i
             f"build: {method!r} must name exactly one method and each add-on once. "
             f"Methods: {', '.join(names())}. Add-ons: {', '.join(add_ons()) or 'none'}."
         )
-    template, descriptions = options.pop("template", None), options.pop("descriptions", None)
+    template, descriptions, truncate = (options.pop(name, None) for name in ("template", "descriptions", "truncate"))
     class_set = ClassSet.of(classes).with_template(template)
+    if truncate is not None:
+        class_set = replace(class_set, truncate=truncate)
     if descriptions is not None:
         class_set = class_set.with_descriptions(read_descriptions(descriptions))
     module = parts.pop(hosts[0])
@@ -136,6 +138,7 @@ def build(method: str, clip: CLIP, classes: Sequence[str] | ClassSet, *, seed: i
         # Options that are objects, as the plain values that the method wrote in their place.
         **recipe.config,
         **({} if template is None else {"template": template}),
+        **({} if truncate is None else {"truncate": truncate}),
     }
     usual = {f.name: f.default for config in configs for f in fields(config)}
     chosen = [
@@ -221,7 +224,7 @@ def _configs(modules: Sequence[ModuleType], options: dict[str, Any], method: str
             raise ValueError(
                 f"{method}: there is no option {key!r}. "
                 + (f"Did you mean {' or '.join(near)}? " if near else "")
-                + f"Options: {', '.join(sorted(known | {'template', 'descriptions'}))}."
+                + f"Options: {', '.join(sorted(known | {'template', 'descriptions', 'truncate'}))}."
             )
     return [
         module.Config(**{f.name: options[f.name] for f in fields(module.Config) if f.name in options})

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from cliptune.results.statistics import Interval, share
+from cliptune.results.statistics import Interval, proportion
 from cliptune.results.tables import caveats
 from cliptune.runs import read_config, read_result
 from cliptune.runs.manifest import check_whole
@@ -102,7 +102,7 @@ def _scores(evaluations: Mapping[str, Mapping[str, Any]]) -> tuple[Score, ...]:
     found = [
         Score(
             name,
-            share(round(one["accuracy"] * one["n"] / 100), one["n"]),
+            _in_percent(proportion(round(one["accuracy"] * one["n"] / 100), one["n"])),
             one["macro_f1"],
             one["ece"],
             one["n"],
@@ -111,6 +111,10 @@ def _scores(evaluations: Mapping[str, Mapping[str, Any]]) -> tuple[Score, ...]:
         if one.get("n")
     ]
     return tuple(sorted(found, key=lambda score: ("/" in score.name, score.name not in ("test", "base"))))
+
+
+def _in_percent(share: Interval) -> Interval:
+    return Interval(100 * share.estimate, 100 * share.low, 100 * share.high)
 
 
 def _options(options: Mapping[str, Any]) -> str:

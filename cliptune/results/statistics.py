@@ -61,15 +61,18 @@ class SignedRank:
     p: float
 
 
-def share(right: int, of: int, level: float = 0.95) -> Interval:
-    """Wilson's interval for a share, all in %: `right` of `of` images, drawn independently.
+def proportion(successes: int, n: int, level: float = 0.95) -> Interval:
+    """A share with Wilson's score interval, which has a width also where all or none succeed.  (Wilson 1927)
 
-    Raises: ValueError unless 0 ≤ right ≤ of and there is an image.
+    Args:
+        successes: from 0 to n, such as right answers. n: at least 1.
+        level: of confidence, in (0, 1).
+    Returns: shares in [0, 1].
     """
-    if not 0 <= right <= of or of < 1:
-        raise ValueError(f"share: expected a part of at least one image, got {right} of {of}.")
-    found = stats.binomtest(right, of).proportion_ci(level, method="wilson")
-    return Interval(100 * right / of, 100 * float(found.low), 100 * float(found.high))
+    if not 0 <= successes <= n or n < 1:
+        raise ValueError(f"proportion: expected at least one trial and 0 to n successes, got {successes} of {n}.")
+    ends = stats.binomtest(successes, n).proportion_ci(level, method="wilson")
+    return Interval(successes / n, float(ends.low), float(ends.high))
 
 
 def paired_t(differences: ArrayLike, level: float = 0.95) -> PairedT:

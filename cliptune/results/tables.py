@@ -384,6 +384,9 @@ def caveats(flags: Mapping[str, Any], data: Mapping[str, Any]) -> tuple[str, ...
         seeds = ", ".join(map(str, tuned["seeds"]))
         many = "s" if len(tuned["seeds"]) > 1 else ""
         words.append(f"{' and '.join(tuned['options'])} tuned on seed{many} {seeds} ({tuned['chosen_on']})")
+    if flags.get("method_chosen"):
+        chosen = flags["method_chosen"]
+        words.append(f"method chosen by {chosen['folds']}-fold cross-validation among {chosen['among']}")
     if flags.get("views") is not None:
         words.append(f"{flags['views']} augmented views per image, used again")
     if flags.get("augmentation") is False:

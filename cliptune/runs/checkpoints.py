@@ -106,12 +106,13 @@ def _misfits(description: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _is_class_set(classes: Any) -> bool:
-    if not isinstance(classes, dict) or not set(classes) <= {"names", "template", "descriptions"}:
+    if not isinstance(classes, dict) or not set(classes) <= {"names", "template", "descriptions", "truncate"}:
         return False
     sets = classes.get("descriptions", {})
     return (
         _are_texts(classes.get("names"))
         and isinstance(classes.get("template", ""), str)
+        and isinstance(classes.get("truncate", False), bool)
         and isinstance(sets, dict)
         and all(isinstance(of, dict) and all(map(_are_texts, of.values())) for of in sets.values())
     )

@@ -36,15 +36,21 @@ def load(folder: str | Path, *, clip: CLIP | None = None, device: torch.device |
     """
     _check_finished(Path(folder).expanduser())
     check_whole(folder)
+    return opened(folder, f"Run folder {folder}", clip, device)
+
+
+def opened(folder: str | Path, who: str, clip: CLIP | None = None, device: torch.device | str = "cpu") -> Adapter:
+    """The adapter of a folder with the two files of one, whether or not they are part of a run.
+
+    Args: as in `load`; who: begins the errors, which are those of `load`.
+    """
     description = read_adapter_config(folder)
     backbone = clip if clip is not None else open_backbone(description["backbone"], str(folder))
     if "classes" not in description:
-        raise ValueError(
-            f"Run folder {folder}: its {CONFIG} names no classes. Train the run anew, or restore the file."
-        )
+        raise ValueError(f"{who}: its {CONFIG} names no classes. Train the run anew, or restore the file.")
     classes = ClassSet(**description["classes"])
-    method = found_again(description["method"], description.get("plugins", {}), f"Run folder {folder}")
-    adapter = _built(method, backbone, classes, description["config"], f"Run folder {folder}")
+    method = found_again(description["method"], description.get("plugins", {}), who)
+    adapter = _built(method, backbone, classes, description["config"], who)
     load_adapter(folder, adapter)
     return adapter.to(device).eval()
 

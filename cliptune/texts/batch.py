@@ -55,7 +55,7 @@ class TextBatch(TokenBatch):
 
     def _sums(self, embedding: Tensor) -> Tensor:
         features = embedding if self.raw_mean else F.normalize(embedding, dim=-1)
-        sums = features.new_zeros(len(features), self.classes, features.shape[-1])
+        sums = features.new_zeros(features.shape[0], self.classes, features.shape[-1])
         return sums.index_add(1, self.class_of, features)
 
     def lengths(self, embedding: Tensor) -> Tensor:
@@ -84,3 +84,13 @@ class TextBatch(TokenBatch):
             )
         by_class = torch.argsort(self.class_of, stable=True)
         return by_class[-int(counts.sum()) :].view(self.classes, -1)
+
+    @cached_property
+    def set_columns(self) -> tuple[tuple[int, ...], ...]:
+        """For each set of descriptions, its columns in `blocks`; the sets lie alike in all classes.
+
+        Plain numbers, so that a head that asks for them can be exported.
+        """
+        first = self.blocks[0]
+        sets = [0] * len(first) if self.set_of is None else self.set_of[first].tolist()
+        return tuple(tuple(i for i, own in enumerate(sets) if own == s) for s in range(max(sets) + 1))

@@ -20,6 +20,8 @@ class ClassSet:
         template: hand-written sentence of the data set, with `{}` where the name goes.
         descriptions: set or cause → class name → sentences, where a data set has them; in the order in which
             they are to be used. Sets called "des" and "dist" hold describing and distinguishing attributes.
+        truncate: cut names with which a sentence has more tokens than the text tower reads, after the last word that
+            fits, and say so; otherwise they are refused.
 
     Raises: ValueError for no classes, a blank name, or a template without `{}`.
     """
@@ -27,6 +29,7 @@ class ClassSet:
     names: tuple[str, ...]
     template: str = DEFAULT_TEMPLATE
     descriptions: Mapping[str, Mapping[str, Sequence[str]]] = field(default_factory=dict)
+    truncate: bool = False
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "names", tuple(self.names))

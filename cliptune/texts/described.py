@@ -23,6 +23,7 @@ from cliptune.texts.descriptions import (
     template_bank,
     usable,
 )
+from cliptune.texts.phrasing import fits
 
 Replacement = Literal["needed", "never", "reference"]
 Stream = Literal["own", "reference"]
@@ -91,7 +92,10 @@ class DescriptionPhrasing:
         descriptions, made = classes.descriptions, False
         if not descriptions:
             descriptions = template_bank(classes, self.sets)
-            notes.append("Descriptions: there are none, so hand-written templates stand in, which say only the name.")
+            notes.append(
+                "Descriptions: there are none, so hand-written templates stand in, which say only the name. `cliptune "
+                "describe` writes some, and --descriptions gives them."
+            )
         if not set(self.sets) <= set(descriptions) and set(self.sets) <= {DESCRIBING, DISTINGUISHING}:
             missing, made = [name for name in self.sets if name not in descriptions], True
             notes.append(f"Descriptions: {' and '.join(missing)} are not given and were made of {few(descriptions)}.")
@@ -180,18 +184,7 @@ def _fitting(clip: CLIP, sentences: list[str], notes: list[str]) -> list[str]:
 
 
 def _cut(clip: CLIP, sentence: str) -> str:
-    # A token stands for at least one byte, and two mark the ends: most sentences need no second look.
-    if len(sentence.encode()) + 2 <= clip.text.context:
-        return sentence
     words = sentence.split(" ")
-    while not _fits(clip, " ".join(words)):
+    while not fits(clip, " ".join(words)):
         words.pop()
     return " ".join(words)
-
-
-def _fits(clip: CLIP, sentence: str) -> bool:
-    try:
-        clip.tokenize([sentence])
-    except ValueError:
-        return False
-    return True

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from typing import Literal, Protocol
 
 import torch
@@ -10,6 +11,8 @@ from torch import Tensor
 
 from cliptune.clip.model import CLIP
 from cliptune.clip.tokens import TokenBatch
+from cliptune.noted import few
+from cliptune.reading import shown
 from cliptune.texts.batch import TextBatch
 from cliptune.texts.classes import ClassSet
 
@@ -21,6 +24,63 @@ class Phrasing(Protocol):
     """How a method words its classes; called again whenever the classes change."""
 
     def __call__(self, clip: CLIP, classes: ClassSet) -> TextBatch: ...
+
+
+def fits(clip: CLIP, sentence: str) -> bool:
+    """Whether the text tower reads all tokens of a sentence."""
+    # A token stands for at least one byte, and two mark the ends: most sentences need no second look.
+    if len(sentence.encode()) + 2 <= clip.text.context:
+        return True
+    try:
+        clip.tokenize([sentence])
+    except ValueError:
+        return False
+    return True
+
+
+def fitting_words(clip: CLIP, classes: ClassSet, templates: Sequence[str]) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """The classes' names as they are written in sentences, each of which fits; and what is to be said of them.
+
+    Args:
+        templates: sentences with `{}`; a name must fit into all.
+    Raises: ValueError for a name that is too long, unless `classes.truncate` has it cut after its last word that fits
+        (within a word, where the first does not); or for two that are one text then.
+    """
+    words = [_fitting(clip, word, templates, classes.truncate) for word in classes.words]
+    cut = [f"{was[:40]!r}… to {word!r}" for was, word in zip(classes.words, words, strict=True) if was != word]
+    if not cut:
+        return classes.words, ()
+    alike = next(
+        (word for was, word in zip(classes.words, words, strict=True) if was != word and words.count(word) > 1), ""
+    )
+    if alike:
+        raise ValueError(f"Class names: two are one text once they are cut, {alike!r}. Shorten them yourself.")
+    return tuple(words), (
+        f"Class names: {len(cut)} of {len(words)} have more tokens than the text tower reads ({clip.text.context}) and "
+        f"are cut after the last word that fits: {few(cut)}.",
+    )
+
+
+def _fitting(clip: CLIP, word: str, templates: Sequence[str], truncate: bool) -> str:
+    def all_fit(name: str) -> bool:
+        return all(fits(clip, template.replace("{}", name)) for template in templates)
+
+    if all_fit(word):
+        return word
+    if not truncate:
+        raise ValueError(
+            f"The class name {shown(word)!r} is too long: in the sentence {templates[0]!r} it has more tokens than the "
+            f"{clip.text.context} that the text tower reads. Shorten it, or have it cut after the last word that fits: "
+            "--truncate (truncate=True in Python)."
+        )
+    for parts, between in ((word.split(" "), " "), (list(word.split(" ")[0]), "")):
+        kept = next((n for n in range(len(parts) - 1, 0, -1) if all_fit(between.join(parts[:n]))), 0)
+        if kept:
+            return between.join(parts[:kept])
+    raise ValueError(
+        f"The sentence {templates[0]!r} leaves no room for a class name in the {clip.text.context} tokens that the "
+        "text tower reads. Shorten the template, or take a smaller n_ctx."
+    )
 
 
 @dataclass(frozen=True)
@@ -38,12 +98,14 @@ class TemplatePhrasing:
 
     def __call__(self, clip: CLIP, classes: ClassSet) -> TextBatch:
         templates = self.templates or (classes.template,)
-        tokens = clip.tokenize([t.replace("{}", word) for word in classes.words for t in templates])
+        words, notes = fitting_words(clip, classes, templates)
+        tokens = clip.tokenize([t.replace("{}", word) for word in words for t in templates])
         if len(templates) == 1:
-            return TextBatch.one_each(tokens)
+            return replace(TextBatch.one_each(tokens), notes=notes)
         class_of = torch.arange(len(classes), device=tokens.ids.device).repeat_interleave(len(templates))
         view_of = torch.zeros_like(class_of)
-        return TextBatch(tokens.ids, tokens.slots, class_of, view_of, len(classes), True, self.raw_mean)
+        of_all = (tokens.ids, tokens.slots, class_of, view_of, len(classes), True, self.raw_mean)
+        return TextBatch(*of_all, notes=notes)
 
 
 def words_for(method: str, words: str, n: int) -> tuple[str, tuple[str, ...]]:
@@ -100,8 +162,9 @@ class ContextPhrasing:
 
     def __call__(self, clip: CLIP, classes: ClassSet) -> TextBatch:
         lead = self.lead(clip)
-        tokens = clip.tokenize([f"{self._written()} {name}." for name in classes.words])
-        names = clip.tokenize(list(classes.words))
+        words, notes = fitting_words(clip, classes, [f"{self._written()} {{}}."])
+        tokens = clip.tokenize([f"{self._written()} {name}." for name in words])
+        names = clip.tokenize(list(words))
         ids, slots = tokens.ids.clone(), torch.empty(len(tokens), self.n_ctx, dtype=torch.int64, device=lead.device)
         n, half = self.n_ctx, {"end": self.n_ctx, "middle": self.n_ctx // 2, "front": 0}[self.position]
         for row, length in enumerate((names.eot - 1).tolist()):
@@ -110,7 +173,7 @@ class ContextPhrasing:
                 ids[row, 1 + half : 1 + n + length] = torch.cat([name, lead[half:]])
             place = torch.arange(1, 1 + n, device=lead.device)
             slots[row] = torch.where(place <= half, place, place + length)
-        return TextBatch.one_each(TokenBatch(ids, slots))
+        return replace(TextBatch.one_each(TokenBatch(ids, slots)), notes=notes)
 
     def _written(self) -> str:
         return " ".join(self.words.replace("_", " ").split()) or " ".join(["X"] * self.n_ctx)

@@ -7,11 +7,13 @@ from cliptune.training.evaluate import Evaluation, evaluate
 from cliptune.training.fit import Run, fit
 from cliptune.training.loop import TrainingDiverged
 from cliptune.training.schedules import learning_rate
+from cliptune.training.shared import SharedImages
 
 __all__ = [
     "Evaluation",
     "Run",
     "RunFolder",
+    "SharedImages",
     "TrainingDiverged",
     "evaluate",
     "fit",

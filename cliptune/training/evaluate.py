@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from contextlib import nullcontext
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -9,14 +10,17 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
+from cliptune.batch import Batch
 from cliptune.data.cache import ImageCache
 from cliptune.data.items import Split
-from cliptune.data.loader import batches
+from cliptune.data.loader import batches, steps_per_epoch
 from cliptune.data.metrics import evaluate_logits
 from cliptune.data.transforms import test_transform
 from cliptune.runs.predictions import Predictions
-from cliptune.training.feed import in_order_without_images
+from cliptune.training.feed import embed, in_order_without_images
 from cliptune.training.precision import towers_in
+from cliptune.training.progress import Progress, open_progress
+from cliptune.training.shared import SharedImages
 
 if TYPE_CHECKING:
     from cliptune.adapter import Adapter
@@ -63,6 +67,8 @@ def evaluate(
     workers: int = 0,
     images: ImageCache | None = None,
     embeddings: Tensor | None = None,
+    shared: SharedImages | None = None,
+    progress: str | Progress | None = "silent",
     keep_logits: bool = False,
     keep_predictions: bool = True,
 ) -> Evaluation:
@@ -77,6 +83,8 @@ def evaluate(
         workers: processes that decode images.
         images: decoded images to share with other passes.
         embeddings: (N, V, D) image embeddings of the split, computed before; the images are then not read.
+        shared: what other runs on these images decoded and, where no learnable reaches it, embedded before.
+        progress: as in `fit`.
         keep_logits: return them as well.
         keep_predictions: return what was answered to every image, with hashes of the images and class names.
     Raises: ValueError if the split is empty, has unknown labels, or labels that the adapter has no class for.
@@ -89,18 +97,29 @@ def evaluate(
     with adapter.evaluating(), torch.no_grad(), towers_in(adapter.clip, precision) if precision else nullcontext():
         # None: the text depends on the image and is encoded with each batch.
         text = adapter.text_features()
-        if embeddings is not None:
-            passes = in_order_without_images(split, batch_size, where)
-        else:
+        shown = open_progress(progress)
+        cache = shared.pictures if images is None and shared is not None else images
+
+        def read(part: Split) -> Iterator[Batch]:
             transform = test_transform(adapter.resolution)
-            passes = batches(
-                split, transform, batch_size, shuffle=False, seed=0, workers=workers, device=where, cache=images
-            )
+            shown.start(steps_per_epoch(len(part), batch_size, drop_last=False), 0)
+            for batch in batches(
+                part, transform, batch_size, shuffle=False, seed=0, workers=workers, device=where, cache=cache
+            ):
+                yield batch
+                shown.advance("scoring")
+
         parts = []
-        for batch in passes:
-            known = None if embeddings is None else embeddings[batch.index]
-            out = adapter(batch, text_features=text, image_embedding=known)
-            parts.append(out.logits.float().cpu())
+        try:
+            if embeddings is None and shared is not None and adapter.image_is_frozen:
+                embeddings = shared.embeddings(adapter, split, lambda part: embed(adapter, read(part)))
+            passes = read(split) if embeddings is None else in_order_without_images(split, batch_size, where)
+            for batch in passes:
+                known = None if embeddings is None else embeddings[batch.index]
+                out = adapter(batch, text_features=text, image_embedding=known)
+                parts.append(out.logits.float().cpu())
+        finally:
+            shown.close()
     logits = torch.cat(parts)
     numbers = evaluate_logits(logits, split.labels)
     numbers["per_class"] = _named(adapter.classes.names, numbers["per_class"])

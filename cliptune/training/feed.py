@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import reduce
+from functools import partial, reduce
 from random import Random
 from typing import TYPE_CHECKING
 
@@ -20,6 +20,8 @@ from cliptune.data.masks import Masks, open_masks
 from cliptune.data.transforms import Transform, mixed, test_transform, train_transform
 from cliptune.recipe import Stage
 from cliptune.training.distributed import Processes
+from cliptune.training.progress import counted
+from cliptune.training.shared import SharedImages
 
 if TYPE_CHECKING:
     from cliptune.adapter import Adapter
@@ -41,6 +43,8 @@ class Feed:
         views: None draws a new augmented view for every image and epoch. A number draws that many per image, encodes
             each once and takes them in turn, epoch by epoch: much faster for learners of text alone, with less
             variety in the views.
+        shared: what other runs on these images decoded and embedded before, and will look up after this one.
+        say: told now and then how far the embedding of images is.
     Raises: ValueError if `views` cannot be had.
     """
 
@@ -55,6 +59,8 @@ class Feed:
         cache_images: bool = True,
         cache_features: str | bool = "auto",
         views: int | None = None,
+        shared: SharedImages | None = None,
+        say: Callable[[str], None] | None = None,
     ):
         if cache_features not in ("auto", False):
             raise ValueError(f"cache_features must be 'auto' or False, got {cache_features!r}.")
@@ -66,7 +72,8 @@ class Feed:
         self.adapter, self.data, self.processes = adapter, data, processes
         self.seed, self.workers, self.views = seed, workers, views
         self.cache_features = cache_features == "auto"
-        self.images = ImageCache() if cache_images else None
+        self.images = None if not cache_images else ImageCache() if shared is None else shared.pictures
+        self.shared, self.say = shared, say
         self.train_transform: Transform = train_transform(adapter.resolution)
         self.test_transform: Transform = test_transform(adapter.resolution)
         self.masks: Masks | None = None
@@ -196,10 +203,7 @@ class Feed:
         seed = 0 if number is None else mixed(self.seed, number)
         table: Tensor | None
         if number is not None and views > 1:
-            shown = (
-                embed(self.adapter, self._ordered(self.data[name], self.train_transform, seed, view))
-                for view in range(views)
-            )
+            shown = (self._embedded(self.data[name], self.train_transform, seed, view) for view in range(views))
             table = reduce(torch.add, (one / views for one in shown)) if average else torch.cat(list(shown), dim=1)
         else:
             table = self._table(name, None if number is None else 0, seed)
@@ -216,10 +220,20 @@ class Feed:
             return None
         key = (name, view, 0 if view is None else seed)
         if key not in self._tables:
-            transform = self.test_transform if view is None else self.train_transform
-            ordered = self._ordered(self.data[name], transform, seed, view or 0)
-            self._tables[key] = embed(self.adapter, ordered)
+            if view is not None:
+                self._tables[key] = self._embedded(self.data[name], self.train_transform, seed, view)
+            elif self.shared is None:
+                self._tables[key] = self._embedded(self.data[name], self.test_transform)
+            else:
+                compute = partial(self._embedded, transform=self.test_transform)
+                self._tables[key] = self.shared.embeddings(self.adapter, self.data[name], compute)
         return self._tables[key]
+
+    def _embedded(self, split: Split, transform: Transform, seed: int = 0, view: int = 0) -> Tensor:
+        """(N, 1, D) of a view of a split's images, computed."""
+        steps = steps_per_epoch(len(split), EVALUATION_BATCH, drop_last=False)
+        ordered = self._ordered(split, transform, seed, view)
+        return embed(self.adapter, counted(ordered, steps, f"Embedding {len(split):,} images", self.say))
 
     def _ordered(
         self, split: Split, transform: Transform, seed: int, epoch: int, images: bool = True
@@ -268,7 +282,7 @@ def drop_last(stage: Stage) -> DropLast:
 
 
 @torch.no_grad()
-def embed(adapter: Adapter, ordered: Iterator[Batch]) -> Tensor:
+def embed(adapter: Adapter, ordered: Iterable[Batch]) -> Tensor:
     """Embeddings (N, 1, D) of images in order, by the bare tower: right where no learnable reaches them."""
     clip = adapter.clip
     return torch.cat([clip.encode_image(clip.normalise(batch.images)[:, None]) for batch in ordered])

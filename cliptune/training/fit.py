@@ -30,6 +30,7 @@ from cliptune.training.loop import Options, Training
 from cliptune.training.precision import check_precision, towers_in
 from cliptune.training.progress import Progress, duration, open_progress
 from cliptune.training.reporting import Reporter
+from cliptune.training.shared import SharedImages
 from cliptune.training.state import Position
 from cliptune.training.trackers import Tracker, open_trackers
 
@@ -48,12 +49,14 @@ class Run:
         folder: where it lies; None if nothing was written, and on processes other than the first.
         result: what `result.json` holds.
         metrics: the lines of `metrics.jsonl`; empty without a folder.
+        options: of the method, resolved, as `adapter_config.json` has them.
     """
 
     adapter: Adapter
     folder: RunFolder | None = None
     result: dict[str, Any] = field(default_factory=dict)
     metrics: list[dict[str, Any]] = field(default_factory=list)
+    options: dict[str, Any] = field(default_factory=dict)
 
     def note(self, *sentences: str) -> None:
         """Enter sentences under the result's notes, each once; they are written with the next evaluation or result."""
@@ -93,6 +96,7 @@ def fit(
     cache_images: bool = True,
     cache_features: str | bool = "auto",
     views: int | None = None,
+    shared: SharedImages | None = None,
     steps: int | None = None,
     images: int | None = None,
     continues: str | Path | None = None,
@@ -125,6 +129,8 @@ def fit(
         cache_features: "auto" computes image embeddings once where no learnable reaches them; False never.
         views: draw so many augmented views per image and reuse their embeddings, for learners of text alone; None
             draws new views in every epoch.
+        shared: what other runs on these images decoded and embedded before; it is used and added to. The numbers are
+            those without it, up to the rounding of embeddings that were computed in other batches.
         steps: optimiser steps in place of the recipe's epochs, see `within_budget`: the schedule is stretched to them.
         images: the same, told by how many images the steps see.
         continues: folder of a finished run of the recipe's host, for recipes that go on after their host's training
@@ -167,6 +173,8 @@ def fit(
                         cache_images=cache_images,
                         cache_features=cache_features,
                         views=views,
+                        shared=shared,
+                        say=reporter.say,
                     )
                     options = Options(seed, precision, accumulate, select, save_every, log_prompts)
                     here = None if folder is None else folder.path
@@ -178,7 +186,7 @@ def fit(
         finally:
             if folder is not None:
                 folder.release()
-    return Run(adapter, folder if group.main else None, result, metrics)
+    return Run(adapter, folder if group.main else None, result, metrics, jsonable(recipe.config))
 
 
 def _train(training: Training, config: dict[str, Any], split: dict[str, Any]) -> dict[str, Any]:
@@ -216,6 +224,7 @@ def _check(recipe: Recipe, data: Dataset, select: str, accumulate: int) -> None:
             f"The recipe was built for {len(recipe.adapter.class_names)} classes and {data.name} has "
             f"{len(data.class_names)}, or their names or order differ. Build it with the data's class_names."
         )
+    check_classes(data)
     for stage in recipe.stages:
         if stage.optimiser is not None and stage.objective is None:
             raise ValueError(f"Stage {stage.name!r} has an optimiser but no objective to minimise.")
@@ -236,6 +245,16 @@ def _check(recipe: Recipe, data: Dataset, select: str, accumulate: int) -> None:
         )
     if select == "oracle" and not len(data.test):
         raise ValueError(f"select='oracle' chooses the epoch on test images, but {data.name} has none.")
+
+
+def check_classes(data: Dataset) -> None:
+    """Raises: ValueError if there is one class alone, to which any answer is right."""
+    if len(data.class_names) < 2:
+        raise ValueError(
+            f"{data.name} has one class, {data.class_names[0]!r}, and any answer to one class is right: there is "
+            "nothing to learn. Add pictures of what it is not as a second class. If the classes are folders below that "
+            "one, say --nested leaf; if the folder is itself one class of several, give the folder above."
+        )
 
 
 def among_test(val: Split, test: Split) -> bool:
@@ -279,8 +298,10 @@ def _resolved(
             "template": data.template,
             "sampling": data.sampling,
             "split_sha256": data.split_sha256,
+            **({"read_with": dict(data.read_with)} if data.read_with else {}),
             "images_sha256": hashlib.sha256(json.dumps(split, sort_keys=True).encode()).hexdigest(),
             **({"own_split": True} if data.own_split else {}),
+            **({} if data.nested is None else {"nested": data.nested}),
             **({} if described is None else {"descriptions_sha256": described}),
         },
         "stages": stages,

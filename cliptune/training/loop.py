@@ -26,16 +26,13 @@ from cliptune.training.gradients import LossOf, add_gradients
 from cliptune.training.memory import PeakMemory
 from cliptune.training.optim import build_optimiser, set_rate
 from cliptune.training.precision import build_scaler
+from cliptune.training.progress import SHOWN_EVERY, time_left
 from cliptune.training.reporting import Reporter
 from cliptune.training.schedules import learning_rate
 from cliptune.training.state import Best, Position, capture, restore_adapter, restore_stage
 
 if TYPE_CHECKING:
     from cliptune.adapter import Adapter
-
-
-# Seconds between two lines of what a head is doing.
-SHOWN_EVERY = 10.0
 
 
 class TrainingDiverged(ValueError):
@@ -223,14 +220,16 @@ class Training:
 
     def _refit_aloud(self, stage: Stage, seen: list[str]) -> None:
         """Let the head fit and search, which may take minutes: now and then it is shown how far it is."""
-        head, shown = self.adapter.head, Stopwatch()
+        head, started, shown = self.adapter.head, Stopwatch(), Stopwatch()
+        head.share = None
 
         def hear(line: str, minor: bool) -> None:
             nonlocal shown
             if not minor:
                 self.note(f"{stage.name}: {line}.")
             elif shown.seconds >= SHOWN_EVERY:
-                self.reporter.say(f"{stage.name}: {line}")
+                left = f", {time_left(started.seconds, head.share)} left" if head.share else ""
+                self.reporter.say(f"{stage.name}: {line}{left}")
             else:
                 return
             shown = Stopwatch()

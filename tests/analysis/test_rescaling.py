@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 
 from cliptune import methods
-from cliptune.analysis.rescaling import MODES, ablating, ablations, prompt_parts
+from cliptune.analysis.rescaling import MODES, Ablations, ablating, ablations, prompt_parts
 from cliptune.batch import Batch
 from tests.analysis.test_alignment import learned
 from tests.conftest import CLASS_NAMES
@@ -183,6 +183,14 @@ def test_accuracies_are_those_of_the_ablated_adapters(tiny_clip, batch, method):
                 assert curve[-1] == right(batch[:2])
     assert ("both" in found.accuracy) == (len(towers) == 2)
     assert "invisible, accuracy is" in found.sentence()
+
+
+def test_a_sentence_says_where_there_is_nothing_to_explain():
+    of = {"full": 50.0, "none": 40.0, "bias_only": 45.0, "mean_bias_only": 44.0, "rescale_only": 41.0}
+    gain = Ablations({"text": of}, {}, 20, 20, 0.0).sentence()
+    assert gain.endswith("re-scaling alone 41.0 % (20 images).")
+    none = Ablations({"text": {**of, "none": 50.0}}, {}, 20, 20, 0.0).sentence()
+    assert none.endswith("There is no gain here that one of them could explain.")
 
 
 def test_what_has_no_prompt_says_so(tiny_clip, batch):

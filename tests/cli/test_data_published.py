@@ -1,10 +1,12 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
 
+from tests.data.pictures import write_classes
 from tests.data.published.miniatures import MINIATURES
 from tests.data.published.torchvision_miniatures import TORCHVISION_MINIATURES
 
@@ -101,3 +103,42 @@ def test_torchvisions_folders_can_be_trained_on_scored_and_tabulated(cli, tmp_pa
     assert answer.code == 0, answer.err
     assert "food101-torchvision" in answer.out
     assert next(Path("grid/few_shot").iterdir()).name.startswith("dtd-")  # beside, not in, the field's folder
+
+
+@pytest.mark.parametrize("left", ["the split file", "an archive", "an empty folder"])
+@pytest.mark.parametrize("command", ["train", "fit", "eval", "bench", "split", "doctor"])
+def test_missing_pictures_are_said_as_by_data_check(cli, tmp_path, backbone, command, left):
+    root = tmp_path / "data"
+    MINIATURES["oxford_flowers"](root)
+    folder = root / "oxford_flowers"
+    shutil.rmtree(folder / "jpg")
+    if left == "an empty folder":
+        shutil.rmtree(folder)
+        folder.mkdir()
+    elif left == "an archive":
+        (folder / "102flowers.tgz").write_bytes(b"as fetched")
+    words = {
+        "train": ("train", "--method", "zeroshot", "--data", "oxford_flowers", "--backbone", backbone),
+        "fit": ("fit", "oxford_flowers", "--method", "zeroshot", "--backbone", backbone),
+        "eval": ("eval", "out", "--data", "oxford_flowers"),
+        "bench": ("bench", "few_shot", "--methods", "zeroshot", "--data", "oxford_flowers", "--backbone", backbone),
+        "split": ("data", "split", "oxford_flowers"),
+        "doctor": ("data", "doctor", "oxford_flowers", "--no-labels"),
+    }[command]
+    if command == "eval":
+        small = ("--data", "tinyworld/symbols", "--method", "zeroshot", "--backbone", backbone, "--shots", 1)
+        assert cli("train", *small, "--out", "out").code == 0
+    check = cli("data", "check", "oxford_flowers", "--root", root)
+    sentence = f"Data set oxford_flowers: expected the pictures in the folder {folder / 'jpg'}, found none there."
+    assert f"missing: {sentence}" in check.out
+    answer = cli(*words, "--root", root)
+    assert answer.code != 0
+    assert sentence in answer.err
+    assert "cliptune data plan oxford_flowers" in answer.err
+
+
+def test_a_folder_of_ones_own_that_is_called_like_a_data_set_is_read_still(cli, tmp_path):
+    write_classes(tmp_path / "flowers", {"rose": 4, "iris": 4})
+    answer = cli("data", "doctor", "flowers", "--root", tmp_path, "--no-labels")
+    assert "2 classes ('iris', 'rose')" in answer.out
+    assert "there is a folder of this name, so it was read" in answer.out

@@ -12,6 +12,7 @@ from cliptune.cli.main import main
 from tests.cli.conftest import COLOURS
 from tests.conftest import without_manifest
 
+COOP = ("--method", "coop")
 QUICK = ("--epochs", 2, "--method", "coop")
 
 
@@ -205,16 +206,16 @@ def test_python_opens_what_the_command_line_made(cli, photos, run):
     [
         (["nowhere"], "'nowhere': expected the name of a data set, a folder"),
         (["PHOTOS", "--method", "mapel"], "no method 'mapel'. Did you mean maple"),
-        (["PHOTOS", "--set", "nctx=4"], "no option 'nctx'. Did you mean n_ctx?"),
-        (["PHOTOS", "--set", "n_ctx=four"], "Option n_ctx: expected a whole number, got 'four'"),
-        (["PHOTOS", "--set", "position=up"], "Option position: expected one of end, middle, front, got 'up'"),
-        (["PHOTOS", "--set", "class_specific=maybe"], "expected true or false, got 'maybe'"),
-        (["PHOTOS", "--set", "n_ctx"], "expected name=value, got 'n_ctx'"),
-        (["PHOTOS", "--set", "lr=-1"], "lr must be above 0"),
-        (["PHOTOS", "--config", "nothing.yaml"], "expected a YAML file, found nothing"),
+        (["PHOTOS", *COOP, "--set", "nctx=4"], "no option 'nctx'. Did you mean n_ctx?"),
+        (["PHOTOS", *COOP, "--set", "n_ctx=four"], "Option n_ctx: expected a whole number, got 'four'"),
+        (["PHOTOS", *COOP, "--set", "position=up"], "Option position: expected one of end, middle, front, got 'up'"),
+        (["PHOTOS", *COOP, "--set", "class_specific=maybe"], "expected true or false, got 'maybe'"),
+        (["PHOTOS", *COOP, "--set", "n_ctx"], "expected name=value, got 'n_ctx'"),
+        (["PHOTOS", *COOP, "--set", "lr=-1"], "lr must be above 0"),
+        (["PHOTOS", *COOP, "--config", "nothing.yaml"], "expected a YAML file, found nothing"),
         (["PHOTOS", "--val", "0.7", "--test", "0.5"], "leave something to train on"),
         (["PHOTOS", "--device", "gpu"], "'gpu' cannot be used here"),
-        (["PHOTOS", "--select", "best"], "select must be one of last, val, oracle"),
+        (["PHOTOS", *COOP, "--select", "best"], "select must be one of last, val, oracle"),
         (["PHOTOS", "--precision", "fp8"], "precision must be one of"),
         (["PHOTOS", "--backbone", "ViT-B/61"], "Did you mean ViT-B/16"),
         (["PHOTOS", "--backbone", "ViT-B/16"], "offline mode is on"),

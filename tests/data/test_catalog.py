@@ -80,7 +80,7 @@ def test_families_are_found_by_name_and_alias():
         ("made-up", {}, ValueError, "is a family: say which one, made-up/circles, made-up/squares"),
         ("made-up/circles", {"sise": 3}, TypeError, r"no option 'sise'\. Did you mean 'size'\?"),
         ("made-up/circles", {"classes": "old"}, ValueError, "one of all, base, new, got 'old'"),
-        ("gone.csv", {}, FileNotFoundError, r"gone\.csv: expected a \.csv or \.jsonl file, found nothing"),
+        ("gone.csv", {}, FileNotFoundError, r"gone\.csv: expected a list of pictures, found nothing"),
     ],
 )
 def test_unknown_names_and_options_get_the_nearest(name, options, error, sentence):

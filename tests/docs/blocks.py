@@ -169,7 +169,9 @@ def _shortened(words: list[str]) -> list[str]:
     """The same training in two epochs, where the page does not say how many."""
     if words[0] not in ("train", "fit") or "--trainer" in words or any("epochs" in word for word in words):
         return words
-    method = words[words.index("--method") + 1] if "--method" in words else "coop"
+    if "--method" not in words:
+        return words
+    method = words[words.index("--method") + 1]
     return [*words, "--epochs", "2"] if "epochs" in describe(method.split("+")[0]).options else words
 
 

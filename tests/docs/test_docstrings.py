@@ -55,6 +55,13 @@ After it."""
     ]
 
 
+def test_attributes_of_scikit_learn_end_in_an_underscore(docstrings):
+    doc = "A classifier.\n\nAttributes:\n    classes_: (C,) labels.\n    (no name) at all\n"
+    rst = docstrings.to_rst(doc, [])
+    assert "    - **classes\\_**: (C,) labels." in rst
+    assert "    - (no name) at all" in rst
+
+
 def test_a_line_of_arguments_without_a_list_stays_a_sentence(docstrings):
     assert "    similarity (B, V, K), scaled; texts." in docstrings.to_rst("Args: similarity (B, V, K), scaled; texts.")
 

@@ -38,6 +38,11 @@ def is_file(path: Path) -> bool:
         return False
 
 
+def is_odd_name(path: str) -> bool:
+    """Whether a path may be found though there is no file of it: by its end, or without its suffix."""
+    return "\\" in path or re.search(r"p0[01]", path.rsplit("/", 1)[-1]) is not None
+
+
 def found(data: Any) -> list[tuple[str, str, str]]:
     return [(split, item.path, item.class_name) for split in SPLITS for item in data[split].items]
 
@@ -60,12 +65,12 @@ def test_csv_lists(tmp_path):
             rows = list(csv.DictReader(io.StringIO(case.decode("utf-8-sig"), newline=""), strict=True))
         except (UnicodeDecodeError, csv.Error):
             return REFUSED
-        if not rows:
+        if not rows or b"\0" in case:
             return REFUSED
         if any(set(row) != {"image", "label", "split"} or None in row.values() for row in rows):
             return UNKNOWN
         if any(not is_file(root / row["image"].strip()) for row in rows):
-            return UNKNOWN if any("\\" in row["image"] for row in rows) else REFUSED
+            return UNKNOWN if any(is_odd_name(row["image"]) for row in rows) else REFUSED
         return UNKNOWN if len({row["image"].strip() for row in rows}) < len(rows) else _listed(rows)
 
     campaign("CSV lists", changed_bytes([s.encode() for s in seeds]), read, tmp_path, plain=plain)
@@ -113,7 +118,7 @@ def test_json_lines(tmp_path):
             return REFUSED
         rows = [{"image": row["image"], "label": row["class"], "split": row["split"]} for row in parsed]
         if any(not is_file(root / row["image"].strip()) for row in rows):
-            return UNKNOWN if any("\\" in row["image"] for row in rows) else REFUSED
+            return UNKNOWN if any(is_odd_name(row["image"]) for row in rows) else REFUSED
         return UNKNOWN if len({row["image"].strip() for row in rows}) < len(rows) else _listed(rows)
 
     campaign("JSON-lines lists", st.one_of(cases, changed_bytes(whole)), read, tmp_path, plain=plain)

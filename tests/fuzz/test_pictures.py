@@ -13,6 +13,7 @@ import pytest
 from hypothesis import strategies as st
 from PIL import Image, features
 
+from cliptune.data.formats import FURTHER, decodable
 from cliptune.data.images import FORMATS, decoded, read_image
 from cliptune.data.masks import checked_mask, labels_of
 from tests.data.pictures import noise
@@ -31,6 +32,8 @@ WRITTEN: dict[str, tuple[tuple[str, ...], dict[str, Any]]] = {
     "PPM": (("RGB", "L", "1", "I;16"), {}),
     "JPEG2000": (("RGB", "L", "RGBA"), {}),
     "AVIF": (("RGB", "RGBA"), {}),
+    "HEIF": (("RGB", "L", "RGBA"), {}),
+    "JXL": (("RGB", "L", "RGBA"), {}),
     "MPO": (("RGB",), {"save_all": True, "append_images": [noise(8)]}),
 }
 LACKS = {"WEBP": "webp", "JPEG2000": "jpg_2000", "AVIF": "avif"}
@@ -73,6 +76,12 @@ def with_checksums(content: bytes) -> bytes:
         out[end : end + 4] = zlib.crc32(out[at + 4 : end]).to_bytes(4, "big")
         at = end + 4
     return bytes(out)
+
+
+@pytest.fixture(autouse=True)
+def _plug_ins() -> None:
+    """Those that the reader registers when it first meets their formats, for what Pillow makes of a file as well."""
+    assert all(decodable(further) for further in FURTHER if further.plugin is not None)
 
 
 def eight_bits(path: Path) -> Any:

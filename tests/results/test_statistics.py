@@ -9,7 +9,7 @@ import pytest
 from scipy import stats
 
 from benchmarks.coverage import coverage
-from cliptune.results.statistics import Interval, holm, mcnemar, paired_bootstrap, paired_t, signed_rank
+from cliptune.results.statistics import Interval, holm, mcnemar, paired_bootstrap, paired_t, proportion, signed_rank
 
 
 def test_t_interval_is_that_of_scipy():
@@ -123,3 +123,18 @@ def test_a_difference_of_nothing_is_seldom_found_and_one_of_three_points_often()
 def test_what_cannot_be_computed_is_a_sentence(call, sentence):
     with pytest.raises(ValueError, match=sentence):
         call()
+
+
+@pytest.mark.parametrize(("k", "n"), [(0, 5), (5, 5), (3, 7), (50, 162)])
+def test_a_share_has_wilsons_interval(k, n):
+    z, p = 1.959963984540054, k / n
+    middle = (p + z**2 / (2 * n)) / (1 + z**2 / n)
+    half = z / (1 + z**2 / n) * math.sqrt(p * (1 - p) / n + z**2 / (4 * n**2))
+    found = proportion(k, n)
+    assert (found.estimate, found.low, found.high) == pytest.approx((p, middle - half, middle + half), abs=1e-12)
+
+
+@pytest.mark.parametrize(("k", "n"), [(0, 0), (-1, 4), (5, 4)])
+def test_a_share_of_what_cannot_be_is_refused(k, n):
+    with pytest.raises(ValueError, match="at least one trial and 0 to n successes"):
+        proportion(k, n)

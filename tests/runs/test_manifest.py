@@ -18,7 +18,7 @@ from cliptune.training.continued import HostRunMismatch
 from tests.conftest import without_manifest
 
 SMALL = DataSpec("tinyworld/symbols", options={"train": 4, "val": 2, "test": 4}, shots=2)
-SPEC = RunSpec("coop", SMALL, options={"epochs": 1, "n_ctx": 2})
+SPEC = RunSpec("coop", SMALL, options={"epochs": 1, "n_ctx": 2}, training={"log_prompts": True})
 FILES = (*VOUCHED, "result.json", "manifest.json")
 
 
@@ -80,7 +80,9 @@ def test_whatever_is_damaged_is_named_and_nothing_answers(name, how, folder):
     assert len(skipped) == 1
 
 
-@pytest.mark.parametrize("name", [name for name in FILES if name not in ("config.yaml", "metrics.jsonl")])
+@pytest.mark.parametrize(
+    "name", [name for name in FILES if name not in ("config.yaml", "metrics.jsonl", "prompts.jsonl")]
+)
 def test_what_can_be_made_anew_is_by_the_advice_that_is_given(name, folder, finished):
     (folder / name).write_bytes(damaged(finished[name], "flipped") or b"")
     with pytest.raises(ValueError, match="make the run anew|from the saved state") as error:

@@ -84,3 +84,44 @@ def test_template_sets_have_their_published_sizes():
     assert "a photo of a {}." in ensemble("promptsrc60")
     with pytest.raises(ValueError, match="unknown ensemble"):
         ensemble("all")
+
+
+LONG = "very " * 80 + "long name"
+ENSEMBLE = ("a photo of a {}.", "one of the many good photos of the big {}.")
+
+
+@pytest.mark.parametrize("phrasing", [TemplatePhrasing(), TemplatePhrasing(ENSEMBLE), ContextPhrasing(3, "a photo of")])
+def test_a_name_that_is_too_long_is_refused_with_the_way_out(tiny_clip, phrasing):
+    with pytest.raises(ValueError, match=r"The class name 'very very.*is too long.* 77 that.*--truncate"):
+        phrasing(tiny_clip, ClassSet(("lynx", LONG)))
+
+
+@pytest.mark.parametrize("phrasing", [TemplatePhrasing(), TemplatePhrasing(ENSEMBLE), ContextPhrasing(3, "a photo of")])
+def test_a_name_is_cut_after_the_last_word_that_fits_in_all_sentences(tiny_clip, phrasing):
+    classes = ClassSet(("lynx", LONG), truncate=True)
+    texts = phrasing(tiny_clip, classes)
+    assert "1 of 2 have more tokens than the text tower reads (77)" in texts.notes[0]
+    rows = texts.ids[texts.class_of == 1]
+    lengths = rows.argmax(1) + 1
+    assert lengths.max() == 77  # the longest sentence is full
+    words = [tiny_clip.tokenizer.decode(row[1 : n - 1]).split() for row, n in zip(rows, lengths.tolist(), strict=True)]
+    assert len({told.count("very") for told in words}) == 1  # the same cut in every sentence
+    assert all("long" not in told and told[-1] == "." for told in words)
+    (whole,) = phrasing(tiny_clip, ClassSet(("lynx",))).ids[:1]
+    assert torch.equal(texts.ids[0], whole)  # other names stay as they are
+
+
+def test_a_word_without_spaces_is_cut_within(tiny_clip):
+    texts = TemplatePhrasing()(tiny_clip, ClassSet(("lynx", "xq" * 100), truncate=True))
+    assert int(texts.ids[1].argmax()) + 1 == 77
+
+
+def test_names_that_are_one_text_once_they_are_cut_are_refused(tiny_clip):
+    with pytest.raises(ValueError, match="two are one text once they are cut"):
+        TemplatePhrasing()(tiny_clip, ClassSet((LONG, LONG + "er"), truncate=True))
+
+
+def test_a_sentence_that_leaves_no_room_is_refused(tiny_clip):
+    classes = ClassSet(("lynx", "puma"), "word " * 76 + "{}", truncate=True)
+    with pytest.raises(ValueError, match="leaves no room for a class name"):
+        TemplatePhrasing()(tiny_clip, classes)

@@ -18,7 +18,7 @@ def wait_for(process, done):
 
 
 def finish(process):
-    process.join(60)
+    process.join(300)
     assert process.exitcode == 0
 
 

@@ -3,8 +3,10 @@ import time
 
 import pytest
 
-from cliptune.training import fit
-from cliptune.training.progress import Bar, Lines, Silent, duration, open_progress
+from cliptune.heads import probe
+from cliptune.registry import build
+from cliptune.training import evaluate, feed, fit
+from cliptune.training.progress import Bar, Lines, Silent, counted, duration, open_progress
 from tests.training.support import recipe, squares
 
 
@@ -74,3 +76,55 @@ def test_how_to_show_progress_is_chosen_by_name_or_terminal(monkeypatch):
     assert isinstance(open_progress(None), Bar)
     with pytest.raises(ValueError, match="progress must be 'bar', 'lines', 'silent'"):
         open_progress("loud")
+
+
+def test_passes_without_steps_say_how_far_they_are_and_the_time_left(monkeypatch):
+    clock, lines = Clock(monkeypatch), []
+    for _ in counted(range(30), 30, "Embedding 3,000 images", lines.append):
+        clock.now += 1
+    assert lines == [
+        "Embedding 3,000 images: 33 % done, 20 s left",
+        "Embedding 3,000 images: 67 % done, 10 s left",
+    ]
+    assert list(counted("abc", 3, "nothing", None)) == ["a", "b", "c"]
+
+
+def test_a_fit_says_how_far_images_are_embedded_and_scored(monkeypatch, tiny_clip):
+    clock, said = Clock(monkeypatch), []
+    plain = tiny_clip.encode_image
+
+    def slow(*arguments):
+        clock.now += 11
+        return plain(*arguments)
+
+    monkeypatch.setattr(tiny_clip, "encode_image", slow)
+    monkeypatch.setattr(feed, "EVALUATION_BATCH", 6)
+    probe = build("gda", tiny_clip, squares().class_names)
+    run = fit(probe, squares(), progress="silent", log=said.append)
+    assert [line for line in said if "Embedding" in line] == [
+        "Embedding 18 images: 33 % done, 22 s left",
+        "Embedding 18 images: 67 % done, 11 s left",
+    ]
+    shown = io.StringIO()
+    evaluate(run.adapter, squares().test, batch_size=4, progress=Lines(shown, every=10))
+    assert shown.getvalue().splitlines() == [
+        "scoring: step 1 of 3 (33 %), 22 s left",
+        "scoring: step 2 of 3 (67 %), 11 s left",
+        "scoring: step 3 of 3 (100 %), 0 s left",
+    ]
+
+
+def test_a_head_that_takes_long_says_the_time_left(monkeypatch, tiny_clip):
+    clock, said = Clock(monkeypatch), []
+    plain = probe.ProbeHead._batches
+
+    def slow(*arguments):
+        clock.now += 6
+        return plain(*arguments)
+
+    monkeypatch.setattr(probe.ProbeHead, "_batches", slow)
+    fit(build("zs_probe", tiny_clip, squares().class_names, epochs=5), squares(), progress="silent", log=said.append)
+    assert [line for line in said if "left" in line] == [
+        "fit the probe: epoch 2 of 5, 18 s left",
+        "fit the probe: epoch 4 of 5, 6 s left",
+    ]

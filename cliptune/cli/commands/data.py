@@ -1,4 +1,4 @@
-"""`cliptune data`: what data sets there are, whether they are complete, and how a folder would be split."""
+"""`cliptune data`: what data sets there are, what is wrong with them, and how a folder would be split."""
 
 from __future__ import annotations
 
@@ -14,10 +14,14 @@ from typing import TYPE_CHECKING, Literal
 from cyclopts import App
 
 from cliptune.cli.shared.inputs import describe_data, notes_said_once, open_data
+from cliptune.cli.shared.options import Flag, ListOptions
 from cliptune.cli.shared.output import count, say, show_json, table
 
 if TYPE_CHECKING:
+    from cliptune.data import Dataset
     from cliptune.data.published.check import Check
+    from cliptune.doctor.findings import Diagnosis
+    from cliptune.training.progress import Progress
 
 app = App(
     name="data",
@@ -33,22 +37,31 @@ def list_() -> None:
     from cliptune.data.published.facts import groups_of_data
 
     table(["name", "what it is"], [[row["name"], row["summary"]] for row in list_data()], left=2)
-    say("Besides names: a folder of class folders, or a .csv, .jsonl or .json list.")
+    say("Besides names: a folder of class folders, a list, or what another tool exported; see docs/formats.md.")
     for group in groups_of_data().values():
         say(f"{group.name}: {group.summary} ({', '.join(group.members)}).")
 
 
-def check(name: str, /, *, root: str, decode: bool = True, threads: int = 2, json: bool = False) -> None:
-    """Say what of a published data set is there, missing or corrupt, and compare its counts with the known ones.
+def check(
+    name: str,
+    /,
+    *,
+    root: str | None = None,
+    decode: bool = True,
+    threads: int = 2,
+    json: bool = False,
+    lists: ListOptions = ListOptions(),
+) -> None:
+    """Say what of a data set is there, missing or corrupt; of a published one, also how its counts compare.
 
     Ends with exit code 2 if something is missing or corrupt. Nothing is written.
 
     Parameters
     ----------
     name
-        A name of `cliptune data list`, or a group such as all11.
+        A name of `cliptune data list`, or a group such as all11; or data of your own, as in `cliptune fit`.
     root
-        The folder that holds the data sets.
+        The folder that holds the data sets, or that the paths of a list are relative to.
     decode
         Decode every picture once, which takes minutes for large sets; --no-decode only looks that it is there.
     threads
@@ -59,6 +72,11 @@ def check(name: str, /, *, root: str, decode: bool = True, threads: int = 2, jso
     from cliptune.data.catalog import data_group
     from cliptune.data.published.check import check_published
 
+    if _is_own(name, root):
+        _check_own(name, root, lists, decode=decode, threads=threads, json=json)
+        return
+    if root is None:
+        raise ValueError(f"cliptune data check {name}: give the folder that holds the data sets, --root FOLDER.")
     checks: list[Check] = []
     for member in data_group(name):
         with _progress(f"{member}: pictures", shown=decode and not json) as progress:
@@ -74,6 +92,53 @@ def check(name: str, /, *, root: str, decode: bool = True, threads: int = 2, jso
             f"Not complete: {', '.join(faulty)}. `cliptune data plan{hint or ' NAME'} --root {root}` says where to get "
             "what and where it goes."
         )
+
+
+def _is_own(name: str, root: str | None) -> bool:
+    """Whether a path is meant, and no published data set or group of them."""
+    from cliptune.data.catalog import data_group, is_named
+
+    return data_group(name) == [name] and not is_named(name, root) and Path(name).expanduser().exists()
+
+
+def _check_own(name: str, root: str | None, lists: ListOptions, *, decode: bool, threads: int, json: bool) -> None:
+    """What was read of one's own data, and which of its pictures cannot be decoded."""
+    from cliptune.data import DataSpec
+    from cliptune.data.items import SPLITS
+
+    dataset = open_data(DataSpec.found(name, root, **lists.given))
+    faults = [fault for split in SPLITS for fault in (dataset[split].unreadable(threads) if decode else [])]
+    if json:
+        show_json(_as_plain(dataset, faults))
+    else:
+        describe_data(dataset)
+        table(["class", *SPLITS], _counts(dataset))
+        say(*(f"  corrupt: {fault}" for fault in faults))
+    if faults:
+        raise ValueError(f"{count(len(faults), 'picture')} of {dataset.name} cannot be read.")
+
+
+def _counts(dataset: Dataset) -> list[list[str]]:
+    from cliptune.data.items import SPLITS
+
+    counts = {split: dataset[split].count() for split in SPLITS}
+    return [
+        [name, *(f"{counts[split].get(label, 0):,}" for split in SPLITS)]
+        for label, name in enumerate(dataset.class_names)
+    ]
+
+
+def _as_plain(dataset: Dataset, faults: list[str]) -> dict[str, object]:
+    from cliptune.data.items import SPLITS
+
+    return {
+        "name": dataset.name,
+        "classes": list(dataset.class_names),
+        "images": {split: len(dataset[split]) for split in SPLITS},
+        "notes": list(dataset.notes),
+        "corrupt": faults,
+        "usable": not faults,
+    }
 
 
 def _show_check(check: Check) -> None:
@@ -107,6 +172,115 @@ def _progress(what: str, *, shown: bool) -> Iterator[Callable[[int, int], None] 
     with Progress(console=Console(stderr=True), transient=True) as bar:
         task = bar.add_task(what, total=None)
         yield lambda done, total: bar.update(task, completed=done, total=total)
+
+
+def doctor(
+    path: str,
+    /,
+    *,
+    root: str | None = None,
+    source: Literal["coop", "torchvision"] = "coop",
+    nested: Literal["leaf", "top"] | None = None,
+    backbone: str = "mini",
+    labels: bool = True,
+    near: int | None = None,
+    threads: int = 2,
+    examples: int = 3,
+    json: Flag = False,
+    strict: Flag = False,
+) -> int:
+    """Say what is wrong with your pictures: unread, doubled, blank, oddly named or wrongly labelled ones.
+
+    Errors stop a training or falsify its numbers, warnings cost something, hints are worth a look. Nothing is changed.
+
+    Parameters
+    ----------
+    path
+        As in `cliptune fit`, or the name of a data set.
+    root
+        Where named data lie, or the folder that the paths of a list are relative to.
+    source
+        Of named data, as in `cliptune train`: coop or torchvision.
+    nested
+        Where class folders hold folders: top, the upper ones are the classes (usual); or leaf, the lowest ones are.
+    backbone
+        Whose features judge the labels: mini, which is fast and weak on photographs, or as in `cliptune fit`.
+    labels
+        Look for pictures that probably belong to another class; --no-labels saves half the time.
+    near
+        Bits of 64 in which the perceptual hashes of pictures that look alike may differ (6).
+    threads
+        Pictures decoded at a time.
+    examples
+        Cases shown of each finding; --json has all.
+    json
+        Print everything as JSON.
+    strict
+        End with exit code 1 if there is an error or a warning.
+    """
+    from cliptune.clip.weights.load import load_clip
+    from cliptune.data import DataSpec
+    from cliptune.doctor.examination import examine
+    from cliptune.doctor.pictures import NEAR
+
+    dataset = open_data(DataSpec.found(path, root, source, nested=nested))
+    clip = load_clip(backbone) if labels else None
+    with _stages(shown=not json) as progress:
+        found = examine(dataset, clip, near=NEAR if near is None else near, threads=threads, progress=progress)
+    if json:
+        show_json({**found.plain(), "notes": list(dataset.notes)})
+    else:
+        describe_data(dataset)
+        _show_diagnosis(found, max(0, examples))
+    return int(strict and not found.healthy)
+
+
+def _show_diagnosis(found: Diagnosis, examples: int) -> None:
+    from cliptune.doctor.findings import SEVERITIES
+
+    sizes = {name: sum(splits.values()) for name, splits in found.classes.items()}
+    if sizes:
+        least, most = (choice(sizes, key=lambda name: sizes[name]) for choice in (min, max))
+        say(f"Classes: from {sizes[least]:,} pictures ({least!r}) to {sizes[most]:,} ({most!r}).")
+    for severity in SEVERITIES:
+        of_it = [finding for finding in found.findings if finding.severity == severity]
+        if of_it:
+            say("", f"{severity.capitalize()}s:")
+        for finding in of_it:
+            say(f"  {finding.kind} ({finding.count:,}): {finding.text}")
+            say(*(f"      {case}" for case in finding.cases[:examples]))
+            if finding.count > examples:
+                say(f"      and {finding.count - examples:,} more")
+    if not found.findings:
+        say("", "Nothing was found.")
+    say("", *found.looked)
+
+
+@contextmanager
+def _stages(*, shown: bool) -> Iterator[Callable[[str, int, int], None]]:
+    """Progress of one stage after the other: a bar on a terminal, a line now and then elsewhere."""
+    from cliptune.training.progress import open_progress
+
+    stages: dict[str, Progress] = {}
+    told: dict[str, int] = {}
+
+    def advance(stage: str, done: int, total: int) -> None:
+        if stage not in stages:
+            close()
+            stages[stage] = open_progress(None if shown else "silent")
+            stages[stage].start(total, 0)
+        for _ in range(done - told.get(stage, 0)):
+            stages[stage].advance(stage)
+        told[stage] = done
+
+    def close() -> None:
+        for stage in stages.values():
+            stage.close()
+
+    try:
+        yield advance
+    finally:
+        close()
 
 
 def plan(name: str, /, *, root: str | None = None, json: bool = False) -> None:
@@ -147,11 +321,13 @@ def split(
     *,
     root: str | None = None,
     source: Literal["coop", "torchvision"] = "coop",
+    nested: Literal["leaf", "top"] | None = None,
     shots: int | None = None,
     seed: int = 1,
     split_seed: int | None = None,
     make_split: bool = False,
     out: str | None = None,
+    lists: ListOptions = ListOptions(),
 ) -> None:
     """Write the split of your own images to a file, in the field's JSON format, to keep or to share.
 
@@ -163,6 +339,8 @@ def split(
         Where named data lie.
     source
         Of named data, as in `cliptune train`: coop or torchvision.
+    nested
+        Where class folders hold folders: top, the upper ones are the classes (usual); or leaf, the lowest ones are.
     shots
         Keep only so many training images per class, and at most 4 for validation: the field's picks for the seed.
     seed
@@ -178,9 +356,10 @@ def split(
     from cliptune.data import make_split as split_content
     from cliptune.files import atomic_write_text
 
-    dataset = open_data(DataSpec.found(folder, root, source, split_seed=split_seed, make_split=make_split or None))
+    asked = {"split_seed": split_seed, "make_split": make_split or None, "nested": nested, **lists.given}
+    dataset = open_data(DataSpec.found(folder, root, source, **asked))
     if dataset.root is None:
-        raise ValueError(f"{dataset.name} is made by the library and has no files that a split file could list.")
+        raise ValueError(f"{dataset.name} has no files of pictures that a split file could list.")
     with notes_said_once():
         chosen = dataset if shots is None else dataset.few_shot(shots, seed)
     describe_data(chosen)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Literal
 
 from cliptune.cli.shared.inputs import notes_said_once, open_on, open_run, tell_notes
-from cliptune.cli.shared.options import Flag, WeightsOptions
+from cliptune.cli.shared.options import Flag, ListOptions, WeightsOptions
 from cliptune.cli.shared.output import count, percent, remark, say, show_json, table
 
 
@@ -17,6 +17,7 @@ def evaluate(
     data: str | None = None,
     root: str | None = None,
     source: Literal["coop", "torchvision"] = "coop",
+    nested: Literal["leaf", "top"] | None = None,
     split: Literal["train", "val", "test"] = "test",
     backbone: str | None = None,
     on: str | None = None,
@@ -24,8 +25,10 @@ def evaluate(
     precision: str | None = None,
     weight: float | None = None,
     workers: int = 0,
+    truncate: Flag = False,
     per_class: Flag = False,
     json: Flag = False,
+    lists: ListOptions = ListOptions(),
     weights: WeightsOptions = WeightsOptions(),
 ) -> None:
     """Score a finished run: its own test images, other classes, or another data set.
@@ -45,6 +48,8 @@ def evaluate(
         Folder that holds the data sets.
     source
         Of --data, as in `cliptune train`: coop or torchvision.
+    nested
+        Of --data, as in `cliptune train`.
     split
         Images to score; train means the ones it was trained on.
     backbone
@@ -61,6 +66,8 @@ def evaluate(
         trained ones, else that of new classes.
     workers
         Processes that read images.
+    truncate
+        Cut class names that have more tokens than the text tower reads, after the last word that fits, and say so.
     per_class
         Show the accuracy of every class.
     json
@@ -77,18 +84,27 @@ def evaluate(
             f"--source {source} is for another data set, --data NAME. Without it the run's own data are opened as they "
             "were for training, since other splits of them share pictures with its training images."
         )
+    if data is None and nested is not None:
+        raise ValueError(
+            f"--nested {nested} is for another data set, --data PATH. The run's own data are read as before."
+        )
+    if data is None and lists.given:
+        raise ValueError(
+            f"--{next(iter(lists.given))} is for another list, --data LIST. The run's own data are read as they were."
+        )
     with notes_said_once():
         adapter = open_run(run, backbone, device, weights) if on is None else open_on(run, on, device, weights)
         scored = score_run(
             run,
             adapter,
-            data=None if data is None else DataSpec.found(data, root, source),
+            data=None if data is None else DataSpec.found(data, root, source, nested=nested, **lists.given),
             root=root,
             classes=classes,
             split=split,
             precision=precision,
             weight=weight,
             workers=workers,
+            truncate=truncate,
             elsewhere=on is not None,
         )
     warned = () if scored.own_images else scored.notes[-1:]

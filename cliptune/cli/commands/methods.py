@@ -5,7 +5,7 @@ from __future__ import annotations
 import json as json_format
 import re
 from dataclasses import asdict
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from cyclopts import App
 
@@ -14,6 +14,7 @@ from cliptune.cli.shared.output import say, show_json
 from cliptune.cli.shared.output import table as show_table
 
 if TYPE_CHECKING:
+    from cliptune.exporting import Verdict
     from cliptune.registry import Cell, MethodListing
 
 
@@ -23,7 +24,7 @@ app = App(
     name="methods",
     help="What methods there are and what options they have; and whether yours keeps to what all do.",
     help_format="plaintext",
-    sort_key=8,
+    sort_key=12,
 )
 
 
@@ -56,6 +57,66 @@ def check(method: str, /, *, set: Assignments = None, backbone: str = "mini") ->
         say(f"{'✓' if finding.holds else '✗'} {finding.name}: {finding.sentence}")
         failed += not finding.holds
     return FAILED if failed else 0
+
+
+def exports(
+    methods: list[str] | None = None,
+    /,
+    *,
+    to: list[Literal["onnx", "torch-export", "folded"]] | None = None,
+    backbone: str = "mini",
+    format: Literal["text", "md", "json"] = "text",
+) -> int:
+    """Try which methods can be exported to what: ✓ answers as the adapter does, ✗ does not, with the reason below.
+
+    Each is trained for a step on drawings, exported in float32 and compared on them; the exit code is 1 if an export
+    answers otherwise than its adapter.
+
+    Parameters
+    ----------
+    methods
+        Names, with add-ons, or paths of files that hold one; all methods, and the add-ons on coop, if left out.
+    to
+        Targets; all if left out.
+    backbone
+        To try with.
+    format
+        How the table is shown.
+    """
+    from cliptune.clip.weights.load import load_clip
+    from cliptune.exporting import parity
+    from cliptune.registry import add_ons, names
+    from cliptune.registry.checks import on_a_host
+    from cliptune.registry.plugins import label
+
+    clip = load_clip(backbone)
+    targets = to or ["onnx", "torch-export", "folded"]
+    asked = methods or [*names(), *add_ons()]
+    rows = {label(whole): parity(whole, clip, targets) for whole in map(on_a_host, asked)}
+    verdicts = [verdict for row in rows.values() for verdict in row]
+    if format == "json":
+        show_json([{**asdict(verdict), "mark": verdict.mark} for verdict in verdicts])
+    else:
+        reasons = {verdict.sentence: place for place, verdict in enumerate(verdicts) if verdict.sentence}
+        number = {sentence: i for i, sentence in enumerate(sorted(reasons, key=reasons.__getitem__), 1)}
+        cells = [[name, *(_cell(verdict, number) for verdict in row)] for name, row in rows.items()]
+        _show_cells(["method", *targets], cells, format == "md")
+        say(*(f"{i}. {sentence}" for sentence, i in number.items()))
+    return FAILED if any(verdict.difference is not None and not verdict.holds for verdict in verdicts) else 0
+
+
+def _cell(verdict: Verdict, number: dict[str, int]) -> str:
+    if verdict.sentence:
+        return f"{verdict.mark} {number[verdict.sentence]}"
+    return f"{verdict.mark} {verdict.difference:.0e}"
+
+
+def _show_cells(headers: list[str], rows: list[list[str]], markdown: bool) -> None:
+    if not markdown:
+        show_table(headers, rows, left=len(headers))
+        return
+    lines = [headers, ["---"] * len(headers), *rows]
+    say(*("| " + " | ".join(cells) + " |" for cells in lines), "")
 
 
 def methods(name: str | None = None, /, *, table: Flag = False, json: Flag = False) -> None:

@@ -2,12 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from cliptune.cli.shared.inputs import listed_names, open_run
 from cliptune.cli.shared.options import Flag, WeightsOptions
-from cliptune.cli.shared.output import percent, remark, say, show_json
+from cliptune.cli.shared.output import count, percent, remark, say, show_json
+
+if TYPE_CHECKING:
+    import numpy as np
+    from PIL import Image
+
+    from cliptune.data.own.port import Predicted
+
+    Ask = Callable[[list[Image.Image]], np.ndarray]
+    """Pictures → probabilities (B, C)."""
 
 _BATCH = 32
 
@@ -20,18 +30,22 @@ def predict(
     classes: str | None = None,
     top: int = 5,
     template: str | None = None,
+    truncate: Flag = False,
     weight: float | None = None,
     backbone: str | None = None,
     device: str | None = None,
     json: Flag = False,
+    format: Literal["csv", "jsonl", "labelstudio", "coco", "fiftyone"] | None = None,
+    out: str | None = None,
+    overwrite: Flag = False,
     weights: WeightsOptions = WeightsOptions(),
 ) -> None:
-    """Name what is in pictures, with a finished run.
+    """Name what is in pictures, with a finished run or an export of one.
 
     Parameters
     ----------
     run
-        Folder of the run.
+        Folder of the run; or what `cliptune export` made of it: an ONNX file, which needs no torch, or a folder.
     images
         Picture files, or folders of them.
     classes
@@ -40,6 +54,8 @@ def predict(
         How many classes to show for each picture.
     template
         Sentence with {} for the name, for methods that use one.
+    truncate
+        Cut class names that have more tokens than the text tower reads, after the last word that fits, and say so.
     weight
         For runs with dpc: ω of the parallel prompt, in [0, 1]; if left out, that of trained classes where all are
         trained ones, else that of new classes.
@@ -49,19 +65,28 @@ def predict(
         cpu, cuda, cuda:1, mps; a card if there is one.
     json
         Print JSON: image, and class and probability of each prediction.
+    format
+        Of the file in --out: csv, jsonl; or labelstudio, coco, fiftyone, to go on with in these tools.
+    out
+        Write the predictions to this file, where pictures below its folder are named relative to it.
+    overwrite
+        Replace the file in --out.
     """
     from cliptune.data import ImageError, read_image
-    from cliptune.runs.loading import choose_weight
+    from cliptune.exporting.opening import is_exported
 
     if top < 1:
         raise ValueError(f"--top must be at least 1, got {top}.")
-    paths = _pictures(images)
-    adapter = open_run(run, backbone, device, weights)
-    if classes is not None or template is not None:
-        names = adapter.class_names if classes is None else listed_names(classes)
-        adapter.set_classes(list(names), template=template)
-    choose_weight(adapter, weight)
+    _check_target(format, out, overwrite)
+    paths = pictures_in(images)
+    if is_exported(run):
+        fixed = {"classes": classes, "template": template, "weight": weight, "backbone": backbone, "device": device}
+        fixed["truncate"] = truncate or None
+        class_names, ask = _export(run, fixed, weights)
+    else:
+        class_names, ask = _adapter(run, classes, template, weight, backbone, device, weights, truncate)
     found: list[dict[str, Any]] = []
+    sizes: list[tuple[int, int]] = []
     unreadable = 0
     for start in range(0, len(paths), _BATCH):
         opened = []
@@ -73,21 +98,80 @@ def predict(
                 remark(str(error))
         if not opened:
             continue
-        probabilities = adapter.logits([picture for _, picture in opened]).softmax(dim=-1).cpu()
-        best = probabilities.topk(min(top, probabilities.shape[1]), dim=-1)
-        for (path, _), values, labels in zip(opened, best.values.tolist(), best.indices.tolist(), strict=True):
-            predictions = [
-                {"class": adapter.class_names[label], "probability": value}
-                for value, label in zip(values, labels, strict=True)
-            ]
+        probabilities = ask([picture for _, picture in opened])
+        best = (-probabilities).argsort(axis=-1, kind="stable")[:, :top]
+        sizes += [picture.size for _, picture in opened]
+        for (path, _), values, labels in zip(opened, probabilities.tolist(), best.tolist(), strict=True):
+            predictions = [{"class": class_names[label], "probability": values[label]} for label in labels]
             found.append({"image": str(path), "predictions": predictions})
-            if not json:
+            if not json and out is None:
                 _tell(path, predictions, alone=len(paths) == 1)
     if json:
         show_json(found)
+    if out is not None and format is not None and found:
+        from cliptune.data.own.predictions import write_predictions
+
+        write_predictions(out, format, _predicted(found, sizes), class_names, overwrite=overwrite)
+        remark(f"Written to {out}: {count(len(found), 'prediction')} as {format}.")
     if unreadable:
         others = "; the others were named" if unreadable < len(paths) else ""
         raise ValueError(f"{unreadable} of {len(paths)} pictures could not be read{others}.")
+
+
+def _adapter(
+    run: str,
+    classes: str | None,
+    template: str | None,
+    weight: float | None,
+    backbone: str | None,
+    device: str | None,
+    weights: WeightsOptions,
+    truncate: bool,
+) -> tuple[tuple[str, ...], Ask]:
+    """Class names, and what answers, of a run."""
+    from cliptune.runs.loading import choose_weight
+
+    adapter = open_run(run, backbone, device, weights)
+    if classes is not None or template is not None:
+        names = adapter.class_names if classes is None else listed_names(classes)
+        adapter.set_classes(list(names), template=template, truncate=truncate)
+        for note in adapter.texts.notes:
+            remark(note)
+    choose_weight(adapter, weight)
+    return adapter.class_names, lambda pictures: adapter.logits(pictures).softmax(dim=-1).cpu().numpy()
+
+
+def _export(run: str, fixed: dict[str, Any], weights: WeightsOptions) -> tuple[tuple[str, ...], Ask]:
+    """The same of an export. Raises: ValueError if something is asked that an export has decided."""
+    from cliptune.exporting.opening import open_exported
+
+    given = [f"--{name}" for name, value in {**fixed, **weights.given}.items() if value is not None]
+    if given:
+        raise ValueError(
+            f"predict: {run} is an export, whose classes, sentences and backbone are decided; {', '.join(given)} "
+            "cannot change them. Leave it out, or export the run again."
+        )
+    model = open_exported(run)
+    return model.class_names, model.probabilities
+
+
+def _check_target(format: str | None, out: str | None, overwrite: bool) -> None:
+    """Before anything is computed. Raises: ValueError for one of --format and --out alone, or a file that is there."""
+    if (format is None) != (out is None):
+        raise ValueError("--format and --out belong together, for example --format csv --out predictions.csv.")
+    if out is not None:
+        from cliptune.data.own.predictions import check_free  # with torch, which an ONNX file alone does not need
+
+        check_free(out, overwrite=overwrite)
+
+
+def _predicted(found: list[dict[str, Any]], sizes: list[tuple[int, int]]) -> list[Predicted]:
+    from cliptune.data.own.port import Predicted
+
+    return [
+        Predicted(entry["image"], size, [(p["class"], p["probability"]) for p in entry["predictions"]])
+        for entry, size in zip(found, sizes, strict=True)
+    ]
 
 
 def _tell(path: Path, predictions: list[dict[str, Any]], *, alone: bool) -> None:
@@ -99,7 +183,7 @@ def _tell(path: Path, predictions: list[dict[str, Any]], *, alone: bool) -> None
     say(f"{path}: {words}")
 
 
-def _pictures(given: list[str]) -> list[Path]:
+def pictures_in(given: list[str]) -> list[Path]:
     """Files as given, folders replaced by the pictures in and below them. Raises: FileNotFoundError for what is not."""
     from cliptune.data.images import is_image_name
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Literal
 
 from cliptune.cli.shared.inputs import check_weights, chosen_backbone, open_data
-from cliptune.cli.shared.options import Flag, RunOptions, WeightsOptions
+from cliptune.cli.shared.options import Flag, ListOptions, RunOptions, WeightsOptions
 from cliptune.cli.shared.output import say
 from cliptune.cli.shared.settings import resolve
 from cliptune.cli.shared.training import run_few_shot
@@ -22,12 +22,14 @@ def train(
     source: Literal["coop", "torchvision"] = "coop",
     split: str | None = None,
     make_split: Flag = False,
+    nested: Literal["leaf", "top"] | None = None,
     backbone: str | None = None,
     shots: int = 16,
     seed: int = 1,
     out: str | None = None,
     classes: Literal["all", "base", "new"] = "all",
     recipe: Literal["few_shot", "base2new", "cross", "data_efficient"] | None = None,
+    lists: ListOptions = ListOptions(),
     weights: WeightsOptions = WeightsOptions(),
     run: RunOptions = RunOptions(),
 ) -> None:
@@ -48,6 +50,8 @@ def train(
         For a published data set: another split file than its own, as `cliptune data split` writes it.
     make_split
         Split a published data set whose split file is missing; numbers on it are not comparable with published ones.
+    nested
+        Where class folders hold folders: top, the upper ones are the classes (usual); or leaf, the lowest ones are.
     backbone
         mini, ViT-B/16 (and OpenAI's others), a path, or hf-hub:organisation/name. If left out: ViT-B/16 if it is on
         this machine, else mini, a toy.
@@ -78,7 +82,8 @@ def train(
         shortcuts=run.shortcuts,
     )
     listed = None if split is None else str(Path(split).expanduser().resolve())
-    opened = DataSpec.found(data, root, source, split=listed, make_split=make_split or None)
+    asked = {"split": listed, "make_split": make_split or None, "nested": nested, **lists.given}
+    opened = DataSpec.found(data, root, source, **asked)
     dataset = open_data(opened)
     where = Path(out) if out is not None else _usual(dataset.name, classes, shots, method, seed)
     check_weights(backbone, weights)
@@ -90,7 +95,7 @@ def train(
         options=settings.options,
         training=settings.training,
     )
-    run_few_shot(spec, dataset, where, device=run.device, overwrite=run.overwrite)
+    run_few_shot(spec, dataset, where, device=run.device, overwrite=run.overwrite, strict=run.strict)
     other = {"base": "new", "new": "base"}.get(classes)
     say(
         "",

@@ -17,8 +17,6 @@ if TYPE_CHECKING:
     from cliptune.clip import CLIP
     from cliptune.data import Dataset, DataSpec
 
-PREFERRED = "ViT-B/16"
-
 
 def open_clip(backbone: str | None, weights: WeightsOptions = WeightsOptions()) -> CLIP:
     """The CLIP called `backbone`; without one, OpenAI's ViT-B/16 if it is on this machine, else `mini`.
@@ -41,32 +39,23 @@ def check_weights(backbone: str | None, weights: WeightsOptions) -> None:
 def chosen_backbone(backbone: str | None) -> str:
     """What `load_clip` takes for `backbone`, with a remark if it was chosen here or has to be downloaded."""
     from cliptune.clip.weights.openai import archive_file, canonical_name
+    from cliptune.clip.weights.usual import PREFERRED, TOY, is_fetched, usual_backbone
 
     if backbone is None:
-        if _downloaded(PREFERRED):
-            backbone = PREFERRED
-        else:
-            backbone = "mini"
+        backbone = usual_backbone()
+        if backbone == TOY:
             remark(
                 f"Backbone: mini, because {PREFERRED} has not been downloaded to this machine. mini is a toy CLIP that "
                 "has only seen drawings of 64 pixels: good for trying things out, weak on photographs. For real "
                 f"work add --backbone {PREFERRED} (downloads about 335 MiB once) or give the path of weights."
             )
     canonical = canonical_name(backbone)
-    if canonical is not None and not _downloaded(canonical):
+    if canonical is not None and not is_fetched(canonical):
         remark(f"Backbone: {canonical}; its weights ({archive_file(canonical)}) are fetched once and kept.")
     # A path is noted in the run, which may be opened from another working directory.
     path = Path(backbone).expanduser()
     known = backbone == "mini" or canonical is not None or backbone.startswith("hf-hub:")
     return str(path.resolve()) if not known and path.exists() else backbone
-
-
-def _downloaded(name: str) -> bool:
-    from cliptune.clip.weights.download import cache_folder
-    from cliptune.clip.weights.openai import archive_file
-
-    folders = (cache_folder() / "openai", Path("~/.cache/clip").expanduser())
-    return any((folder / archive_file(name)).exists() for folder in folders)
 
 
 def check_device(device: str | None) -> str | None:
@@ -124,24 +113,38 @@ def tell_notes(notes: Iterable[str], told: Iterable[str] = (), most: int | None 
 
 
 def open_run(run: str, backbone: str | None, device: str | None, weights: WeightsOptions = WeightsOptions()) -> Adapter:
-    """The adapter of a run folder; `backbone` where its own cannot be found again.
-
-    A backbone that was moved keeps the activation and the head widths that the run noted, unless others are given.
-    """
+    """The adapter of a run folder, or of `hf-hub:organisation/name`; `backbone` where its own cannot be found again."""
     import torch
 
-    from cliptune.clip.weights.load import load_clip
-    from cliptune.runs import load, read_adapter_config
-    from cliptune.runs.loading import noted_facts
+    from cliptune.clip.weights.hub import PREFIX
+    from cliptune.runs import load
 
     where = check_device(device) or ("cuda" if torch.cuda.is_available() else "cpu")
+    if run.startswith(PREFIX) and not Path(run).exists():
+        from cliptune.sharing import from_pretrained
+
+        check_weights(backbone, weights)
+        clip = None if backbone is None else open_clip(backbone, weights)
+        return from_pretrained(run, clip=clip, device=where)
+    return load(run, clip=own_backbone(run, backbone, weights), device=where)
+
+
+def own_backbone(run: str, backbone: str | None, weights: WeightsOptions) -> CLIP | None:
+    """The backbone of a run that was moved; None where it is not said where it is now.
+
+    It keeps the activation and the head widths that the run noted, unless others are given.
+    """
     check_weights(backbone, weights)
     if backbone is None:
-        return load(run, device=where)
+        return None
+    from cliptune.clip.weights.load import load_clip
+    from cliptune.runs import read_adapter_config
+    from cliptune.runs.loading import noted_facts
+
     noted = noted_facts(read_adapter_config(run)["backbone"])
     if weights.given:
         del noted["activation"]
-    return load(run, clip=load_clip(chosen_backbone(backbone), **noted, **weights.given), device=where)
+    return load_clip(chosen_backbone(backbone), **noted, **weights.given)
 
 
 def open_on(run: str, on: str, device: str | None, weights: WeightsOptions = WeightsOptions()) -> Adapter:

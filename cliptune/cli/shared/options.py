@@ -39,6 +39,29 @@ class WeightsOptions:
 
 @Parameter(name="*")  # its fields are options of the command itself
 @dataclass(frozen=True, kw_only=True)
+class ListOptions:
+    """What a list of pictures may not say itself.
+
+    Parameters
+    ----------
+    columns
+        Of a list, which column is which: image=id,label=breed,split=part; those without a header are called 1, 2, 3.
+    delimiter
+        Of a list, what separates the values: a character, or comma, semicolon, tab, pipe, space. Told by content if
+        left out.
+    """
+
+    columns: str | None = None
+    delimiter: str | None = None
+
+    @property
+    def given(self) -> dict[str, Any]:
+        """Options of `DataSpec.found` that were given."""
+        return {name: value for name, value in vars(self).items() if value is not None}
+
+
+@Parameter(name="*")  # its fields are options of the command itself
+@dataclass(frozen=True, kw_only=True)
 class RunOptions:
     """What may be said of a training run, whatever it is trained on.
 
@@ -67,10 +90,17 @@ class RunOptions:
         Of the frozen towers: fp32, bf16, fp16.
     workers
         Processes that read images.
+    descriptions
+        JSON file or folder of sentences about the classes, for methods that use them; see `cliptune describe`.
+    truncate
+        Cut class names that have more tokens than the text tower reads, after the last word that fits, and say so.
     log_prompts
         Keep the prompts of every epoch, kilobytes each, for `cliptune explain RUN rank`.
     overwrite
         Replace the run in --out.
+    strict
+        Refuse what is otherwise noted: the same picture in two splits or classes, files in class folders that are not
+        read, classes with fewer images than --shots.
     """
 
     set: Assignments = None
@@ -84,11 +114,19 @@ class RunOptions:
     device: str | None = None
     precision: str | None = None
     workers: int | None = None
+    descriptions: str | None = None
+    truncate: Flag = False
     log_prompts: Flag = False
     overwrite: Flag = False
+    strict: Flag = False
 
     @property
     def shortcuts(self) -> Mapping[str, Any]:
         """Options of the method or of the training that have a name of their own on the command line."""
         names = ("epochs", "steps", "images", "lr", "batch_size", "select", "precision", "workers")
-        return {**{name: getattr(self, name) for name in names}, "log_prompts": self.log_prompts or None}
+        further = {
+            "descriptions": self.descriptions,
+            "truncate": self.truncate or None,
+            "log_prompts": self.log_prompts or None,
+        }
+        return {**{name: getattr(self, name) for name in names}, **further}

@@ -197,14 +197,14 @@ def own_hints(method: str) -> dict[str, Any]:
     from cliptune.registry.building import find
     from cliptune.registry.plugins import parts_of
 
-    hints = {"template": str, "descriptions": str}
+    hints: dict[str, Any] = {"template": str, "descriptions": str, "truncate": bool}
     for part in parts_of(method):
         hints |= get_type_hints(find(part).Config)
     return hints
 
 
 def _unknown(name: str, method: str, hints: Mapping[str, Any]) -> str:
-    near = get_close_matches(name, hints, n=2, cutoff=0.5)
+    near = get_close_matches(name, hints, n=2, cutoff=0.55)
     own = [known for known in hints if known not in TRAINING]
     return (
         f"{method}: there is no option {shown(name)!r}. "

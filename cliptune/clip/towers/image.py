@@ -106,7 +106,7 @@ class VisionTransformer(nn.Module):
     def embed_patches(self, images: Tensor) -> Tensor:
         """(N, 3, R, R) → (N, 1 + G², d): class token and patches with their positions."""
         x = self.conv1(images.to(self.conv1.weight.dtype)).flatten(2).mT
-        x = torch.cat([self.class_embedding.expand(len(x), 1, -1), x], dim=1)
+        x = torch.cat([self.class_embedding.expand(x.shape[0], 1, -1), x], dim=1)
         return x + self.positional_embedding
 
     def _rows(self, value: Tensor, lead: torch.Size) -> Tensor:

@@ -42,8 +42,9 @@ class TokenLayout:
 
 def image_layout(patches: int, prompts: int, device: torch.device | None = None) -> TokenLayout:
     """[cls, patches, prompts] of an image tower."""
-    counts = torch.tensor([1, patches, prompts], device=device)
-    return TokenLayout(IMAGE_GROUPS, torch.repeat_interleave(torch.arange(3, device=device), counts))
+    position = torch.arange(1 + patches + prompts, device=device)
+    # By comparison: lengths that are read from a tensor would wait for a card, and cannot be exported.
+    return TokenLayout(IMAGE_GROUPS, (position > 0).long() + (position > patches).long())
 
 
 def bias_rows(ports: TowerPorts, layer: int, site: str, layout: TokenLayout) -> Tensor | None:

@@ -66,6 +66,26 @@ def hub_folder(name: str, who: str) -> Path:
     return path.parent
 
 
+def hub_files(
+    name: str, files: Sequence[str], who: str, *, revision: str | None = None, trust: bool = False
+) -> dict[str, Path]:
+    """Some files of a repository, all of one commit, each checked; those that it does not have are left out.
+
+    Args:
+        name, revision, trust: as in `hub_file`. who: begins the errors, which are those of `hub_file`.
+    """
+    repository, revision = named(name, revision, who)
+    found: dict[str, Path] = {}
+    for file in files:
+        path = _download(repository, file, revision, who)
+        if path is not None:
+            found[file] = checked(path, revision, trust, who)
+            # A branch may move between two files; the client keeps each commit in a folder of its name.
+            if _GIT_SHA1.fullmatch(path.parent.name):
+                revision = path.parent.name
+    return found
+
+
 def named(name: str, revision: str | None, who: str) -> tuple[str, str | None]:
     """Repository and revision of a name on the hub. Raises: ValueError if one of them cannot be such."""
     repository, _, after = name.removeprefix(PREFIX).partition("@")

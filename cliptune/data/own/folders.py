@@ -3,17 +3,24 @@
 from __future__ import annotations
 
 import os
+from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from cliptune.data.formats import BY_SUFFIX, decodable, how_to_read, undecodable
 from cliptune.data.images import SUFFIXES, is_image_name
 from cliptune.data.items import DEFAULT_TEMPLATE, Dataset, Item, Split
 from cliptune.data.own.naming import SPLIT_NAMES, class_labels, class_name
+from cliptune.data.own.nested import NESTED, by_nesting
 from cliptune.data.splits import FRACTIONS, stratified
 from cliptune.noted import few, spoken_names
 
 IGNORED_FOLDERS = frozenset({"__MACOSX", "__pycache__"})
+LEFT_BEHIND = frozenset({"thumbs.db", "desktop.ini"})
+"""Files of Windows in folders of pictures, in lower case."""
+MOST_NAMED = 20
+"""Pictures of one kind that are named before "and so many more"."""
 
 
 def read_folder(
@@ -24,6 +31,7 @@ def read_folder(
     split_seed: int = 1,
     fractions: Sequence[float] = FRACTIONS,
     exif: bool = True,
+    nested: str | None = None,
 ) -> Dataset:
     """A data set out of a folder in one of two layouts.
 
@@ -44,10 +52,15 @@ def read_folder(
         split_seed: of the split that is made here.
         fractions: train, val and test share of that split; 0.5, 0.2, 0.3 by default.
         exif: turn pictures as their EXIF tag says (True for one's own photographs).
+        nested: where class folders hold folders: "top", the upper ones are the classes; "leaf", every folder that holds
+            pictures itself is a class of its own name, and folders of one name are one class. None is "top", which a
+            note then says.
     Raises: FileNotFoundError / NotADirectoryError for the folder; ValueError if there is no class, an empty
         class, a class without training pictures, pictures beside the class folders, or two names that read
         alike.
     """
+    if nested not in (None, *NESTED):
+        raise ValueError(f"Data folder {root}: nested must be {' or '.join(NESTED)}, got {nested!r}.")
     root = Path(root).expanduser()
     if not root.exists():
         raise FileNotFoundError(
@@ -62,7 +75,9 @@ def read_folder(
     for split, folder in parts.items():
         found[split] = _class_folders(root, folder, passed)
     notes += passed.notes()
-    notes += _check_classes(root, found)
+    found, said = by_nesting(found, parts, root, nested)
+    notes += said
+    notes += _check_classes(root, found, passed)
     labels = class_labels((raw for classes in found.values() for raw in classes), f"Data folder {root}")
     items = {
         split: [Item(path, labels[raw], class_name(raw)) for raw in sorted(classes) for path in classes[raw]]
@@ -80,35 +95,58 @@ def read_folder(
         train, val, test = (Split.of_files(root, items.get(s, []), exif=exif) for s in ("train", "val", "test"))
     names = tuple(class_name(raw) for raw in labels)
     notes += spoken_names(str(root), list(labels), names)
-    return Dataset(name, names, train, val, test, template, root, notes=tuple(notes)).with_gaps_noted()
+    data = Dataset(name, names, train, val, test, template, root, notes=tuple(notes), unread=passed.unread())
+    return replace(data, nested=nested).with_gaps_noted()
 
 
 @dataclass
 class _Passed:
-    """What was passed over below `root`, by kind.
+    """What was passed over below `root`, by kind; files by their paths relative to it.
 
     Args:
         other: visible files in class folders without a picture's suffix; beside: files beside the class folders.
         hidden: pictures whose names begin with a dot. again: folders that a link leads to once more.
         folders: names of hidden folders, and of those that programs leave behind.
+        closed: kind of picture that cannot be decoded here → its files.
     """
 
     root: Path
-    other: int = 0
+    other: list[str] = field(default_factory=list)
     beside: int = 0
-    hidden: int = 0
+    hidden: list[str] = field(default_factory=list)
     again: int = 0
     folders: list[str] = field(default_factory=list)
+    closed: dict[str, list[str]] = field(default_factory=dict)
 
     def notes(self) -> list[str]:
+        other, hidden = len(self.other), len(self.hidden)
         said = (
-            (self.other, f"{self.other} files without a picture's suffix were passed over."),
+            *((len(files), _closed(kind, sorted(files))) for kind, files in sorted(self.closed.items())),
+            (other, f"{other} files without a picture's suffix were passed over: {_by_suffix(self.other)}."),
             (self.beside, f"{self.beside} files beside the class folders were passed over."),
-            (self.hidden, f"{self.hidden} pictures were passed over, because their names begin with a dot."),
+            (hidden, f"{hidden} pictures were passed over, because their names begin with a dot."),
             (self.again, f"{self.again} folders were not read again where a link leads to them once more."),
             (len(self.folders), f"hidden folders, and folders of programs, were passed over: {few(self.folders)}."),
         )
         return [f"{self.root}: {sentence}" for n, sentence in said if n]
+
+    def unread(self) -> tuple[str, ...]:
+        """Files in class folders that might have been meant as pictures."""
+        closed = [file for files in self.closed.values() for file in files]
+        other = [file for file in self.other if Path(file).name.lower() not in LEFT_BEHIND]
+        return tuple(sorted([*closed, *other, *self.hidden]))
+
+
+def _closed(kind: str, files: list[str]) -> str:
+    return (
+        f"{len(files)} pictures of the kind {kind} were passed over, because they cannot be decoded here: "
+        f"{few(files, MOST_NAMED)}. {how_to_read(kind)}"
+    )
+
+
+def _by_suffix(files: list[str]) -> str:
+    counts = Counter(Path(file).suffix.lower() or "no suffix" for file in files)
+    return few((f"{n} {suffix}" for suffix, n in sorted(counts.items(), key=lambda pair: (-pair[1], pair[0]))), 5)
 
 
 def _parts(root: Path) -> tuple[dict[str, Path], list[str]]:
@@ -165,7 +203,7 @@ def _class_folders(root: Path, folder: Path, passed: _Passed) -> dict[str, list[
     return classes
 
 
-def _check_classes(root: Path, found: dict[str, dict[str, list[str]]]) -> list[str]:
+def _check_classes(root: Path, found: dict[str, dict[str, list[str]]], passed: _Passed) -> list[str]:
     """Refuse what cannot be trained on, drop empty folders of the other splits; a sentence for each split of these."""
     train = found["train"]
     if not train:
@@ -177,6 +215,7 @@ def _check_classes(root: Path, found: dict[str, dict[str, list[str]]]) -> list[s
         raise ValueError(
             f"Data folder {root}: {len(empty)} class folders hold no picture: {', '.join(empty[:5])}. "
             "Add pictures (.jpg, .png, …) or remove the folders."
+            + "".join(f" {_closed(kind, sorted(files))}" for kind, files in sorted(passed.closed.items()))
         )
     unknown = sorted({raw for classes in found.values() for raw, paths in classes.items() if paths} - set(train))
     if unknown:
@@ -216,10 +255,24 @@ def _pictures(folder: Path, passed: _Passed) -> list[str]:
         passed.folders += sorted(f for f in folders if _is_left_out(f))
         folders[:] = sorted(f for f in folders if not _is_left_out(f))
         for file in files:
+            path = Path(here) / file
+            inside = path.relative_to(passed.root).as_posix()
             if is_image_name(file):
-                found.append((Path(here) / file).relative_to(folder).as_posix())
+                closed = _undecodable(path)
+                if closed is None:
+                    found.append(path.relative_to(folder).as_posix())
+                else:
+                    passed.closed.setdefault(closed, []).append(inside)
             elif not file.startswith("."):
-                passed.other += 1
-            elif Path(file).suffix.lower() in SUFFIXES:
-                passed.hidden += 1
+                passed.other.append(inside)
+            elif path.suffix.lower() in SUFFIXES:
+                passed.hidden.append(inside)
     return sorted(found)
+
+
+def _undecodable(path: Path) -> str | None:
+    """The kind of a picture whose decoder is not installed, as its name says and its content confirms."""
+    by_name = BY_SUFFIX.get(path.suffix.lower())
+    if by_name is None or decodable(by_name):
+        return None  # the others are not opened here: there may be a million
+    return undecodable(path)

@@ -65,7 +65,7 @@ def relative_path(raw: str, who: str) -> str:
 
 def require_files(root: Path, paths: Iterable[str], who: str) -> None:
     """Raises FileNotFoundError that lists what is not there below `root`."""
-    missing = [path for path in dict.fromkeys(paths) if not _is_file(root / path)]
+    missing = [path for path in dict.fromkeys(paths) if not is_file(root / path)]
     if missing:
         raise FileNotFoundError(
             f"{who}: {len(missing)} listed pictures are not below {root}: {listed(missing)}. "
@@ -73,7 +73,8 @@ def require_files(root: Path, paths: Iterable[str], who: str) -> None:
         )
 
 
-def _is_file(path: Path) -> bool:
+def is_file(path: Path) -> bool:
+    """Whether there is a file of this name, of whatever characters and length."""
     try:
         return path.is_file()
     except (OSError, ValueError):  # a name that is too long, or that no file can have

@@ -8,9 +8,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from PIL import Image
-
-from cliptune.data.images import ImageError, read_image
+from cliptune.data.images import ImageError, decoded, to_rgb
 from cliptune.data.items import SPLITS, Dataset
 from cliptune.data.own.naming import class_name
 from cliptune.data.published.facts import Facts, facts
@@ -152,9 +150,7 @@ def _look_at_pictures(
 def _looked_at(path: Path) -> tuple[str, str | None]:
     """Mode of a picture as it is in the file, and a complaint if it cannot be decoded."""
     try:
-        read_image(path)
-        with Image.open(path) as image:
-            return image.mode, None
+        return decoded(path, lambda image: (image.mode, to_rgb(image)))[0], None
     except (ImageError, OSError) as error:
         return "", str(error)
 

@@ -42,6 +42,18 @@ def lies_below(facts: Facts, root: str | Path) -> bool:
     return True
 
 
+def is_part_of(facts: Facts, folder: Path) -> bool:
+    """Whether files of the published data set's own names lie in `folder`, though its pictures do not."""
+    named = [facts.split_file, *facts.needs]
+    return any((folder / name).exists() for name in named if name is not None and "." in Path(name).name)
+
+
+def holds_classes(folder: Path) -> bool:
+    """Whether there is a picture in a folder of `folder`, at any depth."""
+    below = (files for here, _, files in os.walk(folder, followlinks=False) if Path(here) != folder)
+    return any(is_image_name(file) for files in below for file in files)
+
+
 def recognise(folder: Path) -> Facts | None:
     """The published data set whose pictures and labels lie in `folder` itself, if there is one."""
     for facts in published().values():

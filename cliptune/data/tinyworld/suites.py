@@ -30,7 +30,7 @@ class Suite(Dataset):
     """A data set whose truth is known.
 
     descriptions: cause → class name → sentences; what a class leaves open is guessed, as a language model would.
-    domain: "photo" or the domain that all pictures are shifted to.
+    domain: "photo", or the domain that all pictures were asked for in; suites may have others of their own.
     """
 
     descriptions: Mapping[str, Mapping[str, tuple[str, ...]]] = field(default_factory=dict)
@@ -44,20 +44,20 @@ class DrawnSource:
         keys: one text per picture, all that its random numbers depend on.
         labels: (N,) int64.
         chooser: attributes per class.
-        domain: of all pictures.
+        domains: of the pictures; where there are several, each picture's own is drawn.
     """
 
     in_memory = False  # an item's path tells its content, which need not be hashed
 
-    def __init__(self, keys: Sequence[str], labels: Tensor, chooser: Chooser, domain: str):
-        self.keys, self.labels, self.domain = tuple(keys), labels, domain
+    def __init__(self, keys: Sequence[str], labels: Tensor, chooser: Chooser, domains: Sequence[str]):
+        self.keys, self.labels, self.domains = tuple(keys), labels, tuple(domains)
         self._chooser = chooser
         self._images = torch.empty(len(self.keys), 3, 64, 64, dtype=torch.uint8)
         self._masks = torch.empty(len(self.keys), 64, 64, dtype=torch.bool)
         self._drawn = torch.zeros(len(self.keys), dtype=torch.bool)
 
     def __getstate__(self) -> dict[str, Any]:
-        return {"keys": self.keys, "labels": self.labels, "chooser": self._chooser, "domain": self.domain}
+        return {"keys": self.keys, "labels": self.labels, "chooser": self._chooser, "domains": self.domains}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__init__(**state)  # type: ignore[misc]
@@ -87,10 +87,22 @@ class DrawnSource:
             part = torch.arange(block * _BLOCK, min((block + 1) * _BLOCK, len(self.keys)))
             draws = Draws([self.keys[i] for i in part.tolist()])
             images, coverage = render(compose(self._chooser.attributes(self.labels[part], draws), draws))
-            self._images[part] = (shift(images, self.domain, draws) * 255).round().to(torch.uint8)
+            self._images[part] = (self._shifted(images, part, draws) * 255).round().to(torch.uint8)
             self._masks[part] = coverage >= 0.5
             self._drawn[part] = True
         return rows
+
+    def _shifted(self, images: Tensor, part: Tensor, draws: Draws) -> Tensor:
+        if len(self.domains) == 1:
+            return shift(images, self.domains[0], draws)
+        keys = [f"{self.keys[i]}/domain" for i in part.tolist()]
+        own = Draws(keys).choose(len(self.domains))
+        shifted = torch.empty_like(images)
+        for number, domain in enumerate(self.domains):
+            rows = (own == number).nonzero().squeeze(1)
+            if len(rows):
+                shifted[rows] = shift(images[rows], domain, Draws([keys[i] for i in rows.tolist()]))
+        return shifted
 
 
 @cache
@@ -119,6 +131,21 @@ def classes_of(name: str) -> dict[str, dict[str, list[str]]]:
     return {class_name: {**entry["all"], **allowed} for class_name, allowed in own.items()}
 
 
+def _shortcut(name: str, classes: Mapping[str, Mapping[str, list[str]]]) -> dict[str, dict[str, list[str]]]:
+    """The classes as they are shown in training: where a suite misleads, one attribute mostly tells the class there."""
+    shortcut = _entry(name).get("shortcut")
+    if shortcut is None:
+        return {class_name: dict(allowed) for class_name, allowed in classes.items()}
+    attribute, times = shortcut["attribute"], shortcut["times"]
+    shown = {}
+    for i, (class_name, allowed) in enumerate(classes.items()):
+        values = shortcut["values"]
+        own = values[i % len(values)]
+        # as often as `times` others together, so that the rest is drawn evenly
+        shown[class_name] = {**allowed, attribute: [*values, *[own] * (times * len(values))]}
+    return shown
+
+
 def load_suite(
     name: str,
     root: Path | str | None = None,
@@ -135,8 +162,8 @@ def load_suite(
     Args:
         root: not used: nothing is read.
         seed: of the pictures. Picture i of a split is the same whatever else is drawn and however large the pool is.
-        domain: one of `DOMAINS`, for all splits; the one in the name, or "photo", if left out.
-        train, val, test: pictures per class.
+        domain: one of `DOMAINS`, for all splits; the one in the name, or the suite's own, if left out.
+        train, val, test: pictures per class; of suites with a long tail the largest class has so many in `train`.
         template: instead of the suite's own.
     Raises: ValueError for an unknown suite or domain, or fewer than 0 pictures.
     """
@@ -144,23 +171,35 @@ def load_suite(
     entry, classes = _entry(name), classes_of(name)
     if named_domain and domain not in (None, named_domain):
         raise ValueError(f"Tinyworld: {name}-{named_domain} is asked for in the domain {domain!r}. Say it once.")
-    domain = domain or named_domain or "photo"
-    if domain not in DOMAINS:
+    domain = domain or named_domain or None
+    if domain is not None and domain not in DOMAINS:
         raise ValueError(f"Tinyworld: unknown domain {domain!r}. Choose one of: {', '.join(DOMAINS)}.")
     if min(train, val, test) < 0:
         raise ValueError(
             f"Tinyworld: train, val and test are pictures per class, at least 0, got {train}, {val} and {test}."
         )
-    chooser, names = Chooser(list(classes.values())), tuple(classes)
-    full = f"tinyworld/{name}" + (f"-{domain}" if domain != "photo" else "") + (f"-seed{seed}" if seed else "")
+    names = tuple(classes)
+    choosers = {part: Chooser(list(classes.values())) for part in ("train", "val", "test")}
+    if "shortcut" in entry:
+        choosers["train"] = choosers["val"] = Chooser(list(_shortcut(name, classes).values()))
+    full = f"tinyworld/{name}" + (f"-{domain}" if domain not in (None, "photo") else "")
+    full += f"-seed{seed}" if seed else ""
 
     def split(part: str, per_class: int) -> Split:
-        count = per_class * len(names)
-        labels = torch.arange(count) % len(names)
+        most = [per_class] * len(names)
+        if part == "train" and "tail" in entry:
+            steps = len(names) - 1
+            most = [
+                max(1, round(per_class * entry["tail"] ** (c / steps))) if per_class else 0 for c in range(steps + 1)
+            ]
+        # Picture i shows class i mod C; the places that a rare class has too many are left out.
+        places = [i for i in range(per_class * len(names)) if i // len(names) < most[i % len(names)]]
+        labels = torch.tensor([i % len(names) for i in places], dtype=torch.int64)
         # the domain is left out: a scene is the same in every domain
-        keys = [f"{seed}/{name}/{part}/{i}" for i in range(count)]
-        items = [Item(f"{full}/{part}/{i:06d}", i % len(names), names[i % len(names)]) for i in range(count)]
-        return Split(items, DrawnSource(keys, labels, chooser, domain))
+        keys = [f"{seed}/{name}/{part}/{i}" for i in places]
+        items = [Item(f"{full}/{part}/{i:06d}", i % len(names), names[i % len(names)]) for i in places]
+        shown = (domain,) if domain is not None else tuple(entry.get("domains", {}).get(part, ("photo",)))
+        return Split(items, DrawnSource(keys, labels, choosers[part], shown))
 
     return Suite(
         name=full,
@@ -170,7 +209,7 @@ def load_suite(
         test=split("test", test),
         template=template or entry["template"],
         descriptions=describe(classes, entry["causes"]),
-        domain=domain,
+        domain=domain or "photo",
     )
 
 

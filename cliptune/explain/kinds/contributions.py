@@ -131,6 +131,7 @@ def _parts(found: Contributions) -> Figure:
             starts[sign] += value
         axes.plot([profile.score], [i], "D", color="#7a7f87", label="score" if i == 0 else None)
     axes.set_yticks(range(len(shown)), list(shown))
+    axes.set_ylim(-0.6, len(shown) + 0.4)  # room for the legend
     axes.set_xlabel("part of the score s · cos (mean)")
     axes.legend(fontsize=7, ncol=3)
     return made

@@ -164,3 +164,59 @@ def test_loose_pictures_and_doubled_splits_are_refused(tmp_path):
     write_classes(tmp_path / "c" / "test", {"cat": 1})
     with pytest.raises(ValueError, match="no train folder"):
         read_folder(tmp_path / "c")
+
+
+def two_levels(root, suffix=""):
+    write_classes(root / "animals", {"bird": 4, "bug": 4})
+    write_classes(root / "plants", {"fruit": 4, "bug": 4}, start=10_000)
+    return root
+
+
+def test_folders_in_folders_are_spoken_of(tmp_path):
+    data = read_folder(two_levels(tmp_path))
+    assert data.class_names == ("animals", "plants")
+    (said,) = (note for note in data.notes if "--nested" in note)
+    assert "The classes are the 2 upper folders (animals, plants)" in said
+    assert "the 4 folders below (animals/bird, animals/bug, plants/bug and 1 more) count as theirs" in said
+    assert "If the classes are the lower ones (bird, bug, fruit), say --nested leaf" in said
+
+
+def test_top_is_meant_and_nothing_is_said(tmp_path):
+    data = read_folder(two_levels(tmp_path), nested="top")
+    assert data.class_names == ("animals", "plants")
+    assert not any("--nested" in note for note in data.notes)
+    assert data.split_sha256 == read_folder(tmp_path).split_sha256
+
+
+def test_leaf_makes_every_folder_with_pictures_a_class(tmp_path):
+    write_classes(two_levels(tmp_path), {"animals": 2}, start=20_000)  # which has pictures of its own as well
+    write_classes(tmp_path / "plants" / "tropical" / "wet", {"palm": 2}, start=30_000)
+    data = read_folder(tmp_path, nested="leaf")
+    assert data.class_names == ("animals", "bird", "bug", "fruit", "palm")
+    assert sum(len(data[split]) for split in SPLITS) == 20
+    (said,) = (note for note in data.notes if "one class" in note)
+    assert "'bug' (animals/bug, plants/bug)" in said
+    for split in SPLITS:
+        assert all(item.path.split("/")[-2] == item.class_name for item in data[split].items)
+
+
+def test_leaf_reads_below_the_splits(tmp_path):
+    two_levels(tmp_path / "train")
+    two_levels(tmp_path / "test")
+    assert "--nested leaf" in " ".join(read_folder(tmp_path).notes)
+    data = read_folder(tmp_path, nested="leaf")
+    assert data.class_names == ("bird", "bug", "fruit")
+    assert data.test.count() == {0: 4, 1: 8, 2: 4}
+
+
+def test_leaf_of_one_level_is_the_same(tmp_path):
+    write_classes(tmp_path, {"cat": 4, "dog": 4})
+    assert read_folder(tmp_path, nested="leaf").split_sha256 == read_folder(tmp_path).split_sha256
+    with pytest.raises(ValueError, match="nested must be leaf or top, got 'deep'"):
+        read_folder(tmp_path, nested="deep")
+
+
+def test_leaf_refuses_an_empty_folder_as_before(tmp_path):
+    write_classes(tmp_path, {"cat": 4, "dog": 0})
+    with pytest.raises(ValueError, match="1 class folders hold no picture: dog"):
+        read_folder(tmp_path, nested="leaf")

@@ -37,7 +37,7 @@ def test_pictures_show_what_their_class_says(name):
     attributes = suite.train.source.attributes(range(len(suite.train)))
     for class_name, allowed in classes_of(name).items():
         rows = suite.train.labels == suite.class_names.index(class_name)
-        assert int(rows.sum()) == 3
+        assert int(rows.sum()) == 3 if name != "longtail" else 1 <= int(rows.sum()) <= 3
         for attribute, values in allowed.items():
             shown = {ATTRIBUTES[attribute][i] for i in attributes[attribute][rows].tolist()}
             assert shown <= set(values)
@@ -116,3 +116,41 @@ def test_a_suites_name_may_say_its_domain():
         load_data("tinyworld/objects-fog")
     with pytest.raises(ValueError, match="Say it once"):
         load_suite("objects-night", domain="sketch")
+
+
+def test_a_long_tail_falls_in_equal_ratios_and_leaves_validation_and_test_even():
+    suite = load_suite("longtail", train=100, val=2, test=2)
+    counts = torch.bincount(suite.train.labels).tolist()
+    assert counts == [round(100 * 0.05 ** (c / 11)) for c in range(12)]
+    assert torch.bincount(suite.val.labels).tolist() == torch.bincount(suite.test.labels).tolist() == [2] * 12
+    whole = load_suite("longtail", train=20, val=0, test=0)
+    assert set(whole.train.ids) < {f"tinyworld/longtail/train/{i:06d}" for i in range(240)}
+
+
+def test_backdrops_mislead_in_training_and_not_in_testing():
+    suite = load_suite("backdrops", train=60, val=0, test=60)
+
+    def own(split: Split) -> float:
+        shown = split.source.attributes(range(len(split)))["background"]
+        return float((shown == split.labels % 8).float().mean())
+
+    assert own(suite.train) == pytest.approx(8 / 9 + 1 / 72, abs=0.05)  # 8 of 9 draws, and an eighth of the rest
+    assert own(suite.test) == pytest.approx(1 / 8, abs=0.05)
+
+
+def test_pictures_of_mixed_quality_keep_their_own_domain_whatever_is_drawn_beside_them():
+    mixed = load_suite("snapshots", train=2, val=0, test=4)
+    again = load_suite("snapshots", train=0, val=0, test=9)
+    some = [40, 3, 17, 29]
+    assert torch.equal(images_of(mixed.test, some), images_of(again.test, some))
+    sharp = load_suite("snapshots", train=0, val=0, test=4, domain="photo")
+    changed = (images_of(mixed.test, range(48)) != images_of(sharp.test, range(48))).flatten(1).any(dim=1)
+    assert 0.6 < float(changed.float().mean()) < 1  # a fifth of them stay sharp
+    assert torch.equal(masks_of(mixed.test, some), masks_of(sharp.test, some))
+
+
+def test_a_domain_that_is_asked_for_takes_the_place_of_the_suites_own():
+    asked = load_suite("moved", train=0, val=0, test=1, domain="sketch")
+    assert torch.equal(images_of(asked.test, [5]), images_of(load_suite("moved-sketch", test=1).test, [5]))
+    assert not torch.equal(images_of(asked.test, [5]), images_of(load_suite("moved-photo", test=1).test, [5]))
+    assert asked.name == "tinyworld/moved-sketch"
