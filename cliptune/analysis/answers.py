@@ -79,11 +79,16 @@ class ClassAccuracies(Finding):
         gain = (self.accuracy - self.before).nan_to_num(nan=-math.inf)
         best = int(gain.argmax())
         lost = int(((self.accuracy < self.before) & there).sum())
+        gained = (
+            f"{self.class_names[best]!r} gained most over the frozen CLIP ({float(gain[best]):+.0f} points)"
+            if float(gain[best]) > 0
+            else "no class gained over the frozen CLIP"
+        )
         return (
             f"The worst of {int(there.sum())} classes is {self.class_names[worst]!r} with "
             f"{float(self.accuracy[worst]):.0f} % (95 % interval {float(self.low[worst]):.0f} to "
-            f"{float(self.high[worst]):.0f} %, {int(self.n[worst])} images); {self.class_names[best]!r} gained most "
-            f"over the frozen CLIP ({float(gain[best]):+.0f} points), and {lost} classes lost."
+            f"{float(self.high[worst]):.0f} %, {int(self.n[worst])} images); {gained}, and {lost} of "
+            f"{int(there.sum())} lost."
         )
 
 

@@ -8,6 +8,7 @@ from cliptune import protocols
 from cliptune.data import DataSpec
 from cliptune.explain import OpenedRun, explain
 from cliptune.runs import RunSpec
+from tests.data.pictures import noise
 
 ANY = ["calibration", "classes", "mistakes", "features"]
 
@@ -55,3 +56,19 @@ def test_a_run_alone_says_what_is_missing(opened, tmp_path):
     answers = explain(run, ["shots", "trade-off"])
     assert "--among" in answers["shots"].why_not
     assert "--among" in answers["trade-off"].why_not
+
+
+def test_a_run_without_its_data_answers_in_sentences(tmp_path):
+    """Whatever needs pictures says that they are gone; nothing stops the other questions."""
+    lines = []
+    for i in range(8):
+        noise(i).save(tmp_path / f"{i}.png")
+        lines.append(f"{i}.png,{'cat' if i % 2 else 'dog'}")
+    (tmp_path / "list.csv").write_text("image,class\n" + "\n".join(lines))
+    data = DataSpec.found(str(tmp_path / "list.csv"))
+    protocols.run(RunSpec("coop", data, options={"epochs": 1}), tmp_path / "run")
+    (tmp_path / "list.csv").unlink()
+    answers = explain(tmp_path / "run", images=4)
+    assert answers["rank"].found is not None
+    gone = [answers[name].why_not for name in (*ANY, "confusion", "grad-cam", "foreground")]
+    assert all(why is not None and "list.csv" in why for why in gone), gone
