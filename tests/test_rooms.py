@@ -63,7 +63,7 @@ ALLOWED = {
         *("adapter", "clip", "clip/weights", "texts", "registry", "runs", "training"),
         *("data", "data/published", "data/selection", "data/tinyworld"),
     },
-    "explain": {"adapter", "analysis", "data", "runs", "protocols", "results", "explain/kinds"},
+    "explain": {"adapter", "analysis", "data", "images", "runs", "protocols", "results", "explain/kinds"},
     "explain/kinds": {
         *("explain", "adapter", "analysis", "clip", "clip/towers", "data", "heads", "prompts", "params", "texts"),
         *("wrappers", "runs", "registry", "masking", "results"),

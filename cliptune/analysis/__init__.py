@@ -13,6 +13,7 @@ from cliptune.analysis.prm import Redundancy, Weighing, contributions, redundanc
 from cliptune.analysis.profile import ContributionProfile, contribution_profile
 from cliptune.analysis.record import AttentionMap, Recording, record
 from cliptune.analysis.rescaling import Ablations, PromptParts, ablating, ablations, prompt_parts
+from cliptune.analysis.risk import RiskCheck, risk_check
 from cliptune.analysis.spectrum import RankHistory, Spectrum, rank_history, spectrum
 from cliptune.analysis.taps import Attended, tapped
 from cliptune.analysis.words import Words, nearest_words
@@ -37,6 +38,7 @@ __all__ = [
     "Reach",
     "Recording",
     "Redundancy",
+    "RiskCheck",
     "Spectrum",
     "TokenContributions",
     "TokenEffects",
@@ -63,6 +65,7 @@ __all__ = [
     "record",
     "redundancy",
     "remarks",
+    "risk_check",
     "spectrum",
     "tapped",
     "token_contributions",

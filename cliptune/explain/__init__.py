@@ -6,6 +6,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from cliptune.explain.one_image import explain_image
     from cliptune.explain.opened import OpenedRun
     from cliptune.explain.port import Explanation
     from cliptune.explain.running import Explained, explain, kinds
@@ -15,9 +16,10 @@ _HOMES = {
     "Explanation": "cliptune.explain.port",
     "OpenedRun": "cliptune.explain.opened",
     "explain": "cliptune.explain.running",
+    "explain_image": "cliptune.explain.one_image",
     "kinds": "cliptune.explain.running",
 }
-__all__ = ["Explained", "Explanation", "OpenedRun", "explain", "kinds"]
+__all__ = ["Explained", "Explanation", "OpenedRun", "explain", "explain_image", "kinds"]
 
 
 def __getattr__(name: str) -> Any:

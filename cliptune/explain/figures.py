@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
+    from cliptune.analysis.trade_off import Curve
+
 # Okabe and Ito's palette without yellow and black, which vanish on white and on dark pages.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00")
 MARKERS = ("o", "s", "^", "D", "v", "P")
@@ -118,6 +120,22 @@ def by_block(axes: Axes, curves: Mapping[str, Any]) -> None:
             axes.plot(range(len(heads)), head, MARKERS[i % len(MARKERS)], color=colour, markersize=2, alpha=0.5)
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.set_xlabel("block")
+
+
+def over_values(curves: Sequence[Curve]) -> Figure:
+    """Accuracies over the values of one setting each: lines for means, dots for runs."""
+    made, axes = figure(1, len(curves), size=(max(4.0, 3.2 * len(curves)), 2.9))
+    for axis, found in zip(axes, curves, strict=True):
+        places = range(len(found.values))
+        for i, (name, runs) in enumerate(found.scores.items()):
+            axis.plot(places, found.mean(name).tolist(), label=name, **look(i))
+            for at, of in zip(places, runs, strict=True):
+                axis.plot([at] * len(of), of, ".", color=look(i)["color"], markersize=3, alpha=0.5)
+        axis.set_xticks(places, [f"{value:g}" if isinstance(value, float) else str(value) for value in found.values])
+        axis.set_xlabel(found.setting)
+        axis.set_ylabel("accuracy (%), dots: seeds")
+        axis.legend(fontsize=7)
+    return made
 
 
 def as_svg(made: Figure) -> str:

@@ -110,7 +110,19 @@ class OpenedRun:
         key = (split, classes)
         if key not in self._own:
             self._own[key] = own_images(self.folder, split, classes=classes, root=self.root)
+            self._check_classes(self._own[key].dataset.class_names, classes)
         return self._own[key]
+
+    def _check_classes(self, found: tuple[str, ...], classes: str | None) -> None:
+        """Raises: ValueError if the data that lie there now have other classes than those trained on."""
+        trained = (self.result.get("data") or {}).get("classes", "all")
+        if classes in (None, trained) and tuple(found) != self.class_names:
+            strange = next((name for name in found if name not in self.class_names), found[0] if found else "none")
+            raise ValueError(
+                f"explain: the data have {len(found)} classes, such as {strange!r}, and the run was trained on "
+                f"{len(self.class_names)}, such as {self.class_names[0]!r}: they are another data set's, or in another "
+                "order. Put the run's own data back, or say where they are: --root FOLDER."
+            )
 
     @property
     def data(self) -> Dataset:

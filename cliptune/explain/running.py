@@ -105,7 +105,7 @@ def _ask(kind: Explanation[Any], run: OpenedRun, draw: bool) -> Explained:
         try:
             found = kind.explain(run)
         except (ValueError, FileNotFoundError) as error:
-            why_not = str(error)
+            why_not = str(error).removeprefix(f"{kind.name}: ")
         else:
             with style():
                 return Explained(kind, found, pictures=kind.draw(found) if draw else {})

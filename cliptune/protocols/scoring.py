@@ -94,6 +94,7 @@ def score_run(
     weight: float | None = None,
     workers: int = 0,
     truncate: bool = False,
+    elsewhere: bool = False,
 ) -> Scored:
     """Score a run's adapter. What is measured on test images is entered into its `result.json`: in another precision or
     weight than the run's own under a name that says so, such as "test (bf16)".
@@ -109,6 +110,7 @@ def score_run(
         weight: ω in [0, 1], see `choose_weight`.
         workers: processes that read images.
         truncate: cut class names that are too long for the text tower, see `Adapter.set_classes`.
+        elsewhere: the adapter stands on another backbone than the run's, which the name then says.
     Raises: ValueError if the run is damaged, or the data cannot be opened again or has no such images.
     """
     check_whole(folder)
@@ -138,6 +140,8 @@ def score_run(
         name = f"{name} (split {dataset.split_sha256[:8]})"
     if weight is not None:
         name = f"{name} (ω={weight:g})"
+    if elsewhere:
+        name = f"{name} (on {adapter.clip.name})"
     if precision != own_precision:
         name = f"{name} ({precision})"
     notes = once(dataset.notes, adapter.clip.notes, adapter.texts.notes)
@@ -146,6 +150,8 @@ def score_run(
             f"The images of {dataset.name} or their split are not those of the run any more: some of these {split} "
             "images may have been trained on.",
         )
+    if elsewhere:
+        notes += (f"What was learned on {result.get('backbone')} is scored on {adapter.clip.name}.",)
     if split == "test":
         with held(folder):
             result = read_result(folder) or {}  # another process may have entered something meanwhile

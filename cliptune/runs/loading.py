@@ -17,7 +17,7 @@ from cliptune.prompts.base import MixedPrompt
 from cliptune.reading import shown
 from cliptune.registry import build
 from cliptune.registry.plugins import found_again
-from cliptune.runs.checkpoints import load_adapter, read_adapter_config
+from cliptune.runs.checkpoints import load_adapter, read_adapter_config, read_learnables
 from cliptune.runs.file_names import CONFIG, CONFIG_FILE, RESULT
 from cliptune.runs.manifest import check_whole
 from cliptune.texts import ClassSet
@@ -54,6 +54,36 @@ def opened(folder: str | Path, who: str, clip: CLIP | None = None, device: torch
     method = found_again(description["method"], description.get("plugins", {}), who)
     adapter = _built(method, backbone, classes, description["config"], who)
     load_adapter(folder, adapter)
+    return adapter.to(device).eval()
+
+
+def load_on(folder: str | Path, clip: CLIP, *, device: torch.device | str = "cpu") -> Adapter:
+    """What a finished run learned, on another backbone than the one it was trained on: patterns on the pixels, say.
+
+    Args:
+        folder: of the run.
+        clip: the other backbone; whatever was learned must have the same shape there.
+        device: where the adapter goes.
+    Returns: the adapter in evaluation mode, speaking of the run's training classes.
+    Raises: as `load`; ValueError saying which shape does not fit the other backbone.
+    """
+    _check_finished(Path(folder).expanduser())
+    check_whole(folder)
+    description = read_adapter_config(folder)
+    if "classes" not in description:
+        raise ValueError(
+            f"Run folder {folder}: its {CONFIG} names no classes. Train the run anew, or restore the file."
+        )
+    who = f"Run folder {folder}"
+    method = found_again(description["method"], description.get("plugins", {}), who)
+    trained, options = description["backbone"]["name"], description["config"]
+    try:
+        adapter = build(method, clip, ClassSet(**description["classes"]), **options).adapter
+        adapter.load_learnables(read_learnables(folder))
+    except (ValueError, TypeError) as error:
+        raise ValueError(
+            f"{who}: what {description['method']} learned on {trained} does not fit on {clip.name}. {error}"
+        ) from error
     return adapter.to(device).eval()
 
 

@@ -5,13 +5,17 @@ import io
 import json
 import shutil
 import statistics
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import yaml
+from safetensors.torch import save_file
 
+from cliptune.clip.model import openai_key
 from cliptune.protocols import scoring
-from tests.conftest import without_manifest
+from tests.cli.conftest import FILED
+from tests.conftest import random_clip, without_manifest
 
 DATA = "tinyworld/textures"
 
@@ -347,3 +351,23 @@ def test_train_with_exact_masks_and_eval(cli, backbone):
     nowhere = cli(*command[:-2], "--set", "dapt_source=nowhere", "--out", "runs/b")
     assert nowhere.code == 2
     assert "Masks: there is no folder nowhere" in nowhere.err
+
+
+def test_patterns_are_scored_on_another_backbone(cli, train, backbone, tmp_path):
+    clip = random_clip(replace(FILED, text_width=128), seed=4)
+    other = tmp_path / "b.safetensors"
+    save_file({openai_key(key): value.contiguous() for key, value in clip.state_dict().items()}, other)
+    assert train("runs/vp", "--epochs", 1, method="vp").code == 0
+    known = ("--activation", "quick_gelu", "--json")
+    answer = cli("eval", "runs/vp", "--on", other, *known)
+    assert answer.code == 0, answer.err
+    entered = json.loads(Path("runs/vp/result.json").read_text())["evaluations"]
+    (name,) = [name for name in entered if " (on " in name]
+    assert entered[name]["accuracy"] == json.loads(answer.out)["accuracy"]
+    assert "test" in entered
+    assert train("runs/coop").code == 0
+    refused = cli("eval", "runs/coop", "--on", other, *known)
+    assert refused.code
+    assert "does not fit on" in refused.err
+    both = cli("eval", "runs/vp", "--on", other, "--backbone", backbone)
+    assert "Give one." in both.err

@@ -8,7 +8,7 @@ import torch
 from cliptune.protocols import few_shot, training
 from cliptune.runs import load, loading, open_backbone
 from cliptune.texts import ClassSet
-from tests.conftest import random_clip, without_manifest
+from tests.conftest import TINY, random_clip, without_manifest
 
 METHODS = {"coop": {"epochs": 1}, "vpt": {"epochs": 1}, "maple": {"epochs": 1}, "linear_probe": {}, "zeroshot": {}}
 
@@ -108,3 +108,27 @@ def test_a_student_trained_on_base_classes_speaks_of_new_ones_when_it_is_opened_
     new = dataset.subset("new").class_names
     expected = teacher.set_classes(new, template=dataset.template).text_features()
     torch.testing.assert_close(student.set_classes(new).text_features(), expected)
+
+
+def test_patterns_are_the_same_on_another_backbone(tiny_clip, tiny_resnet, dataset, tmp_path, images):
+    from dataclasses import replace
+
+    few_shot("vp", tiny_clip, dataset, shots=2, out=tmp_path / "run", options={"epochs": 1}, progress="silent")
+    other = random_clip(replace(TINY, image_width=24, text_width=32, image_layers=2), seed=4)
+    there, here = loading.load_on(tmp_path / "run", other), load(tmp_path / "run", clip=tiny_clip)
+    assert torch.equal(there.prompt.program(), here.prompt.program())
+    assert there.clip is other
+    views = other.normalise(images)[:, None] + there.prompt.spread(there.prompt.program())
+    features = torch.nn.functional.normalize(other.encode_image(views), dim=-1)
+    expected = (other.scale * features @ there.text_features().mT)[:, 0]
+    torch.testing.assert_close(there.logits(images), expected)
+
+
+@pytest.mark.parametrize("method", ["vp", "coop"])
+def test_what_does_not_fit_another_backbone_says_which_shape(method, tiny_clip, dataset, tmp_path):
+    from dataclasses import replace
+
+    few_shot(method, tiny_clip, dataset, shots=2, out=tmp_path / "run", options={"epochs": 1}, progress="silent")
+    other = random_clip(replace(TINY, resolution=64, text_width=32))
+    with pytest.raises(ValueError, match=rf"what {method} learned on tiny does not fit .*must have shape"):
+        loading.load_on(tmp_path / "run", other)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-from cliptune.cli.shared.inputs import notes_said_once, open_run, tell_notes
+from cliptune.cli.shared.inputs import notes_said_once, open_on, open_run, tell_notes
 from cliptune.cli.shared.options import Flag, ListOptions, WeightsOptions
 from cliptune.cli.shared.output import count, percent, remark, say, show_json, table
 
@@ -20,6 +20,7 @@ def evaluate(
     nested: Literal["leaf", "top"] | None = None,
     split: Literal["train", "val", "test"] = "test",
     backbone: str | None = None,
+    on: str | None = None,
     device: str | None = None,
     precision: str | None = None,
     weight: float | None = None,
@@ -53,6 +54,9 @@ def evaluate(
         Images to score; train means the ones it was trained on.
     backbone
         Where the run's backbone is now, if it was moved.
+    on
+        Another backbone than the run's, to score what was learned there, such as patterns on the pixels; its shapes
+        must fit. Entered under a name that says so.
     device
         cpu, cuda, cuda:1, mps; a card if there is one.
     precision
@@ -73,6 +77,8 @@ def evaluate(
     from cliptune.protocols.scoring import score_run
     from cliptune.runs import read_result
 
+    if on is not None and backbone is not None:
+        raise ValueError("--on and --backbone: one is another backbone, the other where the run's own is. Give one.")
     if data is None and source != "coop":
         raise ValueError(
             f"--source {source} is for another data set, --data NAME. Without it the run's own data are opened as they "
@@ -87,7 +93,7 @@ def evaluate(
             f"--{next(iter(lists.given))} is for another list, --data LIST. The run's own data are read as they were."
         )
     with notes_said_once():
-        adapter = open_run(run, backbone, device, weights)
+        adapter = open_run(run, backbone, device, weights) if on is None else open_on(run, on, device, weights)
         scored = score_run(
             run,
             adapter,
@@ -99,6 +105,7 @@ def evaluate(
             weight=weight,
             workers=workers,
             truncate=truncate,
+            elsewhere=on is not None,
         )
     warned = () if scored.own_images else scored.notes[-1:]
     for sentence in warned:

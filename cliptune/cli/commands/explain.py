@@ -35,7 +35,8 @@ def explain(
     run
         Folder of the run.
     what
-        Questions by name, such as confusion; all that fit the method if none is named.
+        Questions by name, such as confusion; all that fit the method if none is named. The path of a picture asks why
+        it is named as it is.
     out
         Folder for the files; the folder explain in the run's if left out. Files of earlier explanations are replaced.
     images
@@ -55,15 +56,21 @@ def explain(
         Print the answers as JSON.
     """
     from cliptune.explain.figures import available
+    from cliptune.explain.one_image import explain_image
     from cliptune.explain.opened import OpenedRun
     from cliptune.explain.running import FOLDER, chosen, write
     from cliptune.explain.running import explain as ask
 
-    asked = [kind.name for kind in chosen(what or ())]
+    pictures, names = _apart(what or [])
+    asked = [kind.name for kind in chosen(names)] if names or not pictures else []
     with notes_said_once():
         adapter = open_run(run, backbone, device, weights)
         opened = OpenedRun(Path(run).expanduser(), adapter, images=images, root=root, masks=masks, among=among)
-        answers = ask(opened, asked, told=None if json else _tell)
+        shown = [explain_image(opened, picture) for picture in pictures]
+        for answer in shown if not json else ():
+            _tell(answer)
+        answers = {answer.kind.name: answer for answer in shown}
+        answers |= ask(opened, asked, told=None if json else _tell) if asked else {}
     place = Path(out).expanduser() if out is not None else Path(run).expanduser() / FOLDER
     written = write(answers, place)
     if json:
@@ -77,3 +84,23 @@ def explain(
 
 def _tell(answer: Explained) -> None:
     say(f"{answer.kind.name}: {answer.sentence}")
+
+
+def _apart(what: list[str]) -> tuple[list[Path], list[str]]:
+    """Pictures, and names of questions. Raises: FileNotFoundError for a picture that is not there; ValueError for two
+    pictures whose files would have one name.
+    """
+    from cliptune.data.images import is_image_name
+
+    pictures = [Path(word).expanduser() for word in what if is_image_name(word) or Path(word).expanduser().is_file()]
+    missing = next((path for path in pictures if not path.is_file()), None)
+    if missing is not None:
+        raise FileNotFoundError(f"There is no picture {missing}. Check the path.")
+    stems = [path.stem for path in pictures]
+    twice = next((stem for i, stem in enumerate(stems) if stem in stems[:i]), None)
+    if twice is not None:
+        raise ValueError(
+            f"explain: two pictures are called {twice!r}, and so would be what is written. Ask one by one."
+        )
+    known = {str(path) for path in pictures}
+    return pictures, [word for word in what if str(Path(word).expanduser()) not in known]

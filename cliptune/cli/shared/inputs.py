@@ -147,6 +147,18 @@ def own_backbone(run: str, backbone: str | None, weights: WeightsOptions) -> CLI
     return load_clip(chosen_backbone(backbone), **{**noted, **weights.given})
 
 
+def open_on(run: str, on: str, device: str | None, weights: WeightsOptions = WeightsOptions()) -> Adapter:
+    """What a run learned, on another backbone."""
+    import torch
+
+    from cliptune.clip.weights.load import load_clip
+    from cliptune.runs.loading import load_on
+
+    where = check_device(device) or ("cuda" if torch.cuda.is_available() else "cpu")
+    check_weights(on, weights)
+    return load_on(run, load_clip(chosen_backbone(on), **weights.given), device=where)
+
+
 def listed_names(text: str) -> list[str]:
     """Class names from "a,b,c", or from a text file with one name in each line.
 

@@ -121,8 +121,8 @@ def _linearity(found: Linearity) -> Figure:
     made, (axes,) = figure(size=(6.0, 2.6))
     for i, (tower, values) in enumerate((("text", found.text), ("image", found.image))):
         if values is not None:
-            axes.plot(found.weights, values.tolist(), label=f"{tower} encoder", **look(i))
+            axes.plot(found.weights, (1 - values).tolist(), label=f"{tower} encoder", **look(i))
     axes.set_xlabel("ω, weight of the parallel prompt")
-    axes.set_ylabel("cosine to the straight line")
+    axes.set_ylabel("1 − cosine to the straight line")
     axes.legend(fontsize=7)
     return made

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
@@ -45,7 +46,7 @@ class RankExplanation(Explanation[RankHistory]):
         if len(found.epochs) == 1:
             return {"values": _values(found)}
         made = {"density": _density(found), "values": _values(found)}
-        return {**made, "correlation": _correlations(found)} if found.accuracy else made
+        return {**made, "correlation": _correlations(found)} if _correlates(found) else made
 
 
 def _matrices(tokens: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -100,6 +101,12 @@ def _values(found: RankHistory) -> Figure:
         axis.set_xlabel("epoch")
     axes[0].legend(fontsize=7)
     return made
+
+
+def _correlates(found: RankHistory) -> bool:
+    """Is there any correlation, or is one side constant everywhere?"""
+    every = [of for measures in found.correlations.values() for names in measures.values() for of in names.values()]
+    return any(math.isfinite(of.rho) for of in every)
 
 
 def _correlations(found: RankHistory) -> Figure:
