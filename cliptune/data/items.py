@@ -7,11 +7,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import torch
 from PIL import Image
-from torch import Tensor
 
 from cliptune.data.fewshot import MAX_VAL_SHOTS, few_shot_indices, groups
 from cliptune.data.images import ImageError
@@ -19,6 +17,9 @@ from cliptune.data.sources import FileSource, ImageSource, MemorySource
 from cliptune.data.splits import base_or_new
 from cliptune.data.threads import mapped
 from cliptune.noted import few, once, warn
+
+if TYPE_CHECKING:
+    from torch import Tensor  # what is written of predictions without torch comes by here
 
 DEFAULT_TEMPLATE = "a photo of a {}."
 
@@ -100,6 +101,8 @@ class Split:
     @cached_property
     def labels(self) -> Tensor:
         """(N,) int64."""
+        import torch
+
         return torch.tensor([item.label for item in self.items], dtype=torch.int64)
 
     @property

@@ -5,14 +5,15 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
-import torch
 from PIL import Image
-from torch import Tensor
 
 from cliptune.data.images import PIXEL_LIMIT, ImageError, read_image, to_rgb
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 class ImageSource(Protocol):
@@ -80,6 +81,8 @@ class MemorySource:
     in_memory = True
 
     def __init__(self, images: Tensor | Sequence[Any], *, exif: bool = False) -> None:
+        from torch import Tensor
+
         if isinstance(images, Tensor):
             if images.ndim != 4 or images.shape[1] != 3:
                 raise ValueError(
@@ -94,6 +97,8 @@ class MemorySource:
         return len(self.images)
 
     def image(self, row: int) -> Image.Image:
+        from torch import Tensor
+
         value = self.images[row]
         who = f"Picture {row} in memory"
         if isinstance(value, Image.Image):
@@ -125,6 +130,8 @@ class MemorySource:
 
 
 def _as_uint8(images: Tensor) -> Tensor:
+    import torch
+
     if images.dtype == torch.uint8:
         return images
     if not images.is_floating_point():

@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from cliptune.data.own.predictions import prediction_formats
+
 WITHOUT_TORCH = """
 import sys
 sys.modules["torch"] = sys.modules["torchvision"] = sys.modules["safetensors"] = None
@@ -40,16 +42,28 @@ def test_a_run_is_exported_and_answers_the_same(cli, run, photos):
             assert ours == pytest.approx({p["class"]: p["probability"] for p in b["predictions"]}, abs=1e-5)
 
 
+def _without_torch(*words: object) -> str:
+    """What `cliptune` prints in a process that has no torch."""
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    command = [sys.executable, "-c", WITHOUT_TORCH, *map(str, words)]
+    done = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
 def test_an_onnx_file_is_answered_without_torch(cli, run, photos):
     assert cli("export", run).code == 0
     expected = cli("predict", "out-onnx", photos).out
-    words = ["predict", "out-onnx/model.onnx", str(photos)]
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
-    done = subprocess.run(
-        [sys.executable, "-c", WITHOUT_TORCH, *words], capture_output=True, text=True, env=environment, check=False
-    )
-    assert done.returncode == 0, done.stderr
-    assert done.stdout == expected
+    assert _without_torch("predict", "out-onnx/model.onnx", photos) == expected
+
+
+@pytest.mark.parametrize("kind", sorted(prediction_formats()))
+def test_its_answers_are_written_without_torch(cli, run, photos, kind):
+    assert cli("export", run).code == 0
+    words = ("predict", "out-onnx/model.onnx", photos, "--format", kind, "--out")
+    assert cli(*words, "with").code == 0
+    _without_torch(*words, "without")
+    assert Path("without").read_text() == Path("with").read_text()
 
 
 def test_json_tells_what_was_written(cli, run, photos):

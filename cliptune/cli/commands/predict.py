@@ -176,7 +176,7 @@ def _check_target(format: str | None, out: str | None, overwrite: bool) -> None:
     if (format is None) != (out is None):
         raise ValueError("--format and --out belong together, for example --format csv --out predictions.csv.")
     if out is not None:
-        from cliptune.data.own.predictions import check_free  # with torch, which an ONNX file alone does not need
+        from cliptune.data.own.predictions import check_free
 
         check_free(out, overwrite=overwrite)
 
