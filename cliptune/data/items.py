@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -149,9 +149,19 @@ class Split:
             sha256.update(f"{item.path}\0{item.label}\0{content}\n".encode())
         return sha256.hexdigest()
 
-    def unreadable(self, threads: int = 1) -> list[str]:
-        """Decode every picture once; a sentence for each that cannot be read."""
-        return [sentence for sentence in mapped(self._complaint, range(len(self)), threads) if sentence]
+    def unreadable(self, threads: int = 1, progress: Callable[[int, int], None] | None = None) -> list[str]:
+        """Decode every picture once; a sentence for each that cannot be read.
+
+        Args:
+            progress: called with (so many done, of how many).
+        """
+        sentences = []
+        for done, sentence in enumerate(mapped(self._complaint, range(len(self)), threads), start=1):
+            if sentence:
+                sentences.append(sentence)
+            if progress is not None:
+                progress(done, len(self))
+        return sentences
 
     def _complaint(self, i: int) -> str | None:
         try:

@@ -71,13 +71,17 @@ def _content(path: Path) -> bytes:
     return sha256.digest()
 
 
-def alike(places: Sequence[Place], hashes: np.ndarray, most: int) -> list[list[Place]]:
+def alike(
+    places: Sequence[Place], hashes: np.ndarray, most: int, cuts: np.ndarray | None = None, most_cut: int = 0
+) -> list[list[Place]]:
     """Groups of pictures that are linked by hashes with at most `most` different bits.
 
     Args:
         places: N pictures. hashes: (N,) uint64, one each.
         most: bits. Of numbers that differ in so few, cut into one piece more, at least one piece is equal: only
             pictures that share a piece are compared.
+        cuts: (N, cuts) uint64, hashes of parts of each; a picture is linked to one of whose parts its hash differs in
+            at most `most_cut` bits. Parts are not compared with each other.
     """
     if not len(places):
         return []
@@ -89,6 +93,8 @@ def alike(places: Sequence[Place], hashes: np.ndarray, most: int) -> list[list[P
         starts = np.flatnonzero(np.diff(piece[order], prepend=piece[order][:1] + np.uint64(1)))
         for begin, end in zip(starts, [*starts[1:], len(order)], strict=True):
             _link(values, order[begin:end], most, parent)
+    if cuts is not None:
+        _link_cuts(values, cuts.reshape(-1), np.repeat(owner, cuts.shape[1]), most_cut, parent)
     roots = np.array([_root(parent, int(i)) for i in range(len(values))], dtype=np.int64)[owner]
     return grouped(places, roots.tolist())
 
@@ -106,6 +112,29 @@ def _link(values: np.ndarray, members: np.ndarray, most: int, parent: np.ndarray
         rest = members[k + 1 :]
         for other in rest[_ones(values[rest] ^ values[members[k]]) <= most]:
             parent[_root(parent, int(other))] = _root(parent, int(members[k]))
+
+
+def _link_cuts(values: np.ndarray, cuts: np.ndarray, owner: np.ndarray, most: int, parent: np.ndarray) -> None:
+    """Join `values` with the owners of `cuts` that differ from them in at most `most` bits."""
+    for shift, width in _pieces(most + 1):
+        pieces = [(numbers >> np.uint64(shift)) & np.uint64((1 << width) - 1) for numbers in (values, cuts)]
+        orders = [np.argsort(piece, kind="stable") for piece in pieces]
+        keys = np.intersect1d(*pieces)
+        begins, ends = (
+            [np.searchsorted(piece[order], keys, side) for piece, order in zip(pieces, orders, strict=True)]
+            for side in ("left", "right")
+        )
+        for bucket in range(len(keys)):
+            whole, part = (orders[k][begins[k][bucket] : ends[k][bucket]] for k in (0, 1))
+            for start in range(0, len(whole), _ROWS):
+                rows = whole[start : start + _ROWS]
+                differing = _ones((values[rows, None] ^ cuts[part]).reshape(-1)).reshape(len(rows), len(part))
+                for row, column in np.argwhere(differing <= most):
+                    parent[_root(parent, int(rows[row]))] = _root(parent, int(owner[part[column]]))
+
+
+_ROWS = 256
+"""Numbers that are compared with a bucket at once, to bound the memory."""
 
 
 def _root(parent: np.ndarray, i: int) -> int:

@@ -10,16 +10,15 @@ from cliptune.data.items import SPLITS, Dataset
 from cliptune.doctor.duplicates import Place, equal_files, findings_on, places_of
 from cliptune.doctor.findings import ERROR, HINT, WARNING, Diagnosis, Finding, ordered
 from cliptune.doctor.labels import doubted
+from cliptune.doctor.looks import INSTALL, NEAR, perceptual
 from cliptune.doctor.names import on_names
 from cliptune.doctor.pictures import (
-    INSTALL,
-    NEAR,
+    MOST_CUT,
     Progress,
     Seen,
     broken,
     decode_all,
     findings_of,
-    perceptual,
     undecodable_here,
     unread,
 )
@@ -39,7 +38,7 @@ def examine(
 ) -> Diagnosis:
     """Look for everything that is wrong with a data set, without changing anything.
 
-    Every picture is decoded once, and with `clip` a second time; none is kept, but some 400 bytes about each.
+    Every picture is decoded once, and with `clip` a second time; none is kept, but some 700 bytes about each.
 
     Args:
         data: whole, of files; of pictures in memory only labels, classes and looks are examined.
@@ -57,7 +56,7 @@ def examine(
     seen = decode_all(data, places, threads=threads, progress=progress)
     found = [*_on_classes(data), *unread(data), *broken(data, seen), *findings_of(seen, data, same, near)]
     found += on_names(data.class_names, data.template)
-    looked = [_on_looks(near)]
+    looked = [_on_looks(near, len(seen.places))]
     if clip is not None:
         doubts = doubted(data, _one_of_each(seen), clip, progress=progress)
         found += [] if doubts.finding is None else [doubts.finding]
@@ -115,12 +114,15 @@ def _on_classes(data: Dataset) -> list[Finding]:
     return found
 
 
-def _on_looks(near: int) -> str:
+def _on_looks(near: int, pictures: int) -> str:
     if perceptual() is None:
         return f"Pictures that look alike were not looked for, which needs imagehash: {INSTALL}."
+    cut = f"Of more than {MOST_CUT:,} pictures, cut ones are not looked for"
+    if pictures <= MOST_CUT:
+        cut = "So are pictures cut by up to an eighth at one side, two opposite ones or all"
     return (
-        f"Pictures that look alike: perceptual hashes that differ in at most {near} of 64 bits. Pictures that were "
-        "mirrored, turned or cut are not found."
+        f"Pictures that look alike: perceptual hashes that differ in at most {near} of 64 bits. {cut}. Pictures that "
+        "were mirrored or turned are not found."
     )
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import importlib.util
 from collections import defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -11,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import Image
 
 from cliptune.data.formats import BY_KIND, PICTURES, decodable, how_to_read, kind_of, undecodable
 from cliptune.data.images import ImageError
@@ -19,6 +17,7 @@ from cliptune.data.items import Dataset
 from cliptune.data.threads import mapped
 from cliptune.doctor.duplicates import Place, alike, findings_on, grouped, path_of
 from cliptune.doctor.findings import ERROR, HINT, WARNING, Finding
+from cliptune.doctor.looks import NEAR, STRICTER, Hash, cuts_of, perceptual
 
 TINY = 32
 """Shorter side in pixels below which a picture says little to a tower that looks at 224."""
@@ -26,9 +25,9 @@ LONG = 8
 """Ratio of the sides from which the centre that CLIP sees is a small part of a picture."""
 FLAT = 1.0
 """Standard deviation of the grey values, of 255, below which nothing is to be seen."""
-NEAR = 6
-"""Bits of 64 in which the hashes of two pictures that look alike may differ."""
-INSTALL = "pip install 'cliptune[doctor]'"
+
+MOST_CUT = 200_000
+"""Pictures up to which each is compared with all others' cuts, the work of which grows with the square."""
 
 Progress = Callable[[str, int, int], None]
 """Called with (what is done, so many done, of how many)."""
@@ -36,18 +35,20 @@ Progress = Callable[[str, int, int], None]
 
 @dataclass
 class Seen:
-    """What one pass over N pictures tells, some 400 bytes of each.
+    """What one pass over N pictures tells, some 700 bytes of each.
 
     Args:
         places: of the pictures that were decoded.
         pixels: (N,) 16 bytes each, a hash of size and RGB values.
         looks: (N,) uint64, perceptual hashes; empty without `imagehash`.
+        cuts: (N, cuts) uint64, those of the pictures without their borders.
         broken, blank, tiny, long: cases, a line each.
     """
 
     places: list[Place] = field(default_factory=list)
     pixels: list[bytes] = field(default_factory=list)
     looks: list[int] = field(default_factory=list)
+    cuts: list[np.ndarray] = field(default_factory=list)
     broken: list[str] = field(default_factory=list)
     blank: list[str] = field(default_factory=list)
     tiny: list[str] = field(default_factory=list)
@@ -62,19 +63,8 @@ class _Look:
     pixels: bytes = b""
     spread: float = 0.0
     looks: int = 0
+    cuts: np.ndarray | None = None
     complaint: str = ""
-
-
-def perceptual() -> Callable[[Image.Image], int] | None:
-    """Perceptual hash of 64 bits by imagehash, of the lowest frequencies of the cosine transform; None without it.
-
-    Pictures of one hash differ in size, compression or brightness, seldom in what they show.
-    """
-    if importlib.util.find_spec("imagehash") is None:
-        return None
-    import imagehash
-
-    return lambda image: int(str(imagehash.phash(image)), 16)
 
 
 def decode_all(data: Dataset, places: Sequence[Place], *, threads: int = 2, progress: Progress | None = None) -> Seen:
@@ -82,13 +72,13 @@ def decode_all(data: Dataset, places: Sequence[Place], *, threads: int = 2, prog
     seen, hashed = Seen(), perceptual()
     looks = mapped(lambda place: _look(data, place, hashed), places, threads)
     for done, (place, look) in enumerate(zip(places, looks, strict=True), start=1):
-        _enter(seen, data, place, look, hashed is not None)
+        _enter(seen, data, place, look)
         if progress is not None:
             progress("pictures", done, len(places))
     return seen
 
 
-def _look(data: Dataset, place: Place, hashed: Callable[[Image.Image], int] | None) -> _Look:
+def _look(data: Dataset, place: Place, hashed: Hash | None) -> _Look:
     split, i = place
     try:
         image = data[split].image(i)
@@ -97,10 +87,12 @@ def _look(data: Dataset, place: Place, hashed: Callable[[Image.Image], int] | No
     content = hashlib.blake2b(f"{image.width}x{image.height}:".encode(), digest_size=16)
     content.update(image.tobytes())
     spread = float(np.asarray(image.convert("L"), dtype=np.float32).std())
-    return _Look(image.size, content.digest(), spread, 0 if hashed is None else hashed(image))
+    if hashed is None or spread < FLAT:
+        return _Look(image.size, content.digest(), spread)
+    return _Look(image.size, content.digest(), spread, hashed(image), cuts_of(image, hashed))
 
 
-def _enter(seen: Seen, data: Dataset, place: Place, look: _Look, hashed: bool) -> None:
+def _enter(seen: Seen, data: Dataset, place: Place, look: _Look) -> None:
     path = data[place[0]][place[1]].path
     if look.complaint:
         seen.broken.append(look.complaint)
@@ -115,8 +107,9 @@ def _enter(seen: Seen, data: Dataset, place: Place, look: _Look, hashed: bool) -
         return  # a blank picture looks like every other
     seen.places.append(place)
     seen.pixels.append(look.pixels)
-    if hashed:
+    if look.cuts is not None:
         seen.looks.append(look.looks)
+        seen.cuts.append(look.cuts)
 
 
 def findings_of(seen: Seen, data: Dataset, same_files: Sequence[Sequence[Place]], most: int = NEAR) -> list[Finding]:
@@ -124,7 +117,7 @@ def findings_of(seen: Seen, data: Dataset, same_files: Sequence[Sequence[Place]]
 
     Args:
         same_files: groups of equal files, which are not told a second time as look-alikes.
-        most: bits in which look-alikes may differ.
+        most: bits in which look-alikes may differ; from another one's cuts, `STRICTER` less.
     """
     found = [
         _of("blank", WARNING, "Pictures of one colour teach nothing. Take them out.", seen.blank),
@@ -139,7 +132,9 @@ def findings_of(seen: Seen, data: Dataset, same_files: Sequence[Sequence[Place]]
         known = {place for group in same for place in group[1:]}  # one of each stands for all
         rest = [k for k, place in enumerate(seen.places) if place not in known]
         looks = np.array([seen.looks[k] for k in rest], dtype=np.uint64)
-        found += findings_on(data, alike([seen.places[k] for k in rest], looks, most), near=True)
+        cuts = np.stack([seen.cuts[k] for k in rest]) if len(rest) <= MOST_CUT and most >= STRICTER else None
+        groups = alike([seen.places[k] for k in rest], looks, most, cuts, most - STRICTER)
+        found += findings_on(data, groups, near=True)
     return [finding for finding in found if finding is not None]
 
 

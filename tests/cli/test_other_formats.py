@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -45,8 +46,9 @@ def test_fit_train_eval_and_check_take_columns_and_a_separator(cli, photos, rows
         "train", "--data", file, *said, "--method", "zeroshot", "--backbone", backbone, "--shots", 2, "--out", "b"
     )
     assert trained.code == 0, trained.err
-    checked = cli("data", "check", file, *said, "--json")
-    assert json.loads(checked.out)["images"] == {"train": 16, "val": 8, "test": 8}
+    for look in ("check", "doctor"):
+        found = json.loads(cli("data", look, file, *said, "--json").out)
+        assert found["images"] == {"train": 16, "val": 8, "test": 8}
 
 
 def test_check_of_own_data_names_what_cannot_be_read(cli, photos, rows):
@@ -58,6 +60,15 @@ def test_check_of_own_data_names_what_cannot_be_read(cli, photos, rows):
     assert "1 picture of list cannot be read" in answer.err
     assert cli("data", "check", photos / "list.csv", "--no-decode").code == 0
     assert "give the folder that holds the data sets" in cli("data", "check", "dtd").err
+
+
+@pytest.mark.parametrize("command", [("check",), ("doctor", "--no-labels")])
+def test_how_far_the_decoding_is_can_be_seen(cli, photos, command, monkeypatch):
+    monkeypatch.setattr("cliptune.training.progress.Lines._due", lambda _: True)
+    answer = cli("data", *command, photos)
+    assert answer.code == 0, answer.err
+    assert re.search(r"pictures: step 8 of \d+ \(\d+ %\), \d+ s left", answer.err)
+    assert "left" not in cli("data", *command, photos, "--json").err
 
 
 def test_columns_of_a_folder_are_refused(cli, photos):

@@ -126,7 +126,9 @@ def test_unreadable_pictures_are_listed(tmp_path):
     noise(0).save(tmp_path / "good.png")
     (tmp_path / "bad.png").write_bytes((tmp_path / "good.png").read_bytes()[:60])
     split = Split.of_files(tmp_path, [Item(path, 0, "x") for path in ("good.png", "bad.png", "gone.png")])
-    sentences = split.unreadable(threads=2)
+    told: list[tuple[int, int]] = []
+    sentences = split.unreadable(threads=2, progress=lambda *how_far: told.append(how_far))
+    assert told == [(1, 3), (2, 3), (3, 3)]
     assert len(sentences) == 2
     assert "bad.png cannot be decoded" in sentences[0]
     assert "gone.png: expected a file" in sentences[1]

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from cliptune.data import load_data
+from cliptune.doctor import duplicates
 from cliptune.doctor.duplicates import TAIL, _ones, alike, equal_files
 from tests.data.pictures import write_classes
 
@@ -32,6 +33,27 @@ def test_look_alikes_are_those_of_all_pairs(most):
     places = [("train", i) for i in range(len(hashes))]
     found = {frozenset(i for _, i in group) for group in alike(places, hashes, most)}
     assert found == plainly(hashes, most)
+
+
+@pytest.mark.parametrize("most", [0, 2, 4])
+def test_parts_are_compared_with_whole_pictures_and_not_with_parts(most, monkeypatch):
+    monkeypatch.setattr(duplicates, "_ROWS", 3)
+    draw = np.random.default_rng(most)
+    hashes = draw.integers(0, 2**64, 40, dtype=np.uint64)
+    hashes[-1] = hashes[0]
+    cuts = draw.integers(0, 2**64, (40, 5), dtype=np.uint64)
+    cuts[3, 2] = cuts[4, 1]  # two parts alike are not two pictures alike
+    for whole, part, bits in ((7, 8, 0), (8, 9, 2), (11, 30, 3), (20, 21, 4), (22, 23, 5), (5, 39, 0)):
+        cuts[part, whole % 5] = hashes[whole] ^ np.uint64(sum(1 << int(b) for b in draw.choice(64, bits, False)))
+    expected = {(i, j) for i in range(40) for j in range(40) if i < j and hashes[i] == hashes[j]}
+    for i in range(40):
+        for j in range(40):
+            if any(bin(int(hashes[i]) ^ int(cut)).count("1") <= most for cut in cuts[j]):
+                expected.add((min(i, j), max(i, j)))
+    found = alike([("train", i) for i in range(40)], hashes, 0, cuts, most)
+    groups = [{i for _, i in group} for group in found]
+    assert all(any({i, j} <= group for group in groups) for i, j in expected)
+    assert set().union(*groups) == {i for pair in expected for i in pair}
 
 
 def test_of_no_pictures_none_look_alike():

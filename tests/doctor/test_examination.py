@@ -131,7 +131,7 @@ def test_near_is_a_number_of_bits(near, dataset):
 
 
 def test_without_imagehash_it_says_what_was_not_looked_for(sound, monkeypatch):
-    monkeypatch.setattr("cliptune.doctor.pictures.importlib.util.find_spec", lambda name: None)
+    monkeypatch.setattr("cliptune.doctor.looks.importlib.util.find_spec", lambda name: None)
     found = examine(load_data(sound))
     assert "needs imagehash: pip install 'cliptune[doctor]'" in found.looked[0]
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import json
 import shlex
-import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -79,8 +79,9 @@ def check(
         raise ValueError(f"cliptune data check {name}: give the folder that holds the data sets, --root FOLDER.")
     checks: list[Check] = []
     for member in data_group(name):
-        with _progress(f"{member}: pictures", shown=decode and not json) as progress:
-            checks.append(check_published(member, root, decode=decode, threads=threads, progress=progress))
+        with _stages(shown=decode and not json) as stage:
+            shown = partial(stage, f"{member}: pictures")
+            checks.append(check_published(member, root, decode=decode, threads=threads, progress=shown))
         if not json:
             _show_check(checks[-1])
     if json:
@@ -107,7 +108,12 @@ def _check_own(name: str, root: str | None, lists: ListOptions, *, decode: bool,
     from cliptune.data.items import SPLITS
 
     dataset = open_data(DataSpec.found(name, root, **lists.given))
-    faults = [fault for split in SPLITS for fault in (dataset[split].unreadable(threads) if decode else [])]
+    with _stages(shown=decode and not json) as stage:
+        faults = [
+            fault
+            for split in SPLITS
+            for fault in (dataset[split].unreadable(threads, partial(stage, f"{split}: pictures")) if decode else [])
+        ]
     if json:
         show_json(_as_plain(dataset, faults))
     else:
@@ -160,20 +166,6 @@ def _number(value: int | str | None) -> str:
     return "–" if value is None else f"{value:,}" if isinstance(value, int) else value
 
 
-@contextmanager
-def _progress(what: str, *, shown: bool) -> Iterator[Callable[[int, int], None] | None]:
-    """A bar on standard error, if somebody watches."""
-    if not shown or not sys.stderr.isatty():
-        yield None
-        return
-    from rich.console import Console
-    from rich.progress import Progress
-
-    with Progress(console=Console(stderr=True), transient=True) as bar:
-        task = bar.add_task(what, total=None)
-        yield lambda done, total: bar.update(task, completed=done, total=total)
-
-
 def doctor(
     path: str,
     /,
@@ -188,6 +180,7 @@ def doctor(
     examples: int = 3,
     json: Flag = False,
     strict: Flag = False,
+    lists: ListOptions = ListOptions(),
 ) -> int:
     """Say what is wrong with your pictures: unread, doubled, blank, oddly named or wrongly labelled ones.
 
@@ -221,9 +214,9 @@ def doctor(
     from cliptune.clip.weights.load import load_clip
     from cliptune.data import DataSpec
     from cliptune.doctor.examination import examine
-    from cliptune.doctor.pictures import NEAR
+    from cliptune.doctor.looks import NEAR
 
-    dataset = open_data(DataSpec.found(path, root, source, nested=nested))
+    dataset = open_data(DataSpec.found(path, root, source, nested=nested, **lists.given))
     clip = load_clip(backbone) if labels else None
     with _stages(shown=not json) as progress:
         found = examine(dataset, clip, near=NEAR if near is None else near, threads=threads, progress=progress)
