@@ -119,7 +119,7 @@ class _Service:
     @asynccontextmanager
     async def lifespan(self, app: FastAPI) -> AsyncIterator[None]:
         limits = self._limits
-        self._decoders = ThreadPoolExecutor(os.cpu_count() or 1, thread_name_prefix="cliptune-decode")
+        self._decoders = ThreadPoolExecutor(_cores(), thread_name_prefix="cliptune-decode")
         for name, model in self._models.items():
             self._batchers[name] = Batcher(model.answer, limits.batch, limits.wait, limits.waiting)
             self._batchers[name].start()
@@ -187,16 +187,18 @@ class _Service:
         return {"model": name, "results": results}
 
     async def _one(self, name: str, served: Served, who: str, content: bytes) -> tuple[tuple[str, ...], np.ndarray]:
-        pixels = await asyncio.get_running_loop().run_in_executor(
-            self._decoders,
-            prepared,
-            content,
-            served.resolution,
-            self._limits.pixels,
-            f"Picture {shown(who)}",
-            served.pictures,
-        )
-        return await self._batchers[name].ask(pixels)
+        batcher = self._batchers[name]
+        with batcher.expecting():
+            pixels = await asyncio.get_running_loop().run_in_executor(
+                self._decoders,
+                prepared,
+                content,
+                served.resolution,
+                self._limits.pixels,
+                f"Picture {shown(who)}",
+                served.pictures,
+            )
+        return await batcher.ask(pixels)
 
     def _named(self, model: str | None) -> tuple[str, Served]:
         name = next(iter(self._models)) if model is None else model
@@ -255,6 +257,11 @@ async def _json_object(request: Request) -> dict[str, Any]:
     if not isinstance(said, dict):
         raise HTTPException(422, f"Expected a JSON object, got {type(said).__name__}.")
     return said
+
+
+def _cores() -> int:
+    """Cores that this process may use: more decoders than these only take turns."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _best(names: tuple[str, ...], row: np.ndarray, top: int) -> list[dict[str, Any]]:

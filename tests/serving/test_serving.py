@@ -314,6 +314,39 @@ def test_more_than_may_wait_is_refused():
     asyncio.run(fill())
 
 
+def test_a_batch_waits_for_pictures_that_are_on_their_way():
+    async def asked(arriving: int, failing: int, together: float) -> list[int]:
+        model = Mean()
+        batcher = Batcher(model.answer, together=together)
+        batcher.start()
+        leave = asyncio.Event()
+
+        async def one(wait: bool, broken: bool = False) -> None:
+            with batcher.expecting():
+                if wait:
+                    await leave.wait()
+                if broken:
+                    raise ValueError
+            await batcher.ask(np.zeros((3, 8, 8), np.uint8))
+
+        first = asyncio.create_task(one(False))
+        others = [asyncio.create_task(one(True)) for _ in range(arriving)]
+        others += [asyncio.create_task(one(True, broken=True)) for _ in range(failing)]
+        for _ in range(20):  # the first was asked about, and the batch waits
+            await asyncio.sleep(0)
+        if together < 1:
+            await first
+        leave.set()
+        await asyncio.gather(first, *others, return_exceptions=True)
+        await batcher.stop()
+        return model.batches
+
+    assert asyncio.run(asked(3, 0, together=60)) == [4]
+    assert asyncio.run(asked(40, 0, together=60)) == [32, 9]  # no batch has more
+    assert asyncio.run(asked(0, 3, together=60)) == [1]  # what cannot be decoded comes never
+    assert asyncio.run(asked(3, 0, together=0.01)) == [1, 3]  # those who are late are the next batch
+
+
 def test_an_error_reaches_those_who_wait_and_no_others():
     async def ask() -> None:
         def answer(prepared: np.ndarray) -> tuple[tuple[str, ...], np.ndarray]:
