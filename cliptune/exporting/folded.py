@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import warnings
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -38,10 +39,11 @@ class FoldedTarget:
     Args:
         adapter: speaking of the classes that are asked about. run: `adapter_config.json` of its run.
         dtype: of the image tower.
-    Raises: ValueError where the texts depend on the image.
+    Raises: ValueError where the texts depend on the image, or the image tower is another library's.
     """
 
     def __init__(self, adapter: Adapter, run: Mapping[str, Any], dtype: torch.dtype) -> None:
+        _check_own_tower(adapter.clip)
         tower = {f"{_IMAGE}{name}": _cast(value, dtype) for name, value in adapter.clip.image.state_dict().items()}
         learned = {f"{_LEARNED}{name}": value for name, value in adapter.learnables().items()}
         rest = {"clip.logit_scale": adapter.clip.logit_scale.detach(), "text_features": _features(adapter)}
@@ -64,6 +66,15 @@ class FoldedTarget:
 
     def describe(self, path: Path, about: Description) -> None:
         atomic_write_json(path.with_name(SETTINGS), {**self._settings, "about": about.plain})
+
+
+def _check_own_tower(clip: CLIP) -> None:
+    kind = getattr(clip.image, "kind", None)  # which only towers of other libraries say
+    if kind is not None:
+        raise ValueError(
+            f"export: a folded classifier is built again from the sizes of CLIP's own image towers, and that of "
+            f"{clip.name} is a {kind}. Use --to onnx or --to torch-export, which keep any tower."
+        )
 
 
 def _features(adapter: Adapter) -> Tensor:
@@ -99,7 +110,7 @@ class FoldedModel(ExportedClassifier):
         tensors = _tensors(folder / WEIGHTS)
         try:
             self.description = Description.read(json.dumps(settings["about"]), str(folder))
-            self.adapter = _rebuilt(settings, tensors, str(folder), self.description.weight).to(device).eval()
+            self.adapter = _rebuilt(settings, tensors, str(folder), self.description).to(device).eval()
             self._features = tensors["text_features"].to(device)
         except (KeyError, TypeError, AttributeError) as error:
             raise ValueError(
@@ -142,7 +153,7 @@ def _tensors(path: Path) -> dict[str, Tensor]:
         raise ValueError(f"{path} is not a whole safetensors file ({shown(str(error), 200)}). Export again.") from error
 
 
-def _rebuilt(settings: Mapping[str, Any], tensors: Mapping[str, Tensor], who: str, weight: float | None) -> Adapter:
+def _rebuilt(settings: Mapping[str, Any], tensors: Mapping[str, Tensor], who: str, about: Description) -> Adapter:
     sizes: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in settings["sizes"].items()}
     clip = CLIP.of_sizes(CLIPConfig(**sizes), default_tokenizer(), settings["about"]["backbone"])
     tower = {name.removeprefix(_IMAGE): value for name, value in tensors.items() if name.startswith(_IMAGE)}
@@ -150,6 +161,7 @@ def _rebuilt(settings: Mapping[str, Any], tensors: Mapping[str, Tensor], who: st
         clip.image.load_state_dict(tower, assign=True)
     except RuntimeError as error:
         raise ValueError(f"{who}: the image tower is not whole ({shown(str(error), 200)}). Export again.") from error
+    clip.preprocessing = replace(about.pictures, mean=about.mean, std=about.std)
     clip.logit_scale.data.copy_(tensors["clip.logit_scale"])
     clip.freeze()
     if any(map(is_path, parts_of(settings["method"]))):  # a program, which what is folded never names
@@ -165,5 +177,5 @@ def _rebuilt(settings: Mapping[str, Any], tensors: Mapping[str, Tensor], who: st
     adapter.set_classes(asked["names"], template=asked["template"], seen=settings["seen"])
     for part in adapter.prompt.modules():
         if isinstance(part, MixedPrompt):
-            part.weight = weight
+            part.weight = about.weight
     return adapter

@@ -96,8 +96,10 @@ def _exported(recipe: Recipe, target: str) -> Iterator[ExportedClassifier]:
     about = Description(
         adapter.class_names,
         adapter.resolution,
-        weight=choose_weight(adapter, None),
+        mean=adapter.clip.mean,
+        std=adapter.clip.std,
         pictures=adapter.clip.preprocessing.geometry,
+        weight=choose_weight(adapter, None),
     )
     with tempfile.TemporaryDirectory() as place, warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of the exporters, about themselves
