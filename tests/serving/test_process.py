@@ -152,3 +152,18 @@ def test_a_picture_is_dropped_on_the_page_in_a_browser(place, tmp_path):
         )
         expect(page.locator("#error")).to_contain_text("no picture that is read here")
         assert not [line for line in page.said if "Content Security Policy" in line]
+
+
+def test_on_a_narrow_page_bars_can_be_seen_and_no_token_is_asked_for_in_vain(place, tmp_path):
+    from playwright.sync_api import expect
+
+    with (
+        Server(str(place / "folded")) as server,
+        opened_page(tmp_path / "home", server.address, 360, offline=False) as page,
+    ):
+        expect(page.locator("#model option")).to_have_count(1)
+        expect(page.locator("#asked")).to_be_hidden()
+        page.set_input_files("#file", next((place / "photos").rglob("*.png")))
+        expect(page.locator("#answers tr")).to_have_count(4)
+        assert page.locator("#answers meter").first.bounding_box()["width"] > 80
+        assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
