@@ -76,8 +76,8 @@ def doubted(data: Dataset, places: Sequence[Place], clip: CLIP, *, progress: Pro
     ]
     if right < POOR:
         looked.append(
-            "These features tell the classes apart badly, so most of what they doubt will be right: give a backbone "
-            "that knows such pictures, --backbone ViT-B/16."
+            "These features tell the classes apart badly, so most of the labels that they doubt will be right after "
+            "all: give a backbone that knows such pictures, --backbone ViT-B/16."
         )
     cases = [
         f"{data[drawn[k][0]][drawn[k][1]].path} looks like {data.class_names[int(present[answers[k]])]!r} "

@@ -44,9 +44,9 @@ def test_folders_and_few_images(told, photos):
     shutil.copy(photos / "snow" / "00.png", photos / "snow" / ".00.png")
     has(
         told("fit", photos, "--method", "zeroshot", "--shots", 5),
-        "1 files without a picture's suffix",
-        "1 files beside the class folders",
-        "1 pictures were passed over, because their names begin with a dot",
+        "1 file without a picture's suffix was passed over",
+        "1 file beside the class folders was passed over",
+        "1 picture was passed over, because of a dot before the name",
         "passed over: .trash",
         "class names are read in other words: 'red_fox' as 'red fox'",
         "were split with seed 1",

@@ -128,7 +128,7 @@ def test_a_folder_passes_over_what_cannot_be_decoded_and_names_it(tmp_path, with
     data = read_folder(tmp_path)
     assert sum(len(data[split]) for split in ("train", "val", "test")) == 9  # a JPEG called .heic is read
     heic, jxl, other = data.notes[:3]
-    assert "1 pictures of the kind HEIC were passed over, because they cannot be decoded here: cat/phone.heic" in heic
+    assert "1 picture of the kind HEIC was passed over, since nothing here decodes this kind: cat/phone.heic" in heic
     assert "pillow-heif: pip install 'cliptune[formats]'" in heic
     assert "drawn.JXL" in jxl
     assert "pip install 'cliptune[formats]'" in jxl

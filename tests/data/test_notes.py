@@ -28,10 +28,10 @@ def test_what_a_folder_passes_over_is_counted_by_kind(tmp_path):
     (tmp_path / "readme.txt").write_text("mine")
     os.symlink(tmp_path / "puma", tmp_path / "puma" / "again")
     notes = said(read_folder(tmp_path))
-    assert "1 pictures were passed over, because their names begin with a dot" in notes
-    assert "1 files beside the class folders" in notes
+    assert "1 picture was passed over, because of a dot before the name" in notes
+    assert "1 file beside the class folders was passed over" in notes
     assert "passed over: .thumbs, __MACOSX." in notes
-    assert "1 folders were not read again" in notes
+    assert "1 folder that a link leads to once more was not read again" in notes
     assert "1 of 2 class names are read in other words: 'red_fox' as 'red fox'" in notes
 
 

@@ -234,7 +234,8 @@ def _show_diagnosis(found: Diagnosis, examples: int) -> None:
     sizes = {name: sum(splits.values()) for name, splits in found.classes.items()}
     if sizes:
         least, most = (choice(sizes, key=lambda name: sizes[name]) for choice in (min, max))
-        say(f"Classes: from {sizes[least]:,} pictures ({least!r}) to {sizes[most]:,} ({most!r}).")
+        each = f"from {sizes[least]:,} pictures ({least!r}) to {sizes[most]:,} ({most!r})"
+        say(f"Classes: {each if sizes[least] < sizes[most] else count(sizes[most], 'picture') + ' each'}.")
     for severity in SEVERITIES:
         of_it = [finding for finding in found.findings if finding.severity == severity]
         if of_it:

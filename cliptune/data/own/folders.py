@@ -122,10 +122,10 @@ class _Passed:
         other, hidden = len(self.other), len(self.hidden)
         said = (
             *((len(files), _closed(kind, sorted(files))) for kind, files in sorted(self.closed.items())),
-            (other, f"{other} files without a picture's suffix were passed over: {_by_suffix(self.other)}."),
-            (self.beside, f"{self.beside} files beside the class folders were passed over."),
-            (hidden, f"{hidden} pictures were passed over, because their names begin with a dot."),
-            (self.again, f"{self.again} folders were not read again where a link leads to them once more."),
+            (other, _some(other, "file", "without a picture's suffix") + f" passed over: {_by_suffix(self.other)}."),
+            (self.beside, _some(self.beside, "file", "beside the class folders") + " passed over."),
+            (hidden, _some(hidden, "picture", "") + " passed over, because of a dot before the name."),
+            (self.again, _some(self.again, "folder", "that a link leads to once more") + " not read again."),
             (len(self.folders), f"hidden folders, and folders of programs, were passed over: {few(self.folders)}."),
         )
         return [f"{self.root}: {sentence}" for n, sentence in said if n]
@@ -137,9 +137,14 @@ class _Passed:
         return tuple(sorted([*closed, *other, *self.hidden]))
 
 
+def _some(n: int, what: str, which: str) -> str:
+    """So many of them, with a verb: "1 file beside it was", "2 files beside it were"."""
+    return " ".join(filter(None, (f"{n:,}", what if n == 1 else f"{what}s", which, "was" if n == 1 else "were")))
+
+
 def _closed(kind: str, files: list[str]) -> str:
     return (
-        f"{len(files)} pictures of the kind {kind} were passed over, because they cannot be decoded here: "
+        _some(len(files), "picture", f"of the kind {kind}") + " passed over, since nothing here decodes this kind: "
         f"{few(files, MOST_NAMED)}. {how_to_read(kind)}"
     )
 

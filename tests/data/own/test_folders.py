@@ -87,7 +87,7 @@ def test_side_car_files_are_passed_over_and_sub_folders_entered(tmp_path):
         "dog/p00.png",
         "dog/p01.png",
     ]
-    assert "1 files without a picture's suffix" in data.notes[0]
+    assert "1 file without a picture's suffix was passed over" in data.notes[0]
 
 
 def test_links_are_followed_and_circles_end(tmp_path):
