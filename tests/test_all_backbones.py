@@ -72,11 +72,18 @@ def test_training_lowers_the_loss(method, kind):
             continue
         loss = lambda stage=stage: stage.objective(recipe.adapter(batch, needs=stage.objective.needs), batch, 0.0)[0]
         before = loss().item()
-        optimiser = torch.optim.SGD(recipe.adapter.trainable().values(), lr=1e-3)
+        learnables = list(recipe.adapter.trainable().values())
         for _ in range(2):
-            optimiser.zero_grad()
-            loss().backward()
-            optimiser.step()
+            now = loss()
+            slopes = torch.autograd.grad(now, learnables, allow_unused=True)
+            steepness = sum(float(slope.square().sum()) for slope in slopes if slope is not None)
+            # As far as takes a thousandth off the loss to first order: scores of some towers are hundreds of times
+            # flatter than those of others, and a fixed rate is lost in rounding or leaves the valley.
+            rate = 1e-3 * now.item() / steepness
+            with torch.no_grad():
+                for value, slope in zip(learnables, slopes, strict=True):
+                    if slope is not None:
+                        value -= rate * slope
         assert loss().item() < before
 
 
