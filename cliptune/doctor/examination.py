@@ -10,10 +10,9 @@ from cliptune.data.items import SPLITS, Dataset
 from cliptune.doctor.duplicates import Place, equal_files, findings_on, places_of
 from cliptune.doctor.findings import ERROR, HINT, WARNING, Diagnosis, Finding, ordered
 from cliptune.doctor.labels import doubted
-from cliptune.doctor.looks import INSTALL, NEAR, perceptual
+from cliptune.doctor.looks import INSTALL, MOST_CUT, NEAR, STRICTER, cuts_are_compared, perceptual
 from cliptune.doctor.names import on_names
 from cliptune.doctor.pictures import (
-    MOST_CUT,
     Progress,
     Seen,
     broken,
@@ -117,9 +116,11 @@ def _on_classes(data: Dataset) -> list[Finding]:
 def _on_looks(near: int, pictures: int) -> str:
     if perceptual() is None:
         return f"Pictures that look alike were not looked for, which needs imagehash: {INSTALL}."
-    cut = f"Of more than {MOST_CUT:,} pictures, cut ones are not looked for"
-    if pictures <= MOST_CUT:
-        cut = "So are pictures cut by up to an eighth at one side, two opposite ones or all"
+    cut = "So are pictures cut by up to an eighth at one side, two opposite ones or all"
+    if not cuts_are_compared(near, pictures):
+        cut = (
+            f"Pictures that were cut are not looked for with less than {STRICTER} bits, or among more than {MOST_CUT:,}"
+        )
     return (
         f"Pictures that look alike: perceptual hashes that differ in at most {near} of 64 bits. {cut}. Pictures that "
         "were mirrored or turned are not found."

@@ -14,6 +14,8 @@ NEAR = 6
 """Bits of 64 in which the hashes of two pictures that look alike may differ."""
 STRICTER = 2
 """Bits less in which a picture may differ from the cuts of another, each of which is a further chance to be alike."""
+MOST_CUT = 200_000
+"""Pictures up to which each is compared with all others' cuts, the work of which grows with the square."""
 INSTALL = "pip install 'cliptune[doctor]'"
 
 _SHARES = (0.025, 0.05, 0.075, 0.1, 0.125)
@@ -51,3 +53,8 @@ def cuts_of(image: Image.Image, hashed: Hash) -> np.ndarray:
         for left, top, right, bottom in CUTS
     )
     return np.array([hashed(small.crop(box)) for box in boxes], dtype=np.uint64)
+
+
+def cuts_are_compared(near: int, pictures: int) -> bool:
+    """Whether so many pictures are looked through for cut copies, where look-alikes may differ in `near` bits."""
+    return near >= STRICTER and pictures <= MOST_CUT

@@ -17,7 +17,7 @@ from cliptune.data.items import Dataset
 from cliptune.data.threads import mapped
 from cliptune.doctor.duplicates import Place, alike, findings_on, grouped, path_of
 from cliptune.doctor.findings import ERROR, HINT, WARNING, Finding
-from cliptune.doctor.looks import NEAR, STRICTER, Hash, cuts_of, perceptual
+from cliptune.doctor.looks import NEAR, STRICTER, Hash, cuts_are_compared, cuts_of, perceptual
 
 TINY = 32
 """Shorter side in pixels below which a picture says little to a tower that looks at 224."""
@@ -25,9 +25,6 @@ LONG = 8
 """Ratio of the sides from which the centre that CLIP sees is a small part of a picture."""
 FLAT = 1.0
 """Standard deviation of the grey values, of 255, below which nothing is to be seen."""
-
-MOST_CUT = 200_000
-"""Pictures up to which each is compared with all others' cuts, the work of which grows with the square."""
 
 Progress = Callable[[str, int, int], None]
 """Called with (what is done, so many done, of how many)."""
@@ -132,7 +129,7 @@ def findings_of(seen: Seen, data: Dataset, same_files: Sequence[Sequence[Place]]
         known = {place for group in same for place in group[1:]}  # one of each stands for all
         rest = [k for k, place in enumerate(seen.places) if place not in known]
         looks = np.array([seen.looks[k] for k in rest], dtype=np.uint64)
-        cuts = np.stack([seen.cuts[k] for k in rest]) if len(rest) <= MOST_CUT and most >= STRICTER else None
+        cuts = np.stack([seen.cuts[k] for k in rest]) if cuts_are_compared(most, len(rest)) else None
         groups = alike([seen.places[k] for k in rest], looks, most, cuts, most - STRICTER)
         found += findings_on(data, groups, near=True)
     return [finding for finding in found if finding is not None]

@@ -9,7 +9,7 @@ from PIL import Image
 
 import cliptune
 from cliptune.data import load_data
-from cliptune.doctor import examine, pictures
+from cliptune.doctor import examine, looks
 from cliptune.doctor.looks import CUTS, cuts_of, perceptual
 
 
@@ -49,13 +49,16 @@ def test_cut_copies_are_found(drawings, tmp_path, sides, share):
     assert "cut by up to an eighth" in found.looked[0]
 
 
-def test_of_too_many_pictures_cut_ones_are_not_looked_for(drawings, tmp_path, monkeypatch):
-    monkeypatch.setattr(pictures, "MOST_CUT", 1)
-    monkeypatch.setattr("cliptune.doctor.examination.MOST_CUT", 1)
-    for name in ("ring", "star"):
+@pytest.mark.parametrize(("most", "near", "found"), [(3, 6, True), (2, 6, False), (3, 1, False)])
+def test_of_too_many_pictures_or_with_too_few_bits_cut_ones_are_not_looked_for(
+    drawings, tmp_path, monkeypatch, most, near, found
+):
+    monkeypatch.setattr(looks, "MOST_CUT", most)
+    monkeypatch.setattr("cliptune.doctor.examination.MOST_CUT", most)
+    for i, name in enumerate(("ring", "star")):
         (tmp_path / "train" / name).mkdir(parents=True)
-        drawings[0 if name == "ring" else 20].save(tmp_path / "train" / name / "0.png")
-    drawings[0].crop((10, 8, 110, 88)).save(tmp_path / "train" / "ring" / "cut.png")
-    found = examine(load_data(tmp_path))
-    assert "Of more than 1 pictures, cut ones are not looked for" in found.looked[0]
-    assert found.of("near_duplicate") is None
+        drawings[20 * i].save(tmp_path / "train" / name / "0.png")
+    drawings[0].crop((12, 10, 108, 86)).save(tmp_path / "train" / "ring" / "cut.png")  # a tenth at each side
+    said = examine(load_data(tmp_path), near=near)
+    assert any(finding.kind.startswith("near") for finding in said.findings) == found
+    assert ("cut are not looked for with less than 2 bits, or among more than" in said.looked[0]) != found
