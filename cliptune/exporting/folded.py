@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import warnings
 from collections.abc import Mapping
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +21,7 @@ from cliptune.clip.tokenizer import default_tokenizer
 from cliptune.exported.classifier import ExportedClassifier
 from cliptune.exported.description import Description
 from cliptune.files import atomic_write_json
+from cliptune.preprocessing import Preprocessing
 from cliptune.prompts.base import MixedPrompt
 from cliptune.reading import content_of, json_value, shown
 from cliptune.registry import build
@@ -161,7 +161,7 @@ def _rebuilt(settings: Mapping[str, Any], tensors: Mapping[str, Tensor], who: st
         clip.image.load_state_dict(tower, assign=True)
     except RuntimeError as error:
         raise ValueError(f"{who}: the image tower is not whole ({shown(str(error), 200)}). Export again.") from error
-    clip.preprocessing = replace(about.pictures, mean=about.mean, std=about.std)
+    clip.preprocessing = Preprocessing.from_dict({"mean": about.mean, "std": about.std}, about.pictures)
     clip.logit_scale.data.copy_(tensors["clip.logit_scale"])
     clip.freeze()
     if any(map(is_path, parts_of(settings["method"]))):  # a program, which what is folded never names
