@@ -51,6 +51,10 @@ class RescalingExplanation(Explanation[Rescaling]):
         parts = {tower: prompt_parts(adapter, run.batches(), tower) for tower in towers}
         return Rescaling(ablations(adapter, run.batches(), means, profile_images=PROFILE_IMAGES), parts)
 
+    def captions(self, found: Rescaling) -> Mapping[str, str]:
+        parts = {tower: part.sentence() for tower, part in found.parts.items()}
+        return {"models": found.ablations.sentence(), "depth": found.ablations.depth_sentence(), **parts}
+
     def draw(self, found: Rescaling) -> Mapping[str, Figure]:
         made = {"models": _models(found.ablations), "depth": _depth(found.ablations)}
         for tower, parts in found.parts.items():
@@ -72,17 +76,12 @@ def _models(found: Ablations) -> Figure:
 def _depth(found: Ablations) -> Figure:
     import numpy as np
 
-    made, (axes,) = figure(size=(6.0, 2.8))
-    named = {"none": "without the prompt", "bias_only": "without re-scaling"}
-    curves = {
-        f"{tower}, {named.get(mode, mode)}": np.array(values)
-        for tower, of in found.profile.items()
-        for mode, values in of.items()
-    }
-    by_block(axes, curves)
-    axes.set_xlabel("first blocks that are changed")
-    axes.set_ylabel(f"accuracy of {found.profile_n} images (%)")
-    axes.legend(fontsize=7)
+    made, axes = figure(1, len(found.profile), size=(3.6 * len(found.profile) + 0.6, 2.8))
+    for axis, (tower, of) in zip(axes, found.profile.items(), strict=True):
+        by_block(axis, {mode.replace("_", " "): np.array(values) for mode, values in of.items()})
+        axis.set_xlabel(f"first blocks of the {tower} tower that are changed")
+    axes[0].set_ylabel(f"accuracy of {found.profile_n} images (%)")
+    axes[0].legend(fontsize=7)
     return made
 
 
