@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING
 from cliptune.analysis.overlays import laid_over
 from cliptune.analysis.prediction import Prediction, explain_prediction
 from cliptune.data import read_image
-from cliptune.explain.figures import COLOURS, available, figure, look, style
+from cliptune.explain.figures import COLOURS, figure, look
 from cliptune.explain.opened import OpenedRun
 from cliptune.explain.port import Explanation
-from cliptune.explain.running import Explained
+from cliptune.explain.running import Explained, drawn
 from cliptune.images import as_batch
 
 if TYPE_CHECKING:
@@ -64,8 +64,7 @@ def explain_image(run: OpenedRun, path: str | Path, *, draw: bool = True) -> Exp
     """
     kind = ImageExplanation(Path(path).expanduser())
     found = kind.explain(run)
-    with style():
-        return Explained(kind, found, pictures=kind.draw(found) if draw and available() is None else {})
+    return Explained(kind, found, pictures=drawn(kind, found) if draw else {})
 
 
 def _causes(found: Prediction) -> Figure:
