@@ -90,7 +90,7 @@ def load_on(folder: str | Path, clip: CLIP, *, device: torch.device | str = "cpu
         raise ValueError(
             f"{who}: what {description['method']} learned on {trained} cannot be tried on {clip.name}. Its "
             f"{type(strange).__name__} stands among the features of {trained}, and another backbone's are others, even "
-            "where they have as many numbers. Train it there; patterns on the pixels (vp, ar, dvp_cse and so on) carry over."
+            "where they have as many numbers. Train it there; patterns on the pixels (vp, ar, dvp_cse …) carry over."
         )
     return adapter.to(device).eval()
 
