@@ -63,6 +63,10 @@ class AttentionExplanation(Explanation[Attention]):
             axes[0].legend(fontsize=7)
         return made
 
+    def captions(self, found: Attention) -> Mapping[str, str]:
+        parts = {"image": found.image, "text": found.text, "reach": found.reach}
+        return {name: part.sentence() for name, part in parts.items() if part is not None}
+
 
 def _groups(found: GroupAttention) -> Figure:
     made, axes = figure(1, 2, size=(7.0, 2.8))

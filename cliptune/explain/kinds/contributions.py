@@ -73,6 +73,16 @@ class ContributionsExplanation(Explanation[Contributions]):
         made["parts"] = _parts(found)
         return made
 
+    def captions(self, found: Contributions) -> Mapping[str, str]:
+        towers = [tower for tower in ("text", "image") if tower not in found.why_not]
+        of = {tower: (found.profiles[f"{tower} frozen"], found.profiles[f"{tower} direct"]) for tower in towers}
+        carried = [
+            f"{now.shares['tokens']:.0f} % in the {tower} tower ({before.shares['tokens']:.0f} % in the frozen CLIP)"
+            for tower, (before, now) in of.items()
+        ]
+        said = {tower: learned.sentence() for tower, (_, learned) in of.items()}
+        return {**said, "parts": f"With what was learned, tokens carry {' and '.join(carried)} of the score."}
+
 
 def _profiles(run: OpenedRun, tower: Tower) -> Iterator[tuple[str, ContributionProfile]]:
     adapter = run.adapter

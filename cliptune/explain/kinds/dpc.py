@@ -74,6 +74,10 @@ class DPCExplanation(Explanation[TwoPrompts]):
             made["linearity"] = _linearity(found.linearity)
         return made
 
+    def captions(self, found: TwoPrompts) -> Mapping[str, str]:
+        parts = {"accuracy": found.curve, "channels": found.channels, "linearity": found.linearity}
+        return {name: part.sentence() for name, part in parts.items() if part is not None}
+
 
 def _halves(run: OpenedRun) -> list[tuple[str, tuple[tuple[str, ...], Batches]]]:
     """Trained classes, and where these are one half the other, unless the adapter knows no others."""

@@ -69,6 +69,25 @@ class PatchesExplanation(Explanation[PromptPatches]):
             made["background"] = _background(found.similarity)
         return made
 
+    def captions(self, found: PromptPatches) -> Mapping[str, str]:
+        layers = found.similarity.layers
+        near = {(i, k): one[0].similarity for i, layer in layers.items() for k, one in enumerate(layer.nearest)}
+        block, prompt = max(near, key=lambda at: near[at])
+        said = {
+            "maps": found.sentence(),
+            "nearest": f"The nearest of all patches has a cosine of {near[block, prompt]:.2f} with prompt {prompt + 1} "
+            f"of block {block}.",
+        }
+        differences = {i: layer.difference for i, layer in layers.items() if layer.difference is not None}
+        if differences:
+            apart = {(i, k): float(value) for i, values in differences.items() for k, value in enumerate(values)}
+            block, prompt = max(apart, key=lambda at: apart[at])
+            said["background"] = (
+                f"Prompt {prompt + 1} of block {block} is more like background than any other: its cosine is "
+                f"{apart[block, prompt]:+.3f} above that with the object."
+            )
+        return said
+
 
 def _crop(run: OpenedRun, near: NearPatch) -> Tensor:
     """(3, 3 p, 3 p): the patch with one more on every side; grey beyond the picture."""

@@ -110,6 +110,23 @@ class PatternsExplanation(Explanation[Patterns]):
             made["alike"] = _alike(found.alike)
         return made
 
+    def captions(self, found: Patterns) -> Mapping[str, str]:
+        said = {"pictures": found.sentence()}
+        if found.contribution is not None:
+            added = found.contribution.nan_to_num(nan=-torch.inf)
+            c, v = divmod(int(added.argmax()), added.shape[1])
+            said["contributions"] = (
+                f"{found.names[v]!r} adds most, {float(added[c, v]):.2f} to the logit of {found.class_names[c]!r}."
+            )
+        alike = found.alike.patterns
+        if len(alike) > 1:
+            between = alike.clone().fill_diagonal_(-2)
+            first, second = divmod(int(between.argmax()), len(alike))
+            said["alike"] = (
+                f"Patterns {first + 1} and {second + 1} are most alike, with a cosine of {float(between.max()):.2f}."
+            )
+        return said
+
 
 def pattern_of(adapter: Adapter) -> PixelPattern | None:
     return next((part for part in adapter.prompt.modules() if isinstance(part, PixelPattern)), None)

@@ -48,6 +48,29 @@ class RankExplanation(Explanation[RankHistory]):
         made = {"density": _density(found), "values": _values(found)}
         return {**made, "correlation": _correlations(found)} if _correlates(found) else made
 
+    def captions(self, found: RankHistory) -> Mapping[str, str]:
+        if len(found.epochs) == 1:
+            return {}
+        first, last = [float(torch.stack([s.values[0] for s in found.spectra["P"][i]]).mean()) for i in (0, -1)]
+        said = {
+            "density": found.sentence(),
+            "values": f"The largest singular value of P goes from {first:.3g} to {last:.3g} (mean over places).",
+        }
+        every = {
+            (matrix, measure, name): one.rho
+            for matrix, measures in found.correlations.items()
+            for measure, names in measures.items()
+            for name, one in names.items()
+            if math.isfinite(one.rho)
+        }
+        if every:
+            matrix, measure, name = most = max(every, key=lambda at: abs(every[at]))
+            said["correlation"] = (
+                f"Of {len(every)} correlations over epochs the strongest is that of the {measure.replace('_', ' ')} of "
+                f"{matrix} with the accuracy {name}, ρ = {every[most]:+.2f}; the strongest of so many flatters."
+            )
+        return said
+
 
 def _matrices(tokens: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Those of which the rank says something."""

@@ -35,6 +35,10 @@ class Weights(Finding):
     risk: RiskCheck
 
     def sentence(self) -> str:
+        return f"{self.causes_sentence()} {self.risk.sentence()}"
+
+    def causes_sentence(self) -> str:
+        """What the matrix says, without the risk."""
         read, mass = self.read, self.read.mass.mean(dim=0)
         first = int((mass - read.prior.mean(dim=0)).argmax())
         leads = sum(group == read.groups[first] for group, _ in read.leading().values())
@@ -42,7 +46,7 @@ class Weights(Finding):
             f"Of {len(read.groups)} groups {read.groups[first]!r} gained most: {100 * float(mass[first]):.0f} % of the "
             f"weight, where even weights give {100 * float(read.prior.mean(dim=0)[first]):.0f} %; it gained most in "
             f"{leads} of {len(read.class_names)} classes. A class uses {float(read.effective.mean()):.1f} of "
-            f"{read.weight.shape[1]} descriptions. {self.risk.sentence()}"
+            f"{read.weight.shape[1]} descriptions."
         )
 
 
@@ -60,6 +64,9 @@ class WeightsExplanation(Explanation[Weights]):
         read = weighing(run.adapter)
         heaviest = {name: read.top(name, _HEAVIEST) for name in read.class_names}
         return Weights(read, heaviest, risk_check(run.adapter, run.batches("train")))
+
+    def captions(self, found: Weights) -> Mapping[str, str]:
+        return {"causes": found.causes_sentence(), "risk": found.risk.sentence()}
 
     def draw(self, found: Weights) -> Mapping[str, Figure]:
         read = found.read
