@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from cliptune.analysis.finding import Finding
 from cliptune.analysis.prm import Weighing, weighing
 from cliptune.analysis.risk import RiskCheck, risk_check
-from cliptune.explain.figures import figure, heat
+from cliptune.explain.figures import figure, heat, legend
 from cliptune.explain.opened import OpenedRun
 from cliptune.explain.port import Explanation
 from cliptune.heads import PRMHead
@@ -70,13 +70,13 @@ class WeightsExplanation(Explanation[Weights]):
 
     def draw(self, found: Weights) -> Mapping[str, Figure]:
         read = found.read
-        made, (axes,) = figure(size=(6.4, 1.6 + 0.22 * min(40, len(read.class_names))))
+        made, (axes,) = figure(height=1.6 + 0.22 * min(40, len(read.class_names)))
         names = read.class_names if len(read.class_names) <= 40 else ()
         heat(axes, read.mass.numpy(), rows=names, columns=read.groups, label="share of a class's weight", vmin=0)
         risks = {"best weights": found.risk.best, **found.risk.fixed}
-        bars, (axis,) = figure(size=(5.6, 2.0))
+        bars, (axis,) = figure(height=2.2)
         axis.barh(list(risks), list(risks.values()), color="#0072B2")
         axis.axvline(max(0.0, found.risk.bound), color="#D55E00", linestyle="--", label="no weighting is below")
         axis.set_xlabel("risk on training images (nats)")
-        axis.legend(fontsize=7)
+        legend(axis)
         return {"causes": made, "risk": bars}
