@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from typing import Any
 
 import torch
@@ -253,6 +254,16 @@ class Ablations(Finding):
             + ("" if of["full"] > of["none"] else " There is no gain here that one of them could explain.")
         )
 
+    def depth_sentence(self) -> str:
+        """Where along the blocks hiding the prompt costs most, tower by tower, of a profile with "none"."""
+        said = []
+        for tower, of in self.profile.items():
+            curve = of["none"]
+            falls = [before - after for before, after in pairwise(curve)]
+            most = max(range(len(falls)), key=falls.__getitem__)
+            said.append(f"in the {tower} tower block {most} ({falls[most]:+.1f} points of {curve[0] - curve[-1]:+.1f})")
+        return f"Hiding the prompt block by block costs most {' and '.join(said)}, over {self.profile_n} images."
+
 
 @torch.no_grad()
 def ablations(
@@ -260,7 +271,7 @@ def ablations(
     batches: Iterable[Batch],
     mean_bias: Mapping[str, Tensor],
     *,
-    profile: Sequence[str] = ("bias_only", "none"),
+    profile: Sequence[str] = MODES[1:],
     profile_images: int | None = None,
 ) -> Ablations:
     """Accuracy of the five models, per tower and together, and with more and more blocks changed.

@@ -1,7 +1,8 @@
 """How figures look: text stays text, colours that people without colour vision can tell apart, light and dark pages.
 
 Backgrounds are transparent and lines, ticks and words are in one middle grey that is readable on white and on black.
-Whatever a colour says, a marker, a line style or a word says as well.
+Whatever a colour says, a marker, a line style or a word says as well. All are as wide as a phone shows without making
+their words too small to read; parts stand below each other, and a page lays figures side by side where it is wider.
 """
 
 from __future__ import annotations
@@ -23,6 +24,10 @@ if TYPE_CHECKING:
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00")
 MARKERS = ("o", "s", "^", "D", "v", "P")
 LINES = ("-", "--", "-.", ":", (0, (5, 1)), (0, (3, 1, 1, 1)))
+WIDTH = 4.2
+"""Inches."""
+SMALL = 8
+"""Points, of words beside the axes' own."""
 SEQUENTIAL, DIVERGING = "cividis", "PuOr"
 INK = "#7a7f87"
 
@@ -66,40 +71,47 @@ def style() -> Iterator[None]:
         yield
 
 
-def figure(rows: int = 1, columns: int = 1, *, size: tuple[float, float] = (6.0, 3.6)) -> tuple[Figure, list[Axes]]:
-    """A figure of its own, not pyplot's, with its axes row by row; `size` in inches."""
+def figure(rows: int = 1, columns: int = 1, *, height: float = 3.0) -> tuple[Figure, list[Axes]]:
+    """A figure of its own, not pyplot's, with its axes row by row; `height` in inches."""
     from matplotlib.figure import Figure
 
-    made = Figure(figsize=size, layout="constrained")
+    made = Figure(figsize=(WIDTH, height), layout="constrained")
     axes: Any = made.subplots(rows, columns, squeeze=False)
     return made, list(axes.flat)
+
+
+def legend(axes: Axes, title: str | None = None, columns: int = 2) -> None:
+    """What is in the axes, named below the figure, where it hides nothing."""
+    handles, names = axes.get_legend_handles_labels()
+    made: Any = axes.figure
+    made.legend(handles, names, loc="outside lower left", title=title, ncols=columns, fontsize=SMALL)
 
 
 def heat(axes: Axes, values: Any, *, rows: Sequence[str], columns: Sequence[str], label: str, **image: Any) -> None:
     """A matrix as a heat map with names; its numbers are written into the cells where there is room for them."""
     shown: Any = axes.imshow(values, aspect="auto", **{"cmap": SEQUENTIAL, **image})
-    axes.set_xticks(range(len(columns)), columns, rotation=45 if len(columns) > 6 else 0, ha="right", fontsize=7)
-    axes.set_yticks(range(len(rows)), rows, fontsize=7)
+    axes.set_xticks(range(len(columns)), columns, rotation=45, ha="right", fontsize=SMALL)
+    axes.set_yticks(range(len(rows)), rows, fontsize=SMALL)
     bar: Any = axes.figure.colorbar(shown, ax=axes, label=label, fraction=0.04)
     bar.outline.set_edgecolor(INK)
-    if len(rows) * len(columns) <= 120:
+    if len(rows) * len(columns) <= 100 and len(columns) <= 8:
         for r, row in enumerate(values):
             for c, value in enumerate(row):
                 red, green, blue, _ = shown.cmap(shown.norm(float(value)))
                 dark = 0.299 * red + 0.587 * green + 0.114 * blue < 0.5
                 ink = "white" if dark else "black"
-                axes.text(c, r, f"{float(value):.2g}", ha="center", va="center", color=ink, fontsize=6)
+                axes.text(c, r, f"{float(value):.2g}", ha="center", va="center", color=ink, fontsize=7)
 
 
-def gallery(pictures: Sequence[Any], words: Sequence[str], *, columns: int = 6) -> Figure:
+def gallery(pictures: Sequence[Any], words: Sequence[str], *, columns: int = 3) -> Figure:
     """Small pictures (h, w, 3) in [0, 1] in rows, with a few words above each; one empty place without any."""
     rows = max(1, -(-len(pictures) // columns))
-    made, axes = figure(rows, columns, size=(1.25 * columns, 1.5 * rows))
+    made, axes = figure(rows, columns, height=(WIDTH / columns + 0.35) * rows)
     for axis in axes:
         axis.set_axis_off()
     for axis, picture, said in zip(axes, pictures, words, strict=False):
         axis.imshow(picture, interpolation="nearest")
-        axis.set_title("\n".join(textwrap.wrap(said, 20)), fontsize=6)
+        axis.set_title("\n".join(textwrap.wrap(said, 60 // columns)), fontsize=7)
     return made
 
 
@@ -124,7 +136,7 @@ def by_block(axes: Axes, curves: Mapping[str, Any]) -> None:
 
 def over_values(curves: Sequence[Curve]) -> Figure:
     """Accuracies over the values of one setting each: lines for means, dots for runs."""
-    made, axes = figure(1, len(curves), size=(max(4.0, 3.2 * len(curves)), 2.9))
+    made, axes = figure(len(curves), 1, height=2.8 * len(curves))
     for axis, found in zip(axes, curves, strict=True):
         places = range(len(found.values))
         for i, (name, runs) in enumerate(found.scores.items()):
@@ -134,7 +146,7 @@ def over_values(curves: Sequence[Curve]) -> Figure:
         axis.set_xticks(places, [f"{value:g}" if isinstance(value, float) else str(value) for value in found.values])
         axis.set_xlabel(found.setting)
         axis.set_ylabel("accuracy (%), dots: seeds")
-        axis.legend(fontsize=7)
+        axis.legend(fontsize=SMALL)
     return made
 
 
@@ -150,5 +162,5 @@ def as_svg(made: Figure) -> str:
 def with_own_ids(svg: str, prefix: str) -> str:
     """The element with a prefix before its ids, so that several can stand in one page."""
     svg = re.sub(r'(?<![\w-])id="', f'id="{prefix}-', svg)
-    svg = svg.replace('"#', f'"#{prefix}-')
+    svg = svg.replace('href="#', f'href="#{prefix}-')  # not the "#d55e00" of a colour
     return svg.replace("url(#", f"url(#{prefix}-")

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING
 from cliptune.analysis.overlays import laid_over
 from cliptune.analysis.prediction import Prediction, explain_prediction
 from cliptune.data import read_image
-from cliptune.explain.figures import COLOURS, available, figure, look, style
+from cliptune.explain.figures import COLOURS, SMALL, figure, legend, look
 from cliptune.explain.opened import OpenedRun
 from cliptune.explain.port import Explanation
-from cliptune.explain.running import Explained
+from cliptune.explain.running import Explained, drawn
 from cliptune.images import as_batch
 
 if TYPE_CHECKING:
@@ -38,7 +38,7 @@ class ImageExplanation(Explanation[Prediction]):
         return explain_prediction(run.adapter, as_batch([picture], run.adapter.resolution), self.path.name)
 
     def draw(self, found: Prediction) -> Mapping[str, Figure]:
-        made, axes = figure(1, 3, size=(8.0, 2.6))
+        made, axes = figure(2, 2, height=4.2)
         axes[0].imshow(found.picture.permute(1, 2, 0))
         axes[0].set_title("as it is shown to CLIP")
         if found.overlay is not None:
@@ -46,10 +46,13 @@ class ImageExplanation(Explanation[Prediction]):
             axes[1].set_title(f"where it speaks for {found.answers[0][0]}")
         for axis in axes[:2]:
             axis.set_axis_off()
+        for axis in axes[2:]:
+            axis.remove()
         rows = list(range(len(found.answers)))[::-1]
-        axes[2].barh(rows, [100 * p for _, p in found.answers], color=COLOURS[0])
-        axes[2].set_yticks(rows, [name for name, _ in found.answers], fontsize=7)
-        axes[2].set_xlabel("probability (%)")
+        bars = made.add_subplot(2, 1, 2)
+        bars.barh(rows, [100 * p for _, p in found.answers], color=COLOURS[0])
+        bars.set_yticks(rows, [name for name, _ in found.answers], fontsize=SMALL)
+        bars.set_xlabel("probability (%)")
         return {"answer": made, **({"causes": _causes(found)} if found.causes else {})}
 
 
@@ -64,17 +67,16 @@ def explain_image(run: OpenedRun, path: str | Path, *, draw: bool = True) -> Exp
     """
     kind = ImageExplanation(Path(path).expanduser())
     found = kind.explain(run)
-    with style():
-        return Explained(kind, found, pictures=kind.draw(found) if draw and available() is None else {})
+    return Explained(kind, found, pictures=drawn(kind, found) if draw else {})
 
 
 def _causes(found: Prediction) -> Figure:
-    made, (axes,) = figure(size=(6.0, 1.2 + 0.3 * len(found.causes)))
+    made, (axes,) = figure(height=1.4 + 0.3 * len(found.causes))
     rows = list(range(len(found.causes)))[::-1]
     for i, (name, _) in enumerate(found.answers):
         shown = {**look(i), "linestyle": "", "markersize": 6}
         axes.plot([added[i] for added in found.causes.values()], rows, label=name, **shown)
-    axes.set_yticks(rows, list(found.causes), fontsize=7)
+    axes.set_yticks(rows, list(found.causes), fontsize=SMALL)
     axes.set_xlabel("added to the logit")
-    axes.legend(fontsize=7)
+    legend(axes)
     return made

@@ -109,8 +109,9 @@ class OpenedRun:
         """
         key = (split, classes)
         if key not in self._own:
-            self._own[key] = own_images(self.folder, split, classes=classes, root=self.root)
-            self._check_classes(self._own[key].dataset.class_names, classes)
+            found = own_images(self.folder, split, classes=classes, root=self.root)
+            self._check_classes(found.dataset.class_names, classes)  # before it is kept: each question is refused
+            self._own[key] = found
         return self._own[key]
 
     def _check_classes(self, found: tuple[str, ...], classes: str | None) -> None:

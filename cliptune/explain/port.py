@@ -42,3 +42,8 @@ class Explanation(ABC, Generic[Found]):
     def draw(self, found: Found) -> Mapping[str, Figure]:
         """Pictures by name, in the order of the page; see `cliptune.explain.figures` for colours and sizes."""
         return {}
+
+    def captions(self, found: Found) -> Mapping[str, str]:
+        """What is seen in a picture, by its name: a sentence that names the number. Left out where the answer's own
+        sentence says it, as for a picture that is alone."""
+        return {}

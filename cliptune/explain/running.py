@@ -32,12 +32,14 @@ class Explained:
         found: the answer; None if there is none.
         why_not: a sentence, where there is no answer.
         pictures: by name; empty without matplotlib.
+        captions: what is seen in some of them, a sentence each; the others show what the answer's sentence says.
     """
 
     kind: Explanation[Any]
     found: Finding | None = None
     why_not: str | None = None
     pictures: Mapping[str, Figure] = field(default_factory=dict)
+    captions: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def sentence(self) -> str:
@@ -93,7 +95,7 @@ def explain(
     opened = run if isinstance(run, OpenedRun) else OpenedRun.open(run, **options)
     answers = {}
     for kind in asked:
-        answers[kind.name] = _ask(kind, opened, draw and available() is None)
+        answers[kind.name] = _ask(kind, opened, draw)
         if told is not None:
             told(answers[kind.name])
     return answers
@@ -107,9 +109,16 @@ def _ask(kind: Explanation[Any], run: OpenedRun, draw: bool) -> Explained:
         except (ValueError, FileNotFoundError) as error:
             why_not = str(error).removeprefix(f"{kind.name}: ")
         else:
-            with style():
-                return Explained(kind, found, pictures=kind.draw(found) if draw else {})
+            return Explained(kind, found, pictures=drawn(kind, found) if draw else {}, captions=kind.captions(found))
     return Explained(kind, why_not=why_not)
+
+
+def drawn(kind: Explanation[Any], found: Finding) -> Mapping[str, Figure]:
+    """The pictures of an answer, in our style; none without matplotlib."""
+    if available() is not None:
+        return {}
+    with style():
+        return kind.draw(found)
 
 
 def write(answers: Mapping[str, Explained], folder: str | Path) -> list[Path]:

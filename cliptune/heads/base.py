@@ -15,6 +15,7 @@ class Head(nn.Module):
     """Similarities (B, V, K) → logits (B, C). Most heads learn nothing; some count, some fit.
 
     `class_specific`: true once it holds values per class, so that it cannot speak of other classes.
+    `in_embedding_space`: true if it holds features as its backbone makes them, which mean nothing to another one.
     `growing`: names of its tensors whose first size depends on the data, and comes with what is loaded.
     `settled`: false while it waits to be shown the text features (see `settle`), always so if it needs them every time.
     `chosen`: what it chose on validation images: "images", their number, and "chose", symbol → value. None for others.
@@ -24,6 +25,7 @@ class Head(nn.Module):
     """
 
     class_specific = False
+    in_embedding_space = False
     settled = True
     growing: frozenset[str] = frozenset()
     chosen: Mapping[str, Any] | None = None

@@ -34,6 +34,7 @@ class CacheHead(Head):
     """
 
     class_specific = True
+    in_embedding_space = True
     growing = frozenset({"keys", "labels"})
     keys: Tensor
     labels: Tensor

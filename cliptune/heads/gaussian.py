@@ -50,6 +50,7 @@ class GaussianHead(Head):
         in base-to-new runs, where the release leaves it as it is.
     """
 
+    in_embedding_space = True
     growing = frozenset({"features"})
     weight: Tensor
     bias: Tensor

@@ -59,6 +59,7 @@ class KernelHead(Head):
     """
 
     class_specific = True
+    in_embedding_space = True
     growing = frozenset({"keys", "coefficients"})
     keys: Tensor
     coefficients: Tensor

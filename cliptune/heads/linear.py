@@ -39,6 +39,7 @@ class LinearHead(Head):
     """
 
     class_specific = True
+    in_embedding_space = True
     weight: Tensor
     bias: Tensor
 

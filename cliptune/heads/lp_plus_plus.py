@@ -43,6 +43,7 @@ class LPPlusPlusHead(Head):
     """
 
     class_specific = True
+    in_embedding_space = True
     weight: Tensor
     bias: Tensor
     alpha: Tensor

@@ -30,6 +30,7 @@ class TextHead(Head):
     """
 
     class_specific = True
+    in_embedding_space = True
     # Texts are no learnables, so a loaded head has to see them again; the adapter keeps them, so this costs nothing.
     settled = False
 

@@ -65,6 +65,7 @@ class _ChannelCache(Head):
     """What the two heads share: unit keys of training images, the channels that were chosen, α and β."""
 
     class_specific = True
+    in_embedding_space = True
     channels: Tensor
     alpha: Tensor
     beta: Tensor

@@ -14,12 +14,14 @@ class Prompt(nn.Module):
     """What is learned and where it enters: forward gives the ports.
 
     `class_specific`: true if it holds one matrix per class, so that it cannot speak of other classes.
+    `in_embedding_space`: true if it adds to, or maps, features as its backbone makes them.
     `resolution`: side in pixels of the images it wants to be given; None for the tower's.
     `map_names`: submodules that turn one prompt, or a feature, into another and enter no tower themselves.
     `notes`: what it chose by itself where an option was left out, a sentence each.
     """
 
     class_specific = False
+    in_embedding_space = False
     resolution: int | None = None
     map_names: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()

@@ -24,6 +24,7 @@ class Projector(Prompt):
     Source: PromptKD (arXiv:2403.02781, Sec. 3.3), with the layers of the released code.
     """
 
+    in_embedding_space = True
     map_names = ("map",)
 
     def __init__(self, embed: int, target: int) -> None:

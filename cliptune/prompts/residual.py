@@ -21,6 +21,7 @@ class TextResidual(Prompt):
     """
 
     class_specific = True
+    in_embedding_space = True
 
     def __init__(self, classes: int, width: int, alpha: float, param: Parameterisation = FullRank) -> None:
         super().__init__()

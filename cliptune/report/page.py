@@ -32,10 +32,12 @@ class Picture:
     Args:
         markup: `<svg>` or `<img>`.
         alt: what is seen, for those who do not see it.
+        caption: what is seen in it, where its section does not say so.
     """
 
     markup: str
     alt: str
+    caption: str = ""
 
 
 @dataclass
@@ -44,7 +46,7 @@ class Section:
 
     Args:
         run: title of the run.
-        sentence: what was found.
+        sentence: what was found, as far as no caption of its pictures says it.
         command: that makes it alone.
         pictures: of it.
     """
@@ -163,14 +165,26 @@ def _chapters(read: Sequence[Facts], titles: Sequence[str], of_runs: Sequence[di
             answer = answers[name]
             if answer.found is not None:
                 pictures = [
-                    Picture(_markup(made, f"{name}-{i}-{k}"), f"{picture}: {answer.sentence}")
+                    _picture(answer, picture, _markup(made, f"{name}-{i}-{k}"))
                     for k, (picture, made) in enumerate(answer.pictures.items())
                 ]
                 command = f"cliptune explain {shlex.quote(one.folder)} {name}"
-                sections.append(Section(title, answer.sentence, command, pictures))
+                sections.append(Section(title, _without(answer.sentence, pictures), command, pictures))
         if sections:
             chapters.append(Chapter(name, first.kind.title, first.kind.source, sections))
     return chapters
+
+
+def _picture(answer: Explained, name: str, markup: str) -> Picture:
+    caption = answer.captions.get(name, "")
+    return Picture(markup, f"{name}: {caption or answer.sentence}", caption)
+
+
+def _without(sentence: str, pictures: Iterable[Picture]) -> str:
+    """The sentence without what stands below a picture, so that nothing is said twice."""
+    for picture in pictures:
+        sentence = sentence.replace(picture.caption, " ") if picture.caption else sentence
+    return " ".join(sentence.split())
 
 
 def _markup(made: Figure, prefix: str) -> str:

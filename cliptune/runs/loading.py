@@ -65,7 +65,8 @@ def load_on(folder: str | Path, clip: CLIP, *, device: torch.device | str = "cpu
         clip: the other backbone; whatever was learned must have the same shape there.
         device: where the adapter goes.
     Returns: the adapter in evaluation mode, speaking of the run's training classes.
-    Raises: as `load`; ValueError saying which shape does not fit the other backbone.
+    Raises: as `load`; ValueError saying which shape does not fit the other backbone, or that the method holds features
+        of its own backbone, which another one does not share even where their shapes are equal.
     """
     _check_finished(Path(folder).expanduser())
     check_whole(folder)
@@ -84,6 +85,13 @@ def load_on(folder: str | Path, clip: CLIP, *, device: torch.device | str = "cpu
         raise ValueError(
             f"{who}: what {description['method']} learned on {trained} does not fit on {clip.name}. {error}"
         ) from error
+    strange = next((part for part in adapter.modules() if getattr(part, "in_embedding_space", False)), None)
+    if strange is not None:
+        raise ValueError(
+            f"{who}: what {description['method']} learned on {trained} cannot be tried on {clip.name}. Its "
+            f"{type(strange).__name__} stands among the features of {trained}, and another backbone's are others, even "
+            "where they have as many numbers. Train it there; patterns on the pixels (vp, ar, dvp_cse …) carry over."
+        )
     return adapter.to(device).eval()
 
 

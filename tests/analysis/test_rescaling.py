@@ -165,7 +165,7 @@ def test_accuracies_are_those_of_the_ablated_adapters(tiny_clip, batch, method):
     adapter = learned(tiny_clip, method).eval()
     towers = ("text",) if method == "cocoop" else ("text", "image")
     means = {tower: prompt_parts(adapter, [batch], tower).mean_bias for tower in towers}
-    found = ablations(adapter, [batch[:2], batch[2:]], means, profile=["none"], profile_images=2)
+    found = ablations(adapter, [batch[:2], batch[2:]], means, profile_images=2)
     assert found.remainder < 1e-3
     assert (found.n, found.profile_n) == (3, 2)
     right = lambda images: 100 * float((adapter(images).logits.argmax(-1) == images.labels).float().mean())
@@ -175,12 +175,13 @@ def test_accuracies_are_those_of_the_ablated_adapters(tiny_clip, batch, method):
                 with ablating(adapter, tower, mode, means[tower]):
                     assert found.accuracy[tower][mode] == pytest.approx(right(batch))
         for tower in towers:
-            curve = found.profile[tower]["none"]
-            assert curve[0] == right(batch[:2])
-            with ablating(adapter, tower, "none", layers=[0, 1]):
-                assert curve[2] == right(batch[:2])
-            with ablating(adapter, tower, "none"):
-                assert curve[-1] == right(batch[:2])
+            assert tuple(found.profile[tower]) == MODES[1:]
+            for mode, curve in found.profile[tower].items():
+                assert curve[0] == right(batch[:2])
+                with ablating(adapter, tower, mode, means[tower], layers=[0, 1]):
+                    assert curve[2] == right(batch[:2])
+                with ablating(adapter, tower, mode, means[tower]):
+                    assert curve[-1] == right(batch[:2])
     assert ("both" in found.accuracy) == (len(towers) == 2)
     assert "invisible, accuracy is" in found.sentence()
 

@@ -30,9 +30,9 @@ def test_equal_figures_give_equal_files(opened):
 
 
 def test_ids_of_two_figures_in_one_page_differ():
-    svg = '<svg><defs><path id="a"/></defs><use xlink:href="#a" clip-path="url(#a)"/></svg>'
+    svg = '<svg><defs><path id="a" fill="#d55e00"/></defs><use xlink:href="#a" clip-path="url(#a)"/></svg>'
     assert with_own_ids(svg, "x") == (
-        '<svg><defs><path id="x-a"/></defs><use xlink:href="#x-a" clip-path="url(#x-a)"/></svg>'
+        '<svg><defs><path id="x-a" fill="#d55e00"/></defs><use xlink:href="#x-a" clip-path="url(#x-a)"/></svg>'
     )
 
 

@@ -11,6 +11,13 @@ import pytest
 from cliptune.report import report
 from tests.browser import opened_page
 
+SMALLEST_WORD = """
+() => Math.min(...[...document.querySelectorAll("figure svg text")].map((text) => {
+  const svg = text.ownerSVGElement;
+  return parseFloat(getComputedStyle(text).fontSize) * svg.getBoundingClientRect().width / svg.viewBox.baseVal.width;
+}))
+"""
+
 
 class Reader(HTMLParser):
     """Every address that a page refers to, and its words."""
@@ -53,6 +60,15 @@ def test_numbers_sentences_sources_and_commands_stand_in_it(page, runs):
     assert f"cliptune explain {runs('coop')} confusion" in text
 
 
+def test_what_a_caption_says_is_not_said_above_it(runs, tmp_path):
+    page = report([runs("maple")], tmp_path / "page.html", what=["attention"], images=4).read_text()
+    captions = re.findall(r"<figcaption>(.*?)</figcaption>", page)
+    assert len(captions) == page.count("<figure") == 3
+    for caption in captions:
+        assert re.search(r"\d", caption)
+        assert page.count(f">{caption}<") == 1
+
+
 def test_equal_runs_give_equal_pages(page, runs, tmp_path):
     again = report([runs("coop"), runs("linear_probe")], tmp_path / "page.html", what=["confusion"], images=40)
     assert again.read_text() == page.read_text()
@@ -71,6 +87,7 @@ def test_a_browser_shows_every_figure_and_sorts(page, tmp_path, width, dark):
             assert box["x"] >= 0
             assert box["x"] + box["width"] <= width
             assert min(box["width"], box["height"]) > 150
+        assert seen.evaluate(SMALLEST_WORD) >= 7  # pixels, as they are shown
         head = seen.locator("table.sortable th button", has_text="accuracy")
         cells = lambda: [float(x) for x in seen.locator("table.sortable tbody tr td:nth-child(3)").all_text_contents()]
         head.click()

@@ -124,6 +124,14 @@ def test_patterns_are_the_same_on_another_backbone(tiny_clip, tiny_resnet, datas
     torch.testing.assert_close(there.logits(images), expected)
 
 
+@pytest.mark.parametrize("method", ["tip_adapter", "linear_probe", "gda", "proker", "ape", "ss_text", "taskres"])
+def test_features_of_another_backbone_are_refused_though_their_shapes_fit(method, tiny_clip, dataset, tmp_path):
+    options = {"epochs": 1} if method == "taskres" else {}
+    few_shot(method, tiny_clip, dataset, shots=2, out=tmp_path / "run", options=options, progress="silent")
+    with pytest.raises(ValueError, match=rf"what {method} learned on tiny cannot .* stands among the features of tiny"):
+        loading.load_on(tmp_path / "run", random_clip(TINY, seed=4))
+
+
 @pytest.mark.parametrize("method", ["vp", "coop"])
 def test_what_does_not_fit_another_backbone_says_which_shape(method, tiny_clip, dataset, tmp_path):
     from dataclasses import replace

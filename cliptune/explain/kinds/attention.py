@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from cliptune.analysis.attention import GroupAttention, Reach, image_attention, text_attention
 from cliptune.analysis.finding import Finding
-from cliptune.explain.figures import by_block, figure
+from cliptune.explain.figures import by_block, figure, legend
 from cliptune.explain.opened import OpenedRun
 from cliptune.explain.port import Explanation
 
@@ -56,22 +56,26 @@ class AttentionExplanation(Explanation[Attention]):
             if groups is not None:
                 made[groups.tower] = _groups(groups)
         if found.reach is not None:
-            made["reach"], axes = figure(1, 2, size=(7.0, 2.8))
+            made["reach"], axes = figure(2, 1, height=4.8)
             for axis, name, unit in zip(axes, ("distance", "entropy"), ("pixels", "nats"), strict=True):
                 by_block(axis, found.reach.curves(name))
                 axis.set_ylabel(f"{name} ({unit})")
-            axes[0].legend(fontsize=7)
+            legend(axes[0])
         return made
+
+    def captions(self, found: Attention) -> Mapping[str, str]:
+        parts = {"image": found.image, "text": found.text, "reach": found.reach}
+        return {name: part.sentence() for name, part in parts.items() if part is not None}
 
 
 def _groups(found: GroupAttention) -> Figure:
-    made, axes = figure(1, 2, size=(7.0, 2.8))
+    made, axes = figure(2, 1, height=4.8)
     for axis, values, title in zip(
         axes, (found.frozen, found.prompted), ("frozen CLIP", "with what was learned"), strict=True
     ):
         by_block(axis, {name: values[..., g] for g, name in enumerate(found.groups)})
         axis.set_title(f"{found.tower} tower, {title}")
         axis.set_ylim(0, 1)
-    axes[0].set_ylabel("share of attention")
-    axes[1].legend(fontsize=7)
+        axis.set_ylabel("share of attention")
+    legend(axes[1], columns=3)
     return made

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from cliptune.analysis.answers import Reliability, reliability
-from cliptune.explain.figures import COLOURS, INK, figure
+from cliptune.explain.figures import COLOURS, INK, figure, legend
 from cliptune.explain.opened import OpenedRun
 from cliptune.explain.port import Explanation
 
@@ -25,7 +25,7 @@ class CalibrationExplanation(Explanation[Reliability]):
         return reliability(answers.logits, answers.labels)
 
     def draw(self, found: Reliability) -> Mapping[str, Figure]:
-        made, axes = figure(2, 1, size=(4.2, 4.2))
+        made, axes = figure(2, 1, height=4.2)
         bins = len(found.count)
         middle = [(i + 0.5) / bins for i in range(bins)]
         known = found.count > 0
@@ -40,7 +40,7 @@ class CalibrationExplanation(Explanation[Reliability]):
         )
         axes[0].plot([0, 1], [0, 1], "--", color=INK, label="as sure as right")
         axes[0].set_ylabel("share named rightly")
-        axes[0].legend(fontsize=7)
+        legend(axes[0])
         axes[1].bar(middle, found.count.tolist(), 0.9 / bins, color=COLOURS[0])
         axes[1].set_ylabel("images")
         axes[1].set_xlabel("confidence")

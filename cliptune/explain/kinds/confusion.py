@@ -29,7 +29,7 @@ class ConfusionExplanation(Explanation[Confusion]):
     def draw(self, found: Confusion) -> Mapping[str, Figure]:
         share = found.counts / found.counts.sum(dim=1, keepdim=True).clamp_min(1)
         names = found.class_names if len(found.class_names) <= _NAMED else ()
-        made, (axes,) = figure(size=(6.0, 4.8))
+        made, (axes,) = figure(height=3.8)
         heat(axes, share.numpy(), rows=names, columns=names, label="share of the true class", vmin=0, vmax=1)
         axes.set_xlabel("predicted")
         axes.set_ylabel("true")

@@ -12,7 +12,7 @@ from cliptune.analysis.finding import Finding
 from cliptune.analysis.frozen import frozen
 from cliptune.analysis.profile import ContributionProfile, contribution_profile
 from cliptune.batch import Batch
-from cliptune.explain.figures import COLOURS, MARKERS, figure
+from cliptune.explain.figures import COLOURS, MARKERS, SMALL, figure, legend
 from cliptune.explain.opened import OpenedRun
 from cliptune.explain.port import Explanation
 
@@ -65,13 +65,23 @@ class ContributionsExplanation(Explanation[Contributions]):
         for tower in ("image", "text"):
             if tower in found.why_not:
                 continue
-            made[tower], axes = figure(3, 1, size=(7.0, 6.0))
+            made[tower], axes = figure(3, 1, height=6.4)
             for axis, estimator in zip(axes, ("direct", "gradient", "leave_one_out"), strict=True):
                 _places(axis, found.profiles[f"{tower} {estimator}"])
-            axes[0].legend(fontsize=7)
+            legend(axes[0])
             axes[-1].set_xlabel(f"token of the {tower} tower, colour: group")
         made["parts"] = _parts(found)
         return made
+
+    def captions(self, found: Contributions) -> Mapping[str, str]:
+        towers = [tower for tower in ("text", "image") if tower not in found.why_not]
+        of = {tower: (found.profiles[f"{tower} frozen"], found.profiles[f"{tower} direct"]) for tower in towers}
+        carried = [
+            f"{now.shares['tokens']:.0f} % in the {tower} tower ({before.shares['tokens']:.0f} % in the frozen CLIP)"
+            for tower, (before, now) in of.items()
+        ]
+        said = {tower: learned.sentence() for tower, (_, learned) in of.items()}
+        return {**said, "parts": f"With what was learned, tokens carry {' and '.join(carried)} of the score."}
 
 
 def _profiles(run: OpenedRun, tower: Tower) -> Iterator[tuple[str, ContributionProfile]]:
@@ -98,7 +108,7 @@ def _places(axes: Axes, found: ContributionProfile) -> None:
     colours = [COLOURS[names.index(name) % len(COLOURS)] for name in found.places]
     axes.bar(at, found.everything.mean.numpy(), color=colours, yerr=found.everything.spread.numpy(), ecolor="#7a7f87")
     if found.gained.n:
-        label = f"the {found.gained.n} images that only the adapter names rightly"
+        label = f"gained: {found.gained.n} images"
         axes.plot(at, found.gained.mean.numpy(), MARKERS[2], color=COLOURS[3], markersize=3, label=label)
     for name in names:
         axes.bar([0], [0], color=COLOURS[names.index(name) % len(COLOURS)], label=name)
@@ -114,7 +124,7 @@ def _parts(found: Contributions) -> Figure:
         if tower not in found.why_not
         for key, name in (("frozen", "frozen CLIP"), ("direct", "learned"))
     }
-    made, (axes,) = figure(size=(6.0, 0.6 + 0.6 * len(shown)))
+    made, (axes,) = figure(height=1.4 + 0.4 * len(shown))
     for i, profile in enumerate(shown.values()):
         starts = {True: 0.0, False: 0.0}
         for j, (name, value) in enumerate(profile.parts.items()):
@@ -130,8 +140,7 @@ def _parts(found: Contributions) -> Figure:
             )
             starts[sign] += value
         axes.plot([profile.score], [i], "D", color="#7a7f87", label="score" if i == 0 else None)
-    axes.set_yticks(range(len(shown)), list(shown))
-    axes.set_ylim(-0.6, len(shown) + 0.4)  # room for the legend
+    axes.set_yticks(range(len(shown)), list(shown), fontsize=SMALL)
     axes.set_xlabel("part of the score s · cos (mean)")
-    axes.legend(fontsize=7, ncol=3)
+    legend(axes, columns=3)
     return made

@@ -21,7 +21,7 @@ from cliptune.analysis.mixing import (
     token_matrices,
     two_prompts,
 )
-from cliptune.explain.figures import figure, heat, look
+from cliptune.explain.figures import figure, heat, legend, look
 from cliptune.explain.opened import OpenedRun
 from cliptune.explain.port import Explanation
 from cliptune.explain.siblings import family
@@ -74,6 +74,10 @@ class DPCExplanation(Explanation[TwoPrompts]):
             made["linearity"] = _linearity(found.linearity)
         return made
 
+    def captions(self, found: TwoPrompts) -> Mapping[str, str]:
+        parts = {"accuracy": found.curve, "channels": found.channels, "linearity": found.linearity}
+        return {name: part.sentence() for name, part in parts.items() if part is not None}
+
 
 def _halves(run: OpenedRun) -> list[tuple[str, tuple[tuple[str, ...], Batches]]]:
     """Trained classes, and where these are one half the other, unless the adapter knows no others."""
@@ -98,31 +102,31 @@ def _other_seed(run: OpenedRun) -> dict[str, Tensor] | None:
 
 
 def _curve(found: MixingCurve) -> Figure:
-    made, (axes,) = figure(size=(6.0, 3.0))
+    made, (axes,) = figure(height=3.2)
     for i, (name, values) in enumerate(found.accuracy.items()):
         axes.plot(found.weights, values.tolist(), label=f"{name} classes", **look(i))
         axes.axvline(found.used[name], color=look(i)["color"], linestyle=look(i)["linestyle"], linewidth=0.8)
-    axes.set_xlabel("ω, weight of the parallel prompt (thin lines: what the run uses)")
+    axes.set_xlabel("ω, of the parallel prompt (thin: used by the run)")
     axes.set_ylabel("accuracy (%)")
-    axes.legend(fontsize=7)
+    legend(axes)
     return made
 
 
 def _channels(found: ChannelInvariance) -> Figure:
     measures = ("spearman", "pearson", "jaccard", "cosine", "drift")
     values = torch.tensor([[found.mean(pair, measure) for measure in measures] for pair in found.pairs])
-    made, (axes,) = figure(size=(6.0, 2.6))
+    made, (axes,) = figure(height=2.6)
     heat(axes, values.numpy(), rows=tuple(found.pairs), columns=measures, label="mean over layers", vmin=0, vmax=1)
     axes.set_title("the tuned prompt beside …")
     return made
 
 
 def _linearity(found: Linearity) -> Figure:
-    made, (axes,) = figure(size=(6.0, 2.6))
+    made, (axes,) = figure(height=2.8)
     for i, (tower, values) in enumerate((("text", found.text), ("image", found.image))):
         if values is not None:
             axes.plot(found.weights, (1 - values).tolist(), label=f"{tower} encoder", **look(i))
     axes.set_xlabel("ω, weight of the parallel prompt")
     axes.set_ylabel("1 − cosine to the straight line")
-    axes.legend(fontsize=7)
+    legend(axes)
     return made

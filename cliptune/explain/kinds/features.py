@@ -27,7 +27,7 @@ class FeaturesExplanation(Explanation[Scatter]):
         return scatter(answers.features, answers.labels, answers.text, run.class_names, seed=run.seed)
 
     def draw(self, found: Scatter) -> Mapping[str, Figure]:
-        made, (axes,) = figure(size=(6.0, 5.0))
+        made, (axes,) = figure(height=3.8)
         for c in range(len(found.class_names)):
             x, y = found.images[found.labels == c].T.tolist() or ([], [])
             colour, marker = COLOURS[c % len(COLOURS)], MARKERS[(c // len(COLOURS)) % len(MARKERS)]
@@ -36,7 +36,9 @@ class FeaturesExplanation(Explanation[Scatter]):
                 axes.plot(*[[v] for v in found.texts[c].tolist()], "*", color=colour, markersize=9)
                 if len(found.class_names) <= _NAMED:
                     x, y = found.texts[c].tolist()
-                    axes.annotate(found.class_names[c], (x, y), fontsize=6, color=INK)
+                    axes.annotate(
+                        found.class_names[c], (x, y), (5, 3), textcoords="offset points", fontsize=7, color=INK
+                    )
         axes.set_axis_off()
         axes.set_title("points: images, coloured by class" + ("" if found.texts is None else "; stars: class texts"))
         return {"tsne": made}

@@ -43,4 +43,4 @@ class GradCAMExplanation(Explanation[Overlays]):
             pictures += [laid_over(one.picture, one.after)]
             verdict = "rightly" if one.true == one.predicted else f"is {one.true}"
             words += [f"{one.predicted}, {one.probability:.0%}", "frozen CLIP", f"trained ({verdict})"]
-        return {"maps": gallery(pictures, words, columns=6)}
+        return {"maps": gallery(pictures, words, columns=3)}

@@ -13,7 +13,7 @@ from torch import Tensor
 from cliptune.analysis.finding import Finding
 from cliptune.analysis.patches import NearPatch, PatchSimilarity, patch_similarity
 from cliptune.data.transforms import test_transform
-from cliptune.explain.figures import COLOURS, DIVERGING, figure
+from cliptune.explain.figures import COLOURS, DIVERGING, SMALL, figure
 from cliptune.explain.opened import OpenedRun
 from cliptune.explain.port import Explanation
 
@@ -69,6 +69,25 @@ class PatchesExplanation(Explanation[PromptPatches]):
             made["background"] = _background(found.similarity)
         return made
 
+    def captions(self, found: PromptPatches) -> Mapping[str, str]:
+        layers = found.similarity.layers
+        near = {(i, k): one[0].similarity for i, layer in layers.items() for k, one in enumerate(layer.nearest)}
+        block, prompt = max(near, key=lambda at: near[at])
+        said = {
+            "maps": found.sentence(),
+            "nearest": f"The nearest of all patches has a cosine of {near[block, prompt]:.2f} with prompt {prompt + 1} "
+            f"of block {block}.",
+        }
+        differences = {i: layer.difference for i, layer in layers.items() if layer.difference is not None}
+        if differences:
+            apart = {(i, k): float(value) for i, values in differences.items() for k, value in enumerate(values)}
+            block, prompt = max(apart, key=lambda at: apart[at])
+            said["background"] = (
+                f"Prompt {prompt + 1} of block {block} is more like background than any other: its cosine is "
+                f"{apart[block, prompt]:+.3f} above that with the object."
+            )
+        return said
+
 
 def _crop(run: OpenedRun, near: NearPatch) -> Tensor:
     """(3, 3 p, 3 p): the patch with one more on every side; grey beyond the picture."""
@@ -83,16 +102,16 @@ def _crop(run: OpenedRun, near: NearPatch) -> Tensor:
 def _maps(found: PatchSimilarity) -> Figure:
     """Mean cosine with the patch at every place, a row for each block and a column for each prompt."""
     layers, prompts = found.layers, min(_PROMPTS, min(len(layer.mean) for layer in found.layers.values()))
-    made, axes = figure(len(layers), prompts, size=(1.5 * prompts + 1.0, 1.5 * len(layers)))
+    made, axes = figure(len(layers), prompts, height=(3.4 / prompts + 0.3) * len(layers))
     most = max(float(layer.mean.abs().max()) for layer in layers.values())
     shown: Any = None
     for row, (number, layer) in enumerate(layers.items()):
         for column in range(prompts):
             axis = axes[row * prompts + column]
             shown = axis.imshow(layer.mean[column].numpy(), cmap=DIVERGING, vmin=-most, vmax=most)
-            axis.set_title(f"block {number}, prompt {column + 1}", fontsize=7)
+            axis.set_title(f"{number} / {column + 1}", fontsize=SMALL)
             axis.set_axis_off()
-    made.colorbar(shown, ax=axes, label="mean cosine", fraction=0.04)
+    made.colorbar(shown, ax=axes, label="mean cosine of block / prompt", fraction=0.04)
     return made
 
 
@@ -103,7 +122,7 @@ def _nearest(found: PromptPatches) -> Figure:
         for prompt in range(len(crops))
     ]
     columns = max(len(crops) for _, crops, _ in rows)
-    made, axes = figure(len(rows), columns, size=(1.0 * columns + 0.6, 1.1 * len(rows)))
+    made, axes = figure(len(rows), columns, height=0.4 + 0.85 * len(rows))
     for axis in axes:
         axis.set_xticks([])
         axis.set_yticks([])
@@ -117,8 +136,8 @@ def _nearest(found: PromptPatches) -> Figure:
                 color=COLOURS[1],
                 linewidth=1,
             )
-            axis.set_title(f"{patch.similarity:.2f}", fontsize=6)
-        axes[row * columns].set_ylabel(name, fontsize=7)
+            axis.set_title(f"{patch.similarity:.2f}", fontsize=7)
+        axes[row * columns].set_ylabel(name, fontsize=SMALL)
     made.supylabel("block / prompt", fontsize=8, color="#7a7f87")
     return made
 
@@ -132,10 +151,10 @@ def _background(found: PatchSimilarity) -> Figure:
         for k in range(len(layer.difference))
     ]
     names, means, spreads = zip(*named, strict=True)
-    made, (axes,) = figure(size=(7.0, 2.8))
+    made, (axes,) = figure(height=2.8)
     axes.errorbar(range(len(names)), means, yerr=spreads, fmt="o", color=COLOURS[0], capsize=2)
     axes.axhline(0, color="#7a7f87", linewidth=0.8)
-    axes.set_xticks(range(len(names)), names, rotation=90 if len(names) > 12 else 0, fontsize=7)
+    axes.set_xticks(range(len(names)), names, rotation=90 if len(names) > 8 else 0, fontsize=SMALL)
     axes.set_xlabel("block / prompt")
     axes.set_ylabel("cosine, background − object")
     return made

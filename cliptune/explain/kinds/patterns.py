@@ -101,7 +101,7 @@ class PatternsExplanation(Explanation[Patterns]):
         flat = [view for image in found.pictures for view in image]
         made = {"pictures": gallery(flat, words * len(found.pictures), columns=v + 1)}
         if found.contribution is not None:
-            added, (axes,) = figure(size=(6.4, 1.6 + 0.22 * min(40, len(found.class_names))))
+            added, (axes,) = figure(height=1.6 + 0.22 * min(40, len(found.class_names)))
             names = found.class_names if len(found.class_names) <= 40 else ()
             label = "added to the own class's logit"
             heat(axes, found.contribution.numpy(), rows=names, columns=found.names, label=label)
@@ -109,6 +109,23 @@ class PatternsExplanation(Explanation[Patterns]):
         if v > 1:
             made["alike"] = _alike(found.alike)
         return made
+
+    def captions(self, found: Patterns) -> Mapping[str, str]:
+        said = {"pictures": found.sentence()}
+        if found.contribution is not None:
+            added = found.contribution.nan_to_num(nan=-torch.inf)
+            c, v = divmod(int(added.argmax()), added.shape[1])
+            said["contributions"] = (
+                f"{found.names[v]!r} adds most, {float(added[c, v]):.2f} to the logit of {found.class_names[c]!r}."
+            )
+        alike = found.alike.patterns
+        if len(alike) > 1:
+            between = alike.clone().fill_diagonal_(-2)
+            first, second = divmod(int(between.argmax()), len(alike))
+            said["alike"] = (
+                f"Patterns {first + 1} and {second + 1} are most alike, with a cosine of {float(between.max()):.2f}."
+            )
+        return said
 
 
 def pattern_of(adapter: Adapter) -> PixelPattern | None:
@@ -129,7 +146,7 @@ def drawn_on(adapter: Adapter, run: OpenedRun) -> Tensor:
 def _alike(found: Redundancy) -> Figure:
     measures = {"patterns": found.patterns, "image features": found.views, "same answer": found.predictions}
     known = {name: values for name, values in measures.items() if values is not None}
-    made, axes = figure(1, len(known), size=(2.9 * len(known), 2.6))
+    made, axes = figure(len(known), 1, height=2.8 * len(known))
     for axis, (name, values) in zip(axes, known.items(), strict=True):
         numbers = [str(i + 1) for i in range(len(values))]
         heat(axis, values.numpy(), rows=numbers, columns=numbers, label="share" if name == "same answer" else "cosine")

@@ -12,7 +12,7 @@ from torch import Tensor
 from cliptune.analysis.mixing import token_matrices
 from cliptune.analysis.spectrum import RankHistory, accuracy_of_each, rank_history
 from cliptune.data.metrics import harmonic_mean
-from cliptune.explain.figures import figure, heat, look
+from cliptune.explain.figures import SMALL, figure, heat, legend, look
 from cliptune.explain.opened import OpenedRun
 from cliptune.explain.port import Explanation
 from cliptune.runs import FixedPrompt, LoggedPrompt, read_prompts
@@ -48,6 +48,29 @@ class RankExplanation(Explanation[RankHistory]):
         made = {"density": _density(found), "values": _values(found)}
         return {**made, "correlation": _correlations(found)} if _correlates(found) else made
 
+    def captions(self, found: RankHistory) -> Mapping[str, str]:
+        if len(found.epochs) == 1:
+            return {}
+        first, last = [float(torch.stack([s.values[0] for s in found.spectra["P"][i]]).mean()) for i in (0, -1)]
+        said = {
+            "density": found.sentence(),
+            "values": f"The largest singular value of P goes from {first:.3g} to {last:.3g} (mean over places).",
+        }
+        every = {
+            (matrix, measure, name): one.rho
+            for matrix, measures in found.correlations.items()
+            for measure, names in measures.items()
+            for name, one in names.items()
+            if math.isfinite(one.rho)
+        }
+        if every:
+            matrix, measure, name = most = max(every, key=lambda at: abs(every[at]))
+            said["correlation"] = (
+                f"Of {len(every)} correlations over epochs the strongest is that of the {measure.replace('_', ' ')} of "
+                f"{matrix} with the accuracy {name}, ρ = {every[most]:+.2f}; the strongest of so many flatters."
+            )
+        return said
+
 
 def _matrices(tokens: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Those of which the rank says something."""
@@ -75,7 +98,7 @@ def _accuracy(run: OpenedRun, logged: Sequence[LoggedPrompt]) -> tuple[dict[str,
 
 
 def _density(found: RankHistory) -> Figure:
-    made, axes = figure(1, 2, size=(7.4, 2.8))
+    made, axes = figure(2, 1, height=4.8)
     steps = range(len(found.epochs))
     for i, matrix in enumerate(found.spectra):
         axes[0].plot(steps, (100 * found.over_epochs(matrix, "density")).tolist(), label=matrix, **look(i))
@@ -86,12 +109,12 @@ def _density(found: RankHistory) -> Figure:
     for axis in axes:
         axis.set_xlabel(f"epoch ({found.epochs[0]} to {found.epochs[-1]})")
         if axis.lines:
-            axis.legend(fontsize=7)
+            axis.legend(fontsize=SMALL)
     return made
 
 
 def _values(found: RankHistory) -> Figure:
-    made, axes = figure(1, len(found.spectra), size=(7.0, 2.8))
+    made, axes = figure(len(found.spectra), 1, height=2.6 * len(found.spectra))
     for axis, (matrix, spectra) in zip(axes, found.spectra.items(), strict=True):
         m = min(len(spectrum.values) for spectrum in spectra[0])
         rows = [torch.stack([spectrum.values[:m] for spectrum in places]).mean(dim=0) for places in spectra]
@@ -99,7 +122,7 @@ def _values(found: RankHistory) -> Figure:
             axis.plot(range(len(rows)), [float(row[i]) for row in rows], label=f"σ{i + 1}", **look(i))
         axis.set_title(f"singular values of {matrix}")
         axis.set_xlabel("epoch")
-    axes[0].legend(fontsize=7)
+    legend(axes[0], columns=6)
     return made
 
 
@@ -110,7 +133,7 @@ def _correlates(found: RankHistory) -> bool:
 
 
 def _correlations(found: RankHistory) -> Figure:
-    made, axes = figure(1, len(found.correlations), size=(7.4, 2.8))
+    made, axes = figure(len(found.correlations), 1, height=2.8 * len(found.correlations))
     for axis, (matrix, measures) in zip(axes, found.correlations.items(), strict=True):
         values = torch.tensor([[of.rho for of in names.values()] for names in measures.values()])
         heat(

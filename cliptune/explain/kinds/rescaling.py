@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from cliptune.analysis.finding import Finding
 from cliptune.analysis.rescaling import MODES, QUERIES, Ablations, PromptParts, ablations, prompt_parts, prompted_towers
-from cliptune.explain.figures import COLOURS, MARKERS, by_block, figure
+from cliptune.explain.figures import COLOURS, MARKERS, SMALL, by_block, figure, legend
 from cliptune.explain.opened import OpenedRun
 from cliptune.explain.port import Explanation
 
@@ -51,6 +51,10 @@ class RescalingExplanation(Explanation[Rescaling]):
         parts = {tower: prompt_parts(adapter, run.batches(), tower) for tower in towers}
         return Rescaling(ablations(adapter, run.batches(), means, profile_images=PROFILE_IMAGES), parts)
 
+    def captions(self, found: Rescaling) -> Mapping[str, str]:
+        parts = {tower: part.sentence() for tower, part in found.parts.items()}
+        return {"models": found.ablations.sentence(), "depth": found.ablations.depth_sentence(), **parts}
+
     def draw(self, found: Rescaling) -> Mapping[str, Figure]:
         made = {"models": _models(found.ablations), "depth": _depth(found.ablations)}
         for tower, parts in found.parts.items():
@@ -59,35 +63,32 @@ class RescalingExplanation(Explanation[Rescaling]):
 
 
 def _models(found: Ablations) -> Figure:
-    made, (axes,) = figure(size=(6.0, 2.8))
+    made, (axes,) = figure(height=3.0)
     for i, (where, of) in enumerate(found.accuracy.items()):
         marker = MARKERS[i % len(MARKERS)]
         axes.plot([of[mode] for mode in MODES], marker, color=COLOURS[i % len(COLOURS)], label=where, linestyle="")
-    axes.set_xticks(range(len(MODES)), [mode.replace("_", " ") for mode in MODES])
+    axes.set_xticks(
+        range(len(MODES)), [mode.replace("_only", "\nonly").replace("_", " ") for mode in MODES], fontsize=SMALL
+    )
     axes.set_ylabel("accuracy (%)")
-    axes.legend(title="changed in", fontsize=7)
+    legend(axes, "changed in", columns=3)
     return made
 
 
 def _depth(found: Ablations) -> Figure:
     import numpy as np
 
-    made, (axes,) = figure(size=(6.0, 2.8))
-    named = {"none": "without the prompt", "bias_only": "without re-scaling"}
-    curves = {
-        f"{tower}, {named.get(mode, mode)}": np.array(values)
-        for tower, of in found.profile.items()
-        for mode, values in of.items()
-    }
-    by_block(axes, curves)
-    axes.set_xlabel("first blocks that are changed")
-    axes.set_ylabel(f"accuracy of {found.profile_n} images (%)")
-    axes.legend(fontsize=7)
+    made, axes = figure(len(found.profile), 1, height=0.5 + 2.4 * len(found.profile))
+    for axis, (tower, of) in zip(axes, found.profile.items(), strict=True):
+        by_block(axis, {mode.replace("_", " "): np.array(values) for mode, values in of.items()})
+        axis.set_xlabel(f"first blocks of the {tower} tower that are changed")
+        axis.set_ylabel(f"accuracy of {found.profile_n} (%)")
+    legend(axes[0])
     return made
 
 
 def _parts(found: PromptParts) -> Figure:
-    made, axes = figure(1, 3, size=(8.0, 2.6))
+    made, axes = figure(3, 1, height=6.0)
     measures = {
         "λ: attention to real tokens": found.scale,
         "‖W β‖ / ‖W out‖": found.share,
@@ -97,5 +98,5 @@ def _parts(found: PromptParts) -> Figure:
         by_block(axis, {name: values[..., kind] for kind, name in enumerate(QUERIES[found.tower])})
         axis.set_title(title)
         axis.set_ylim(bottom=0)
-    axes[0].legend(title=f"{found.tower} tower, query", fontsize=7)
+    legend(axes[0], f"{found.tower} tower, query")
     return made

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -36,7 +37,11 @@ class TradeOff(Finding):
 
     def sentence(self) -> str:
         said = [one.sentence() for one in self.curves]
-        if self.cosine is not None:
+        if self.cosine is not None and not math.isfinite(self.cosine):
+            said.append(
+                "At the end of training the gradient of one of the two losses is 0, so there is no way to compare."
+            )
+        elif self.cosine is not None:
             way = "pull the same way" if self.cosine > 0 else "do not pull the same way"
             said.append(
                 f"At the end of training the losses on trained and on new classes {way}: the cosine of their gradients "

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from cliptune.analysis.finding import Finding
 from cliptune.analysis.words import METRICS, Metric, Words, nearest_words
-from cliptune.explain.figures import COLOURS, INK, figure
+from cliptune.explain.figures import COLOURS, INK, SMALL, figure, legend
 from cliptune.explain.opened import OpenedRun
 from cliptune.explain.port import Explanation
 
@@ -55,18 +55,19 @@ class WordsExplanation(Explanation[PromptWords]):
     def draw(self, found: PromptWords) -> Mapping[str, Figure]:
         words = found.whole_words["euclidean"]
         tokens = [token for token in words.tokens if token.in_vocabulary_space][:_SHOWN]
-        made, (axes,) = figure(size=(7.0, 0.8 + 0.35 * len(tokens)))
+        made, (axes,) = figure(height=1.2 + 0.4 * len(tokens))
         for row, token in enumerate(tokens):
             axes.plot(token.distances, [row] * len(token.words), "o", color=COLOURS[0], markersize=4)
         axes.axvline(words.between_words, color=INK, linestyle="--", label="between words (median)")
         names = [
-            f"{_name(token.class_name, token.position, token.mixture)}: {', '.join(token.words)}" for token in tokens
+            f"{_name(token.class_name, token.position, token.mixture)}\n{', '.join(token.words[:3])}"
+            for token in tokens
         ]
-        axes.set_yticks(range(len(tokens)), names, fontsize=7)
+        axes.set_yticks(range(len(tokens)), names, fontsize=SMALL)
         axes.set_ylim(len(tokens) - 0.4, -0.8)
         axes.set_xlabel("euclidean distance to the nearest whole words")
         axes.set_xlim(left=0)
-        axes.legend(fontsize=7)
+        legend(axes)
         return {"distances": made}
 
 
