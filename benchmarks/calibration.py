@@ -1,9 +1,10 @@
 """How often prediction sets hold the right class, and how sure answers are, before and after calibration.
 
-Every method is fitted to a few images of every class of a Tinyworld suite, as often as there are seeds, calibrated on parts
-of these images, and asked about all test images. Coverage lies within the interval that chance alone would give: of n
-held-out images and N test images of one distribution the count of held ones is beta-binomial; its mean over seeds has the
-deviation of that law divided by the root of the number of seeds, although seeds share their test images.
+Every method is fitted to a few images of every class of a Tinyworld suite, as often as there are seeds, calibrated on
+parts of these images, and asked about all test images. Beside the coverage stands the interval that chance alone gives:
+of n held-out images and N test images of one distribution the count of held ones is beta-binomial; its mean over seeds
+has the deviation of that law divided by the root of the number of seeds (seeds share their test images, which this
+leaves out).
 
     python benchmarks/calibration.py --methods gda,linear_probe --shots 16 --seeds 10
 """

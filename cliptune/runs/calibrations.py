@@ -31,13 +31,14 @@ def write_calibration(folder: str | Path, calibration: Calibration) -> dict[str,
     said = {"format": FORMAT, "adapter_sha256": _of_adapter(folder), **vars(calibration)}
     content = (json.dumps(said, indent=1, ensure_ascii=False) + "\n").encode()
     told = {name: value for name, value in vars(calibration).items() if name not in ("scores", "notes")}
-    entry = {"file": CALIBRATION, "sha256": hashlib.sha256(content).hexdigest(), "images": len(calibration.scores)}
+    sha256 = hashlib.sha256(content).hexdigest()
+    entry = {"file": CALIBRATION, "sha256": sha256, "images": len(calibration.scores), **told}
     with held(folder):
         result = read_result(folder) or {}
-        result[KEY] = {**entry, **told}
+        result[KEY] = entry
         atomic_write_bytes(folder / CALIBRATION, content)
         write_result(folder, result)
-    return result[KEY]
+    return entry
 
 
 def read_calibration(folder: str | Path) -> Calibration | None:

@@ -79,7 +79,7 @@ def test_what_is_not_promised_is_a_sentence(cli, photos, run, backbone):
 def test_exports_have_the_temperature_and_say_that_they_have_no_sets(cli, photos, run):
     picture = photos / "snow" / "00.png"
     adapter = cliptune.load(run)
-    for target in ("folded", "torch-export"):
+    for target in ("folded", "onnx"):
         exported = cli("export", run, "--to", target, "--out", target)
         assert exported.code == 0, exported.err
         model = cliptune.open_exported(target)
