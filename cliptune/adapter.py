@@ -15,12 +15,14 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from cliptune.batch import Batch
+from cliptune.calibration import Calibration, PredictionSets, softened
 from cliptune.clip.model import CLIP
 from cliptune.clip.pictures import fitted
 from cliptune.clip.ports import EMPTY, Ports, TowerPorts
 from cliptune.heads import FoldedClassifier, Head
 from cliptune.noted import once
 from cliptune.prompts import Prompt
+from cliptune.prompts.base import MixedPrompt
 from cliptune.reading import listed
 from cliptune.texts import ClassSet, KnownTexts, Phrasing, TextBatch
 
@@ -65,6 +67,7 @@ class Adapter(nn.Module):
 
     Attributes:
         built_as: method and options other than its defaults, where `cliptune.build` built it; "" otherwise.
+        calibration: what held-out images said of answers about the trained classes; None until it is given.
         extras: name → `(adapter, batch) → context manager` around a forward pass whose objective needs that name. What
             it yields is told the ports and the answer, by `complete(ports, outputs)`, and put into the outputs.
     """
@@ -88,6 +91,7 @@ class Adapter(nn.Module):
         self.phrasing, self.reference_phrasing = phrasing, reference_phrasing
         self.known_texts = known_texts
         self.built_as = ""
+        self.calibration: Calibration | None = None
         self.extras: dict[str, Callable[[Adapter, Batch], AbstractContextManager[Any]]] = {}
         self.trained_classes = classes
         self._set(classes, seen=True)
@@ -342,13 +346,13 @@ class Adapter(nn.Module):
         """Logits (B, C) as probabilities (B, C).
 
         Args:
-            scores: "softmax" shares 1 among the classes; "sigmoid" asks of each class alone whether the text fits the
-                image, so that all may be near 0. It needs a CLIP trained so, and is its own as long as nothing learned
-                moves the logits (SigLIP, arXiv:2303.15343, Eq. 1).
+            scores: "softmax" shares 1 among the classes, after `temperature`; "sigmoid" asks of each class alone
+                whether the text fits the image, so that all may be near 0. It needs a CLIP trained so, and is its own
+                as long as nothing learned moves the logits (SigLIP, arXiv:2303.15343, Eq. 1).
         Raises: ValueError for "sigmoid" on a CLIP without a bias of its logits.
         """
         if scores == "softmax":
-            return logits.softmax(dim=-1)
+            return softened(logits, self.temperature)
         if scores != "sigmoid":
             raise ValueError(f"Adapter: scores must be softmax or sigmoid, got {scores!r}.")
         if self.clip.logit_bias is None:
@@ -357,6 +361,52 @@ class Adapter(nn.Module):
                 f"{self.clip.name!r} has no logit_bias. Use softmax."
             )
         return (logits + self.clip.logit_bias.float()).sigmoid()
+
+    @property
+    def temperature(self) -> float:
+        """T of the calibration; 1 without one, and where `uncalibrated` says why it does not hold."""
+        return 1.0 if self.calibration is None or self.uncalibrated else self.calibration.temperature
+
+    @property
+    def uncalibrated(self) -> str:
+        """Why nothing is promised of the present answers, as a sentence; "" where the calibration holds."""
+        if self.calibration is None:
+            return (
+                "The adapter has not been calibrated, so nothing is known of how sure its answers may be. Calibrate "
+                "its run: cliptune calibrate RUN."
+            )
+        if sorted(self.classes.names) != sorted(self.trained_classes.names):
+            return (
+                "The adapter was calibrated on images of the classes that it was trained on, and is asked about "
+                "others, of which it has seen none: how often a set would hold the right one, nobody knows. Ask about "
+                "the trained classes, or train on images of these."
+            )
+        if self.classes.template != self.trained_classes.template:
+            return (
+                f"The adapter was calibrated with the sentence {self.trained_classes.template!r} and is asked with "
+                "another, which makes other answers. Leave the sentence as it was."
+            )
+        if any(isinstance(part, MixedPrompt) and part.weight is not None for part in self.prompt.modules()):
+            return (
+                "The adapter was calibrated with the weight of its own for two prompts and is asked with another, "
+                "which makes other answers. Leave the weight out."
+            )
+        return ""
+
+    @torch.no_grad()
+    def predict_sets(self, images: Tensor | Sequence[Any], coverage: float = 0.9) -> PredictionSets:
+        """Sets of classes that hold the right one for that share of images like those that the adapter was trained on.
+
+        Args:
+            images: as in `logits`.
+            coverage: in (0, 1).
+        Raises: ValueError if the adapter is not calibrated for the present classes, or cannot promise so much.
+        """
+        if self.calibration is None or self.uncalibrated:
+            raise ValueError(self.uncalibrated)
+        probabilities = self.probabilities(self.logits(images)).cpu()
+        inside = self.calibration.sets(probabilities, coverage)
+        return PredictionSets(inside, probabilities, coverage, self.class_names)
 
     @torch.no_grad()
     def fold(self) -> FoldedClassifier:

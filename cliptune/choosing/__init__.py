@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from cliptune.choosing.baselines import Beside, beside
+    from cliptune.choosing.calibrating import HeldOut, calibrate, held_out_answers
     from cliptune.choosing.candidates import Candidate, Candidates, read_candidates, usual_candidates
     from cliptune.choosing.choice import Choice, Score, choose
     from cliptune.choosing.estimate import corrected
@@ -20,11 +21,14 @@ _HOMES = {
     "Candidates": "cliptune.choosing.candidates",
     "Choice": "cliptune.choosing.choice",
     "Folds": "cliptune.choosing.folds",
+    "HeldOut": "cliptune.choosing.calibrating",
     "Score": "cliptune.choosing.choice",
     "beside": "cliptune.choosing.baselines",
+    "calibrate": "cliptune.choosing.calibrating",
     "choose": "cliptune.choosing.choice",
     "corrected": "cliptune.choosing.estimate",
     "enter_choice": "cliptune.choosing.settled",
+    "held_out_answers": "cliptune.choosing.calibrating",
     "parse_seconds": "cliptune.choosing.seconds",
     "read_candidates": "cliptune.choosing.candidates",
     "settle": "cliptune.choosing.settled",
@@ -37,11 +41,14 @@ __all__ = [
     "Candidates",
     "Choice",
     "Folds",
+    "HeldOut",
     "Score",
     "beside",
+    "calibrate",
     "choose",
     "corrected",
     "enter_choice",
+    "held_out_answers",
     "parse_seconds",
     "read_candidates",
     "settle",

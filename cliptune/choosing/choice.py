@@ -13,7 +13,7 @@ from cliptune.adapter import Adapter
 from cliptune.choosing.candidates import Candidate, Candidates
 from cliptune.choosing.deadline import Deadline, OutOfTime
 from cliptune.choosing.estimate import SOURCE, corrected
-from cliptune.choosing.folds import FOLDS, Folds, stratified_folds
+from cliptune.choosing.folds import FOLDS, Folds, held_out, stratified_folds
 from cliptune.clip.model import CLIP
 from cliptune.data.items import Dataset
 from cliptune.heads import MeanHead
@@ -215,7 +215,7 @@ class _Trial:
                 once = Stopwatch()
                 # The training on all images comes on top, and is longer by the part that is held out here.
                 deadline = Deadline(self.seconds - self.watch.seconds, parts - fold + parts / (parts - 1))
-                adapter, answers = self._part(candidate, fold, held, deadline)
+                adapter, answers = self._part(candidate, fold, deadline)
                 right[list(held)] = answers
                 by_fold.append(100 * float(answers.mean()))
                 new_classes = speaks_of_others(adapter)
@@ -236,13 +236,9 @@ class _Trial:
             candidate, 100 * share.estimate, interval, tuple(by_fold), watch.seconds, new_classes, right=scored
         )
 
-    def _part(
-        self, candidate: Candidate, fold: int, held: tuple[int, ...], deadline: Deadline
-    ) -> tuple[Adapter, NDArray[np.bool_]]:
+    def _part(self, candidate: Candidate, fold: int, deadline: Deadline) -> tuple[Adapter, NDArray[np.bool_]]:
         """Train on the rest, and answer what is held out."""
-        rule = {"held out": fold, "of": len(self.cut.held), "seed": self.seed}
-        picked = self.data.with_picks(self.cut.rest(fold), range(len(self.data.val)), rule)
-        part = replace(picked, test=self.data.train.subset(held))
+        part = held_out(self.data, self.cut, fold, self.seed)
         how = {**self.training, **candidate.training, "shared": self.shared}
         run = train(
             candidate.method,

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import random
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from cliptune.data.fewshot import groups
+from cliptune.data.items import Dataset
 
 FOLDS = 5
 
@@ -63,3 +64,15 @@ def stratified_folds(labels: Sequence[int], seed: int, most: int = FOLDS) -> Fol
                 place += 1
     filled = [tuple(sorted(part)) for part in held if part]
     return Folds(tuple(filled) if len(filled) > 1 else (), tuple(sorted(always)))
+
+
+def held_out(data: Dataset, cut: Folds, fold: int, seed: int) -> Dataset:
+    """A data set that is trained on without a part of its training images, which stand in the place of the test images.
+
+    Args:
+        data: sampled, and cut to its classes. cut: of its training images. fold: the part.
+        seed: of the parts, which is noted as their sampling.
+    """
+    rule = {"held out": fold, "of": len(cut.held), "seed": seed}
+    picked = data.with_picks(cut.rest(fold), range(len(data.val)), rule)
+    return replace(picked, test=data.train.subset(cut.held[fold]))

@@ -15,6 +15,7 @@ from cyclopts import App, CycloptsError
 from cliptune.cli.commands import (
     backbones,
     bench,
+    calibrate,
     check,
     convert,
     data,
@@ -59,6 +60,7 @@ def _register() -> None:
         "demo": demo.demo,
         "fit": fit.fit,
         "predict": predict.predict,
+        "calibrate": calibrate.calibrate,
         "train": train.train,
         "eval": evaluate.evaluate,
         "bench": bench.bench,

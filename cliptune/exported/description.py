@@ -30,6 +30,7 @@ class Description:
         mean, std: per channel, of the normalisation inside.
         pictures: how they become R × R pixels; its statistics are not used.
         weight: ω of two prompts that were mixed, in [0, 1]; None where there is one prompt.
+        temperature: T > 0 of the run's calibration, inside; 1 where it was not calibrated for these classes.
         checked: how far it was from the adapter when it was made: "pictures", how many; "of", which;
             "largest_difference" of probabilities; "allowed".
         version: of cliptune.
@@ -47,6 +48,7 @@ class Description:
     weight: float | None = None
     checked: Mapping[str, Any] = field(default_factory=dict)
     version: str = ""
+    temperature: float = 1.0
 
     @property
     def plain(self) -> dict[str, Any]:
@@ -61,6 +63,8 @@ class Description:
             "normalisation": "inside the graph; do not normalise",
         }
         said = {name: value for name, value in asdict(self).items() if name not in ("mean", "std", "pictures")}
+        if self.temperature == 1:
+            del said["temperature"]
         if self.pictures != Preprocessing():
             said["pictures"] = {name: getattr(self.pictures, name) for name in _GEOMETRY}
         inside = {"mean": list(self.mean), "std": list(self.std)}
@@ -96,6 +100,7 @@ class Description:
                 mean=tuple(inside["mean"]),
                 std=tuple(inside["std"]),
                 pictures=Preprocessing.from_dict(said.get("pictures", {})),
+                temperature=float(said.get("temperature", 1.0)),
                 **{
                     name: said[name]
                     for name in ("input", "dtype", "method", "backbone", "weight", "checked", "version")
@@ -113,5 +118,7 @@ class Description:
             raise ValueError("the classes are no list of names")
         if not isinstance(self.resolution, int) or not 1 <= self.resolution <= 4096:
             raise ValueError("the resolution is no number of pixels from 1 to 4096")
+        if not 0 < self.temperature < float("inf"):
+            raise ValueError("the temperature is no number above 0")
         if self.input not in INPUTS:
             raise ValueError(f"the input is none of {', '.join(INPUTS)}")

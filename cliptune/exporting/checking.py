@@ -61,6 +61,6 @@ def largest_difference(model: ExportedClassifier, adapter: Adapter, images: Sequ
     """max |p − p'| over pictures and classes, in batches of several and of one."""
     batches = [images[:1], *(images[i : i + _BATCH] for i in range(0, len(images), _BATCH))]
     return max(
-        float(np.abs(model.probabilities(batch) - adapter.logits(batch).softmax(dim=-1).numpy()).max())
+        float(np.abs(model.probabilities(batch) - adapter.probabilities(adapter.logits(batch)).numpy()).max())
         for batch in batches
     )

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from cliptune.adapter import Adapter
 from cliptune.batch import Batch
+from cliptune.calibration import softened
 from cliptune.clip.model import CLIP, CLIPConfig
 from cliptune.clip.tokenizer import default_tokenizer
 from cliptune.exported.classifier import ExportedClassifier
@@ -123,7 +124,7 @@ class FoldedModel(ExportedClassifier):
         device = self._features.device
         pixels = torch.from_numpy(np.ascontiguousarray(prepared)).to(device).float() / 255
         logits = self.adapter(Batch.of(pixels), text_features=self._features).logits
-        answer: np.ndarray = logits.softmax(dim=-1).cpu().numpy()
+        answer: np.ndarray = softened(logits, self.description.temperature).cpu().numpy()
         return answer
 
 

@@ -12,13 +12,14 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from cliptune.adapter import Adapter
+from cliptune.calibration import softened
 from cliptune.clip.ports import Ports, TowerPorts
 from cliptune.heads import Head
 from cliptune.texts import TextBatch
 
 
 class Graph(nn.Module):
-    """softmax(adapter(images).logits), without anything that could be computed before the image is known.
+    """The adapter's probabilities of images, without anything that could be computed before the image is known.
 
     The ports are evaluated once, for the adapter's present classes, and the class texts are encoded once. Where the
     head is linear in the similarities, texts and head are one matrix per view (`Adapter.fold`). Where the texts depend
@@ -36,6 +37,7 @@ class Graph(nn.Module):
         super().__init__()
         clip = adapter.clip
         self.resolution, self.mean, self.std = adapter.resolution, clip.mean, clip.std
+        self.temperature = adapter.temperature
         with adapter.evaluating(), torch.no_grad():
             ports = adapter.prompt(seen=adapter.seen)
             self.tower = copy.deepcopy(clip.image).to(dtype)
@@ -51,7 +53,7 @@ class Graph(nn.Module):
         if self.features is not None:
             embedding = self.features(embedding)
         logits: Tensor = self.answer(embedding)
-        return logits.softmax(dim=-1)
+        return softened(logits, self.temperature)
 
     def _normalised(self, images: Tensor) -> Tensor:
         mean, std = (torch.tensor(v, device=images.device)[:, None, None] for v in (self.mean, self.std))

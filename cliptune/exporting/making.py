@@ -103,6 +103,7 @@ def export(
         pictures=adapter.clip.preprocessing.geometry,
         weight=mixed,
         version=__version__,
+        temperature=adapter.temperature,
     )
     place = _place(Path(out).expanduser(), to)
     files = _files(place, to)

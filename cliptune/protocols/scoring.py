@@ -7,9 +7,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from torch import Tensor
+
 from cliptune.adapter import Adapter
+from cliptune.calibration import Calibration
 from cliptune.data.items import Dataset, Split
-from cliptune.data.metrics import harmonic_mean
+from cliptune.data.metrics import expected_calibration_error, harmonic_mean
 from cliptune.data.spec import DataSpec
 from cliptune.noted import once
 from cliptune.protocols.training import class_set
@@ -35,6 +38,9 @@ class Scored:
         own_images: false if these are no longer the images, or the split, that the run was made with.
         notes: what was replaced, left out or decided for this evaluation, a sentence each; the last one says so where
             the images are not the run's own.
+        calibrated: "temperature", and "ece" in % with it; under "sets", if a coverage was asked for, "asked", "held",
+            how many of the "n" images have their class in their set, and "mean_size" in classes. None for an adapter
+            that is not calibrated for these classes.
     """
 
     name: str
@@ -44,6 +50,7 @@ class Scored:
     weight: float | None
     own_images: bool
     notes: tuple[str, ...] = ()
+    calibrated: Mapping[str, Any] | None = None
 
 
 @dataclass(frozen=True)
@@ -95,6 +102,7 @@ def score_run(
     workers: int = 0,
     truncate: bool = False,
     elsewhere: bool = False,
+    coverage: float | None = None,
 ) -> Scored:
     """Score a run's adapter. What is measured on test images is entered into its `result.json`: in another precision or
     weight than the run's own under a name that says so, such as "test (bf16)".
@@ -111,7 +119,9 @@ def score_run(
         workers: processes that read images.
         truncate: cut class names that are too long for the text tower, see `Adapter.set_classes`.
         elsewhere: the adapter stands on another backbone than the run's, which the name then says.
-    Raises: ValueError if the run is damaged, or the data cannot be opened again or has no such images.
+        coverage: of sets of classes, in (0, 1), for a calibrated run.
+    Raises: ValueError if the run is damaged, or sets are asked for that the calibration does not hold for, or the
+        data cannot be opened again or has no such images.
     """
     check_whole(folder)
     result = read_result(folder) or {}
@@ -133,7 +143,11 @@ def score_run(
     _some(images, dataset, split)
     mixed = choose_weight(adapter, weight)
     precision = precision or own_precision
-    evaluation = evaluate(adapter, images, precision=precision, workers=workers)
+    if coverage is not None and adapter.uncalibrated:
+        raise ValueError(f"eval: {adapter.uncalibrated}")
+    calibration = None if adapter.uncalibrated else adapter.calibration
+    evaluation = evaluate(adapter, images, precision=precision, workers=workers, keep_logits=calibration is not None)
+    calibrated = None if calibration is None else _calibrated(calibration, evaluation, images.labels, coverage)
     name = _name(None if data is None else dataset.name, wanted, split)
     # Never in the place of the number that the run itself measured, or will.
     if data is None and not same:
@@ -159,7 +173,7 @@ def score_run(
                 note_target(result, name, None, dataset, adapter)
             add_notes(result, *notes)
             enter(folder, result, name, evaluation)
-    return Scored(name, evaluation, dataset, wanted, mixed, data is not None or same, notes)
+    return Scored(name, evaluation, dataset, wanted, mixed, data is not None or same, notes, calibrated)
 
 
 def enter(folder: str | Path, result: dict[str, Any], name: str, evaluation: Evaluation) -> None:
@@ -173,6 +187,21 @@ def enter(folder: str | Path, result: dict[str, Any], name: str, evaluation: Eva
         base, new = (evaluations[half]["accuracy"] for half in ("base", "new"))
         result |= {"base": base, "new": new, "harmonic_mean": harmonic_mean(base, new)}
     write_result(Path(folder).expanduser(), result)
+
+
+def _calibrated(
+    calibration: Calibration, evaluation: Evaluation, labels: Tensor, coverage: float | None
+) -> dict[str, Any]:
+    logits = evaluation.logits
+    assert logits is not None
+    relative = logits.double() / calibration.temperature
+    found = {"temperature": calibration.temperature, "ece": expected_calibration_error(relative, labels)}
+    if coverage is None:
+        return found
+    inside = calibration.sets(relative.softmax(dim=-1), coverage)
+    held = int(inside.gather(-1, labels[:, None]).sum())
+    sizes = inside.sum(dim=-1).double()
+    return {**found, "sets": {"asked": coverage, "held": held, "n": len(labels), "mean_size": float(sizes.mean())}}
 
 
 def _own_data(folder: str | Path, result: Mapping[str, Any], root: str | None) -> DataSpec:

@@ -28,6 +28,7 @@ def train(
     options: Mapping[str, Any] | None = None,
     source: Mapping[str, Any] | None = None,
     flags: Mapping[str, Any] | None = None,
+    classes: ClassSet | None = None,
     **training: Any,
 ) -> Run:
     """Build and fit a method on a data set that is already sampled and cut to its training classes.
@@ -41,9 +42,10 @@ def train(
             classes of the data set, also of those that it is not trained on.
         source: arguments of `load_data` that open the same data again; noted in the result, for later evaluations.
         flags: what else a reader of the result should know, such as how the options were chosen; entered among its own.
+        classes: those of the data in the words of an earlier run; None for the data's own words.
         training: further arguments of `fit`.
     """
-    recipe = build(method, clip, class_set(data), seed=seed, **_opened(options or {}, data))
+    recipe = build(method, clip, classes or class_set(data), seed=seed, **_opened(options or {}, data))
     run = fit(recipe, data, out, seed=seed, **training)
     run.result.setdefault("protocol", protocol)
     run.result.setdefault("source", None if source is None else dict(source))

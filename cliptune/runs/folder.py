@@ -22,6 +22,7 @@ from cliptune.files import atomic_write_bytes, atomic_write_json, atomic_write_t
 from cliptune.reading import LARGEST_YAML, content_of, json_value, shown, utf8, yaml_value
 from cliptune.runs.environment import environment
 from cliptune.runs.file_names import (
+    CALIBRATION,
     CONFIG,
     CONFIG_FILE,
     ENVIRONMENT,
@@ -47,7 +48,7 @@ FORMAT = 1
 # What file systems answer that have no locks, or none for folders (NFS).
 _NO_LOCKS = (errno.EBADF, errno.ENOLCK, errno.ENOSYS, errno.EINVAL, errno.ENOTSUP, errno.EOPNOTSUPP)
 
-_OURS = (CONFIG_FILE, ENVIRONMENT, SPLIT, METRICS, PROMPTS, RESULT, MANIFEST, LOG, STATE, CONFIG, WEIGHTS)
+_OURS = (CONFIG_FILE, ENVIRONMENT, SPLIT, METRICS, PROMPTS, RESULT, MANIFEST, LOG, STATE, CONFIG, WEIGHTS, CALIBRATION)
 # What some of its lines hold.
 _KINDS = {"method": str, "options": dict, "backbone": dict, "data": dict, "stages": list, "seed": int}
 # What is entered into a result by name, by whoever measures it.

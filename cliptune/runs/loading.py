@@ -17,6 +17,7 @@ from cliptune.prompts.base import MixedPrompt
 from cliptune.reading import shown
 from cliptune.registry import build
 from cliptune.registry.plugins import found_again
+from cliptune.runs.calibrations import read_calibration
 from cliptune.runs.checkpoints import load_adapter, read_adapter_config, read_learnables
 from cliptune.runs.file_names import CONFIG, CONFIG_FILE, RESULT
 from cliptune.runs.manifest import check_whole
@@ -31,14 +32,16 @@ def load(folder: str | Path, *, clip: CLIP | None = None, device: torch.device |
         clip: the backbone; None opens the one that the run names (downloaded weights come from the cache, local ones
             from where they were).
         device: where the adapter goes.
-    Returns: the adapter in evaluation mode.
+    Returns: the adapter in evaluation mode, with its calibration if it has one.
     A method from a file is executed only if the file is the recorded one, by its SHA-256.
     Raises: FileNotFoundError if the folder holds no finished run, or its backbone or method file is gone; ValueError if
         its files are damaged, of another version, or do not fit the given backbone, or the method file has changed.
     """
     _check_finished(Path(folder).expanduser())
     check_whole(folder)
-    return opened(folder, f"Run folder {folder}", clip, device)
+    adapter = opened(folder, f"Run folder {folder}", clip, device)
+    adapter.calibration = read_calibration(folder)
+    return adapter
 
 
 def opened(folder: str | Path, who: str, clip: CLIP | None = None, device: torch.device | str = "cpu") -> Adapter:

@@ -12,6 +12,7 @@ from typing import Any, Literal
 from cliptune.files import atomic_write_bytes, atomic_write_json
 from cliptune.reading import content_of, json_value
 from cliptune.runs.file_names import (
+    CALIBRATION,
     CONFIG,
     CONFIG_FILE,
     ENVIRONMENT,
@@ -84,10 +85,11 @@ def verify(folder: str | Path) -> Verdict:
 def check_whole(folder: str | Path) -> None:
     """Raises: ValueError if a finished run's files are not those that it wrote, saying what can be made anew.
 
-    The answers to single images are left to `read_predictions`: nothing else depends on them.
+    The answers to single images are left to `read_predictions`, and a calibration to `read_calibration`: no number
+    depends on them.
     """
     verdict = verify(folder)
-    wrong = {name: what for name, what in verdict.problems.items() if not name.startswith(PREDICTIONS)}
+    wrong = {name: what for name, what in verdict.problems.items() if not name.startswith((PREDICTIONS, CALIBRATION))}
     if not wrong:
         return
     if set(wrong) <= set(_MADE_ANEW) and (Path(folder).expanduser() / STATE).exists():
@@ -162,14 +164,15 @@ def _of_an_older_run(folder: Path) -> dict[str, str]:
 
 
 def _answers(folder: Path) -> dict[str, str]:
-    """What is wrong with the answers to single images whose hashes the result, which is whole, holds."""
+    """What is wrong with the answers to single images, and the calibration, whose hashes the whole result holds."""
     problems = {}
-    for evaluation in (json_value(content_of(folder / RESULT)).get("evaluations") or {}).values():
-        noted = evaluation.get("predictions")
-        if noted is None:
-            continue
-        path = folder / PREDICTIONS / Path(noted["file"]).name
-        name = f"{PREDICTIONS}/{path.name}"
+    result = json_value(content_of(folder / RESULT))
+    kept = [evaluation.get("predictions") for evaluation in (result.get("evaluations") or {}).values()]
+    files = {f"{PREDICTIONS}/{Path(noted['file']).name}": noted for noted in kept if noted is not None}
+    if result.get("calibration") is not None:
+        files[CALIBRATION] = result["calibration"]
+    for name, noted in files.items():
+        path = folder / name
         if not path.is_file():
             problems[name] = "is missing"
         elif _sha256(path.read_bytes()) != noted["sha256"]:

@@ -87,7 +87,7 @@ class ServedRun:
         pixels = torch.from_numpy(prepared).to(self._adapter.clip.device).float() / 255
         with torch.inference_mode():
             logits = self._adapter(Batch.of(pixels), text_features=self._text).logits
-        answers: np.ndarray = logits.softmax(dim=-1).cpu().numpy()
+            answers: np.ndarray = self._adapter.probabilities(logits).cpu().numpy()
         return self._adapter.class_names, answers
 
     def set_classes(self, names: Sequence[str], template: str | None) -> None:

@@ -36,7 +36,7 @@ def card(config: Mapping[str, Any], result: Mapping[str, Any], repository: str |
         f"cliptune {config['cliptune']}. It holds no weight of the CLIP.",
         "## Use",
         f"```python\nimport cliptune\n\nadapter = cliptune.from_pretrained({json.dumps(name)})\n"
-        "print(adapter.class_names, adapter.logits([picture]).softmax(-1))  # a PIL picture\n```",
+        "print(adapter.class_names, adapter.probabilities(adapter.logits([picture])))  # a PIL picture\n```",
         "## Numbers",
         _numbers(result),
         "## Data",

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING
 from cliptune.clip.weights.hub import PREFIX, hub_files
 from cliptune.reading import shown
 from cliptune.registry.plugins import is_path, parts_of
+from cliptune.runs.calibrations import read_calibration
 from cliptune.runs.checkpoints import read_adapter_config
-from cliptune.runs.file_names import CONFIG, WEIGHTS
+from cliptune.runs.file_names import CALIBRATION, CONFIG, WEIGHTS
 from cliptune.runs.loading import opened
 
 if TYPE_CHECKING:
@@ -36,7 +37,7 @@ def from_pretrained(
         device: where the adapter goes.
         revision: branch, tag or commit on the hub. trust: also take files for which the hub gives no checksum.
     Returns: the adapter in evaluation mode.
-    Only two files are read, safetensors and JSON; no program is run, and a method that is one is refused.
+    Only safetensors and JSON are read; no program is run, and a method that is one is refused.
     Raises: FileNotFoundError if there is no such folder or repository, or its backbone is not here; ValueError for a
         malformed name, a wrong checksum or files that do not fit; OSError if the hub does not answer.
     """
@@ -44,7 +45,7 @@ def from_pretrained(
     if not (folder / CONFIG).is_file():
         if isinstance(name, Path) or folder.is_dir():
             raise FileNotFoundError(f"from_pretrained: {folder} has no {CONFIG}. Give a folder of save_pretrained.")
-        files = hub_files(name, (CONFIG, WEIGHTS), "from_pretrained", revision=revision, trust=trust)
+        files = hub_files(name, (CONFIG, WEIGHTS, CALIBRATION), "from_pretrained", revision=revision, trust=trust)
         missing = [file for file in (CONFIG, WEIGHTS) if file not in files]
         if missing:
             raise FileNotFoundError(
@@ -59,4 +60,6 @@ def from_pretrained(
             f"({shown(described['method'])}), which is a program and is not run. Ask its author for the run and the "
             "method's file."
         )
-    return opened(folder, f"from_pretrained: {shown(str(name))}", clip, device)
+    adapter = opened(folder, f"from_pretrained: {shown(str(name))}", clip, device)
+    adapter.calibration = read_calibration(folder)
+    return adapter

@@ -11,15 +11,16 @@ from cliptune.clip.weights.hub import PREFIX, named
 from cliptune.files import atomic_write_bytes, atomic_write_json, atomic_write_text
 from cliptune.reading import shown
 from cliptune.registry.plugins import is_path, parts_of
+from cliptune.runs.calibrations import read_calibration
 from cliptune.runs.checkpoints import read_adapter_config
-from cliptune.runs.file_names import CONFIG, WEIGHTS
+from cliptune.runs.file_names import CALIBRATION, CONFIG, WEIGHTS
 from cliptune.runs.folder import read_result
 from cliptune.runs.manifest import check_whole
 from cliptune.sharing.card import card
 
 CARD = "README.md"
-FILES = (CARD, CONFIG, WEIGHTS)
-"""All that is shared. No program, no picture, no path of this machine."""
+FILES = (CARD, CONFIG, WEIGHTS, CALIBRATION)
+"""All that is shared, the last one where there is one. No program, no picture, no path of this machine."""
 
 
 def save_pretrained(
@@ -35,7 +36,7 @@ def save_pretrained(
 
     Args:
         run: its folder, which has what a card says: numbers, hashes, flags. (An adapter alone has none of them.)
-        folder: where the three files go.
+        folder: where the files go.
         push: "organisation/name" on the hub, where they go as well.
         licence: of what was learned, as the hub spells it ("mit", "cc-by-4.0"); None to say none.
         private: of a repository that is made now.
@@ -57,6 +58,10 @@ def save_pretrained(
         raise ValueError(f"save_pretrained: {folder} has {', '.join(there)} already. Give another, or overwrite=True.")
     atomic_write_bytes(folder / WEIGHTS, (Path(run).expanduser() / WEIGHTS).read_bytes())
     atomic_write_json(folder / CONFIG, config)
+    if read_calibration(run) is not None:
+        atomic_write_bytes(folder / CALIBRATION, (Path(run).expanduser() / CALIBRATION).read_bytes())
+    else:
+        (folder / CALIBRATION).unlink(missing_ok=True)
     atomic_write_text(folder / CARD, card(config, result, push, licence))
     if push is not None:
         _upload(folder, _repository(push), private)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from collections.abc import Mapping
+from typing import Any, Literal
 
 from cliptune.cli.shared.inputs import notes_said_once, open_on, open_run, tell_notes
 from cliptune.cli.shared.options import Flag, ListOptions, WeightsOptions
@@ -27,6 +28,7 @@ def evaluate(
     workers: int = 0,
     truncate: Flag = False,
     per_class: Flag = False,
+    sets: float | None = None,
     json: Flag = False,
     lists: ListOptions = ListOptions(),
     weights: WeightsOptions = WeightsOptions(),
@@ -70,6 +72,9 @@ def evaluate(
         Cut class names that have more tokens than the text tower reads, after the last word that fits, and say so.
     per_class
         Show the accuracy of every class.
+    sets
+        Of a run that `cliptune calibrate` calibrated: how many images have the right class in their set, where this
+        share was asked for, such as 0.9.
     json
         Print all numbers as JSON.
     """
@@ -106,6 +111,7 @@ def evaluate(
             workers=workers,
             truncate=truncate,
             elsewhere=on is not None,
+            coverage=sets,
         )
     warned = () if scored.own_images else scored.notes[-1:]
     for sentence in warned:
@@ -113,6 +119,9 @@ def evaluate(
     evaluation = scored.evaluation
     about = {"run": run, "data": scored.data.name, "classes": scored.classes, "split": split}
     numbers = {**about, **evaluation.summary()}
+    calibrated = None if scored.calibrated is None else _with_interval(scored.calibrated)
+    if calibrated is not None:
+        numbers["calibrated"] = calibrated
     if json:
         show_json({**numbers, "notes": list(scored.notes)})
         return
@@ -121,6 +130,27 @@ def evaluate(
     say(f"{(read_result(run) or {}).get('method', 'run')} on {what}: {count(evaluation.n, 'image')}")
     shown = ("accuracy", "macro_f1", "mean_per_class", "ece")
     table([key.replace("_", " ") + " (%)" for key in shown], [[percent(numbers[key]) for key in shown]], left=0)
+    if calibrated is not None:
+        say(f"With the temperature {calibrated['temperature']:.4g}: ece {percent(calibrated['ece'])} %.")
+    if calibrated is not None and "sets" in calibrated:
+        held = calibrated["sets"]
+        say(
+            f"Sets of {held['asked']:g} hold the right class of {percent(held['coverage'])} % of the images (95 % "
+            f"interval {held['low']:.1f} to {held['high']:.1f}) and {held['mean_size']:.2f} classes on average."
+        )
     tell_notes(scored.notes, told=warned)
     if per_class:
         table(["class", "accuracy (%)"], [[key, percent(value)] for key, value in evaluation.per_class.items()])
+
+
+def _with_interval(calibrated: Mapping[str, Any]) -> dict[str, Any]:
+    """The share of images whose set holds the right class in %, with Wilson's interval, where sets were asked for."""
+    from cliptune.results.statistics import proportion
+
+    told = dict(calibrated)
+    if "sets" in told:
+        held, n = (told["sets"][name] for name in ("held", "n"))
+        share = proportion(held, n)
+        more = {"coverage": 100 * share.estimate, "low": 100 * share.low, "high": 100 * share.high}
+        told["sets"] = {**told["sets"], **more}
+    return told

@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from cliptune.cli.shared.calibrating import calibrate_and_tell
 from cliptune.cli.shared.choosing import AUTO, check_choosing, check_common, chosen, command_line, tell_beside
 from cliptune.cli.shared.inputs import check_device, check_weights, chosen_backbone, open_data
 from cliptune.cli.shared.options import Flag, ListOptions, RunOptions, WeightsOptions
@@ -123,6 +124,8 @@ def fit(
     )
     if choice is not None:
         enter_choice(where, choice)
+    if run.calibrate:
+        calibrate_and_tell(where, clip=clip, shared=shared, device=device)
     given = {"root": root, **lists.given, "shots": shots, "backbone": backbone, **weights.given, "device": run.device}
     cut = {"val": val, "test": test, "split-seed": split_seed, "seed": seed if seed != 1 else None, "nested": nested}
 

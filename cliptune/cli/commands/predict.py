@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
     Ask = Callable[[list[Image.Image]], np.ndarray]
     """Pictures → probabilities (B, C)."""
+    Choose = Callable[[np.ndarray], np.ndarray]
+    """Probabilities (B, C) → which classes are in the set of each picture, (B, C) bool."""
 
 _BATCH = 32
 
@@ -35,6 +37,7 @@ def predict(
     backbone: str | None = None,
     device: str | None = None,
     scores: Literal["softmax", "sigmoid"] = "softmax",
+    sets: float | None = None,
     json: Flag = False,
     format: Literal["csv", "jsonl", "labelstudio", "coco", "fiftyone"] | None = None,
     out: str | None = None,
@@ -68,8 +71,11 @@ def predict(
     scores
         softmax: shared among the classes. sigmoid: of each class alone, for backbones trained so (SigLIP), where a
         picture may be of none of them.
+    sets
+        Of a run that `cliptune calibrate` calibrated: show the set of classes for each picture that holds the right one
+        for this share of pictures, such as 0.9.
     json
-        Print JSON: image, and class and probability of each prediction.
+        Print JSON: image, and class and probability of each prediction; with --sets also the set.
     format
         Of the file in --out: csv, jsonl; or labelstudio, coco, fiftyone, to go on with in these tools.
     out
@@ -85,15 +91,16 @@ def predict(
     if top < 1:
         raise ValueError(f"--top must be at least 1, got {top}.")
     _check_target(format, out, overwrite)
+    _check_sets(sets, scores, format)
     paths = pictures_in(images)
     if is_exported(run):
         fixed = {"classes": classes, "template": template, "weight": weight, "backbone": backbone, "device": device}
         fixed |= {"truncate": truncate or None, "verbose": verbose or None}
-        fixed |= {"scores": None if scores == "softmax" else scores}
-        class_names, ask = _export(run, fixed, weights)
+        fixed |= {"scores": None if scores == "softmax" else scores, "sets": sets}
+        class_names, ask, choose = _export(run, fixed, weights)
     else:
-        class_names, ask = _adapter(
-            run, classes, template, weight, backbone, device, weights, truncate, scores, verbose
+        class_names, ask, choose = _adapter(
+            run, classes, template, weight, backbone, device, weights, truncate, scores, sets, verbose
         )
     found: list[dict[str, Any]] = []
     sizes: list[tuple[int, int]] = []
@@ -109,13 +116,21 @@ def predict(
         if not opened:
             continue
         probabilities = ask([picture for _, picture in opened])
-        best = (-probabilities).argsort(axis=-1, kind="stable")[:, :top]
+        best = (-probabilities).argsort(axis=-1, kind="stable")
         sizes += [picture.size for _, picture in opened]
-        for (path, _), values, labels in zip(opened, probabilities.tolist(), best.tolist(), strict=True):
-            predictions = [{"class": class_names[label], "probability": values[label]} for label in labels]
-            found.append({"image": str(path), "predictions": predictions})
+        inside = None if choose is None else choose(probabilities)
+        for row, ((path, _), values, labels) in enumerate(
+            zip(opened, probabilities.tolist(), best.tolist(), strict=True)
+        ):
+            ranked = [{"class": class_names[label], "probability": values[label]} for label in labels]
+            entry: dict[str, Any] = {"image": str(path), "predictions": ranked[:top]}
+            shown = entry["predictions"]
+            if inside is not None:
+                shown = [one for one, label in zip(ranked, labels, strict=True) if inside[row, label]]
+                entry["set"] = [one["class"] for one in shown]
+            found.append(entry)
             if not json and out is None:
-                _tell(path, predictions, alone=len(paths) == 1)
+                _tell(path, shown, alone=len(paths) == 1)
     if json:
         show_json(found)
     if out is not None and format is not None and found:
@@ -138,9 +153,15 @@ def _adapter(
     weights: WeightsOptions,
     truncate: bool,
     scores: Literal["softmax", "sigmoid"],
+    sets: float | None,
     verbose: bool,
-) -> tuple[tuple[str, ...], Ask]:
-    """Class names, and what answers, of a run."""
+) -> tuple[tuple[str, ...], Ask, Choose | None]:
+    """Class names, what answers, and what makes sets if they are asked for, of a run.
+
+    Raises: ValueError for sets of a run that is not calibrated for these classes.
+    """
+    import torch
+
     from cliptune.runs.loading import choose_weight
 
     adapter = open_run(run, backbone, device, weights)
@@ -154,10 +175,23 @@ def _adapter(
         clip = adapter.clip
         remark(f"Backbone: {clip.name}, activation {clip.config.activation}.")
         remark(f"Pictures: {clip.preprocessing.told(adapter.resolution)}.")
-    return adapter.class_names, lambda shown: adapter.probabilities(adapter.logits(shown), scores).cpu().numpy()
+    calibration, choose = adapter.calibration, None
+    if sets is not None:
+        if calibration is None or adapter.uncalibrated:
+            raise ValueError(f"--sets: {adapter.uncalibrated}")
+        calibration.threshold(sets)  # said before any picture is read
+        choose = lambda values: calibration.sets(torch.from_numpy(values), sets).numpy()
+    elif calibration is not None and adapter.uncalibrated and scores == "softmax":
+        remark(f"Probabilities are without the temperature. {adapter.uncalibrated}")
+
+    def ask(shown: list[Image.Image]) -> np.ndarray:
+        answers: np.ndarray = adapter.probabilities(adapter.logits(shown), scores).cpu().numpy()
+        return answers
+
+    return adapter.class_names, ask, choose
 
 
-def _export(run: str, fixed: dict[str, Any], weights: WeightsOptions) -> tuple[tuple[str, ...], Ask]:
+def _export(run: str, fixed: dict[str, Any], weights: WeightsOptions) -> tuple[tuple[str, ...], Ask, None]:
     """The same of an export. Raises: ValueError if something is asked that an export has decided."""
     from cliptune.exporting.opening import open_exported
 
@@ -168,7 +202,17 @@ def _export(run: str, fixed: dict[str, Any], weights: WeightsOptions) -> tuple[t
             "cannot change them. Leave it out, or export the run again."
         )
     model = open_exported(run)
-    return model.class_names, model.probabilities
+    return model.class_names, model.probabilities, None
+
+
+def _check_sets(sets: float | None, scores: str, format: str | None) -> None:
+    """Raises: ValueError for sets of another kind of probabilities, or in a file that holds none."""
+    if sets is not None and scores != "softmax":
+        raise ValueError("--sets are made of probabilities that the classes share: leave out --scores sigmoid.")
+    if sets is not None and format not in (None, "jsonl"):
+        raise ValueError(
+            f"--sets: a file of {format} holds one class for a picture and no set. Take --format jsonl, or --json."
+        )
 
 
 def _check_target(format: str | None, out: str | None, overwrite: bool) -> None:
@@ -185,7 +229,9 @@ def _predicted(found: list[dict[str, Any]], sizes: list[tuple[int, int]]) -> lis
     from cliptune.data.own.port import Predicted
 
     return [
-        Predicted(entry["image"], size, [(p["class"], p["probability"]) for p in entry["predictions"]])
+        Predicted(
+            entry["image"], size, [(p["class"], p["probability"]) for p in entry["predictions"]], entry.get("set")
+        )
         for entry, size in zip(found, sizes, strict=True)
     ]
 

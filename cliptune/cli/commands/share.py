@@ -26,7 +26,7 @@ def share(
     run
         Folder of the run.
     out
-        Folder for the three files.
+        Folder for the files.
     push
         organisation/name on the Hugging Face hub; log in before with `hf auth login`, or set HF_TOKEN.
     licence

@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Literal
 
+from cliptune.cli.shared.calibrating import calibrate_and_tell
 from cliptune.cli.shared.inputs import check_weights, chosen_backbone, open_data
 from cliptune.cli.shared.options import Flag, ListOptions, RunOptions, WeightsOptions
 from cliptune.cli.shared.output import say
@@ -96,6 +97,8 @@ def train(
         training=settings.training,
     )
     run_few_shot(spec, dataset, where, device=run.device, overwrite=run.overwrite, strict=run.strict)
+    if run.calibrate:
+        calibrate_and_tell(where, device=run.device)
     other = {"base": "new", "new": "base"}.get(classes)
     say(
         "",

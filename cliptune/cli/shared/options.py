@@ -102,6 +102,9 @@ class RunOptions:
         Cut class names that have more tokens than the text tower reads, after the last word that fits, and say so.
     log_prompts
         Keep the prompts of every epoch, kilobytes each, for `cliptune explain RUN rank`.
+    calibrate
+        Then repeat the training on parts of the images, for a temperature and prediction sets: see
+        `cliptune calibrate`.
     overwrite
         Replace the run in --out.
     strict
@@ -123,6 +126,7 @@ class RunOptions:
     descriptions: str | None = None
     truncate: Flag = False
     log_prompts: Flag = False
+    calibrate: Flag = False
     overwrite: Flag = False
     strict: Flag = False
 

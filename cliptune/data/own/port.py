@@ -18,11 +18,13 @@ class Predicted:
         path: of the picture.
         size: (width, height) in pixels.
         classes: (name, probability in [0, 1]), the most probable first.
+        among: names of the classes that a calibrated run is left with, the most probable first; None without sets.
     """
 
     path: str
     size: tuple[int, int]
     classes: Sequence[tuple[str, float]]
+    among: Sequence[str] | None = None
 
 
 @dataclass(frozen=True)

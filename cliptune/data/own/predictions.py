@@ -74,10 +74,11 @@ def _csv(predictions: Sequence[Predicted], classes: Sequence[str]) -> str:
 
 
 def _json_lines(predictions: Sequence[Predicted], classes: Sequence[str]) -> str:
-    """image, label, probability, and all that was asked for under predictions."""
+    """image, label, probability, all that was asked for under predictions, and the set under set if there are sets."""
     lines = []
     for predicted in predictions:
         ranked = [{"class": name, "probability": round(value, 6)} for name, value in predicted.classes]
         first = {"image": predicted.path, "label": ranked[0]["class"], "probability": ranked[0]["probability"]}
-        lines.append(json.dumps({**first, "predictions": ranked}, ensure_ascii=False) + "\n")
+        sets = {} if predicted.among is None else {"set": list(predicted.among)}
+        lines.append(json.dumps({**first, "predictions": ranked, **sets}, ensure_ascii=False) + "\n")
     return "".join(lines)
