@@ -32,7 +32,8 @@ figure img { width: 8rem; height: 8rem; image-rendering: pixelated; display: blo
 .right { color: var(--good); } .wrong { color: var(--bad); }
 .scroll { overflow-x: auto; } table { border-collapse: collapse; font-variant-numeric: tabular-nums; }
 th, td { text-align: right; padding: .3rem .8rem .3rem 0; border-bottom: 1px solid var(--line); vertical-align: top; }
-th:first-child, td:first-child, td:last-child, th:last-child { text-align: left; } td:last-child { min-width: 18rem; }
+th:nth-child(-n+2), td:nth-child(-n+2), td:last-child, th:last-child { text-align: left; }
+td:last-child { min-width: 18rem; }
 code { font-size: .85rem; overflow-wrap: anywhere; }
 """.strip()
 

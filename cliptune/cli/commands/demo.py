@@ -217,7 +217,8 @@ def _write_page(
     links = []
     if report := _report(folder):
         links.append((report.name, "What the frozen CLIP and the learned words get wrong, as cliptune report shows it"))
-    words, frame = {"frozen": FROZEN, "learned words": WORDS}, {"frozen": FROZEN, "learned frame": FRAME}
+    words = {"frozen": FROZEN, "learned words": WORDS, "stack": STACK}
+    frame = {"frozen": FROZEN, "learned frame": FRAME}
     groups = (
         (SUITE, "base", f"Base classes of {SUITE}: {SHOTS} pictures of each were shown", words),
         (SUITE, "new", f"New classes of {SUITE}: none was shown", words),
