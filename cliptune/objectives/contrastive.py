@@ -27,7 +27,7 @@ def symmetric_contrastive(scores: Tensor, labels: Tensor, duplicates: str = "mas
 
 
 def hard_negative_contrast(
-    out: Any, batch: Any, progress: float, duplicates: str = "mask", host: Any = None
+    out: Any, batch: Any, progress: float, duplicates: str = "mask", host: Any = None, plain: bool = False
 ) -> tuple[Tensor, dict[str, Tensor]]:
     """L_CL over the pairs of a batch that a sampler has filled with hard negatives.
 
@@ -36,12 +36,16 @@ def hard_negative_contrast(
     Args:
         host: objective whose regularisers are kept: its loss without the part "ce", which L_CL replaces. If it has
             no such part (distillation), L_CL replaces the whole.
+        plain: the control: cross-entropy over all classes, of the same batch, in the place of L_CL.
     """
-    contrast = symmetric_contrastive(out.logits[:, batch.labels], batch.labels, duplicates)
+    if plain:
+        name, own = "ce", F.cross_entropy(out.logits, batch.labels)
+    else:
+        name, own = "contrast", symmetric_contrastive(out.logits[:, batch.labels], batch.labels, duplicates)
     if host is None:
-        return contrast, {"contrast": contrast}
+        return own, {name: own}
     loss, parts = host(out, batch, progress)
     if "ce" not in parts:
-        return contrast, {"contrast": contrast}
-    kept = {name: value for name, value in parts.items() if name != "ce"}
-    return loss - parts["ce"] + contrast, {**kept, "contrast": contrast}
+        return own, {name: own}
+    kept = {part: value for part, value in parts.items() if part != "ce"}
+    return loss - parts["ce"] + own, {**kept, name: own}

@@ -83,3 +83,13 @@ class LowRank(nn.Module):
         self.start.copy_(start)
         self.left.copy_(STD * torch.randn(self.left.shape))
         self.right.zero_()
+
+    @torch.no_grad()
+    def approach(self, matrix: Tensor) -> None:
+        """Let A B be the matrix of this rank that is nearest to one of the shape of P_0 (truncated singular value
+        decomposition, with the root of each singular value in either factor).
+        """
+        left, values, right = torch.linalg.svd(matrix.float(), full_matrices=False)
+        root = values[..., : self.rank].sqrt()
+        self.left.copy_(left[..., : self.rank] * root[..., None, :])
+        self.right.copy_(root[..., :, None] * right[..., : self.rank, :])

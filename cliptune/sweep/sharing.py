@@ -38,27 +38,38 @@ def place_cells(runs: Sequence[RunSpec], out: Path, settled: Callable[[RunSpec],
     return [_continuing(cell, out, set(placed)) for cell in placed.values()]
 
 
+def teacher_run(spec: RunSpec, settled: Callable[[RunSpec], RunSpec]) -> RunSpec | None:
+    """The run whose end teaches this one, on the same data and seed; None if its teacher is not given by a method.
+
+    Args:
+        settled: gives the teacher its options and training.
+    """
+    teacher = spec.options.get(TEACHER)
+    method, _, backbone = teacher.partition("@") if isinstance(teacher, str) else ("", "", "")
+    is_method = method.split("+")[0].strip() in names() or any(map(is_path, parts_of(method)))
+    # What a method teaches itself with when it is told nothing needs no run.
+    if not is_method or teacher == _usual_teacher(spec.method):
+        return None
+    backbone = backbone or spec.backbone
+    # What was said of the run's own weights says nothing of another backbone's.
+    loading = spec.loading if backbone == spec.backbone else {}
+    return settled(replace(spec, method=method, backbone=backbone, loading=loading, options={}, training={}))
+
+
 def _taught(
     spec: RunSpec, out: Path, settled: Callable[[RunSpec], RunSpec], there: set[Path]
 ) -> tuple[RunSpec, tuple[Path, ...]]:
     """The run with its teacher's folder in the place of the teacher's method; and that folder, if there is one."""
-    teacher = spec.options.get(TEACHER)
-    method, at, backbone = teacher.partition("@") if isinstance(teacher, str) else ("", "", "")
-    is_method = method.split("+")[0].strip() in names() or any(map(is_path, parts_of(method)))
-    # What a method teaches itself with when it is told nothing needs no run.
-    if not is_method or teacher == _usual_teacher(spec.method):
+    teacher = teacher_run(spec, settled)
+    if teacher is None:
         return spec, ()
-    backbone = backbone or spec.backbone
-    # What was said of the run's own weights says nothing of another backbone's.
-    loading = spec.loading if backbone == spec.backbone else {}
-    own = replace(spec, method=method, backbone=backbone, loading=loading, options={}, training={})
-    place = settled(own).folder_below(out)
+    place = teacher.folder_below(out)
     if place not in there and read_result(place) is None:
-        where = f" and --backbone {backbone}" if at else ""
+        where = f" and --backbone {teacher.backbone}" if teacher.backbone != spec.backbone else ""
         raise ValueError(
-            f"bench: the teacher of {spec.method} is to be the run of {method} on the same data and seed, but that is "
-            f"neither in this grid nor finished in {place}. Add {method} to the methods, or run it first with "
-            f"--methods {method}{where} and the same --out."
+            f"bench: the teacher of {spec.method} is to be the run of {teacher.method} on the same data and seed, but "
+            f"that is neither in this grid nor finished in {place}. Add {teacher.method} to the methods, or run it "
+            f"first with --methods {teacher.method}{where} and the same --out."
         )
     return replace(spec, options={**spec.options, TEACHER: str(place)}), (place,)
 

@@ -14,7 +14,7 @@ from cliptune.runs.spec import RunSpec
 from cliptune.sweep.cells import Cell
 from cliptune.sweep.grid import Sweep
 from cliptune.sweep.running import Outcome
-from cliptune.sweep.sharing import place_cells
+from cliptune.sweep.sharing import place_cells, teacher_run
 
 FOLDER = "tuning"
 """Below the folder of the grid; tables leave its runs out."""
@@ -42,7 +42,8 @@ class Search:
     """The runs of a search, and what is chosen by them.
 
     Each candidate is trained on the classes and shots of the grid's runs, with other seeds, and scored on the
-    validation images that go with them; test images are not looked at. The best mean over the seeds is taken, of equal
+    validation images that go with them; test images are not looked at. A student learns from a teacher of its own seed
+    that has the grid's options. The best mean over the seeds is taken, of equal
     ones the first.
 
     Args:
@@ -78,11 +79,16 @@ class Search:
             for seed in self._seeds
         ]
         root = Path(out).expanduser().absolute() / FOLDER / sweep.protocol
-        self.cells: list[Cell] = place_cells([spec for *_, spec in self._trials], root, sweep.settled)
-        """The runs, to be made before `choices`."""
+        specs = [spec for *_, spec in self._trials]
+        tried = {spec.folder_below(root) for spec in specs}
+        taught_by = [run for spec in specs if (run := teacher_run(spec, sweep.settled)) is not None]
+        teachers = [run for run in taught_by if run.folder_below(root) not in tried]
+        self.cells: list[Cell] = place_cells([*teachers, *specs], root, sweep.settled)
+        """The runs, to be made before `choices`: teachers with the grid's own options, then the candidates."""
 
     def choices(self, outcomes: Sequence[Outcome]) -> dict[Any, Choice]:
         """From the outcomes of all `cells`, in their order, none of which failed."""
+        outcomes = outcomes[len(outcomes) - len(self._trials) :]
         scores: dict[Any, dict[int, list[float]]] = defaultdict(lambda: defaultdict(list))
         for (place, number, _), outcome in zip(self._trials, outcomes, strict=True):
             result = read_result(outcome.cell.folder) or {}

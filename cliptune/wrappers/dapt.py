@@ -21,7 +21,8 @@ from cliptune.clip.towers.image import Patched
 from cliptune.objectives.decoupled import DecoupledLoss
 from cliptune.recipe import Recipe
 from cliptune.texts import ClassSet
-from cliptune.wrappers.masks import GradCAMMasks, MaskSource, checked, given_masks
+from cliptune.texts.word_list import read_word_list
+from cliptune.wrappers.masks import USUAL_CELLS, Erased, GradCAMMasks, MaskSource, checked, given_masks
 
 PAPER = "2508.00395"
 ENTERS = "the host's loss"
@@ -74,6 +75,10 @@ class Config:
         dapt_threshold: of the Grad-CAM masks, in (0, 1). dapt_per_batch: divide the map by the maximum of the batch,
             as released, instead of each image's own.
         dapt_words: number of background words used, 1 to 25. dapt_food: seven words of the dinner table besides.
+        dapt_words_file: text file of background words in their place, one to a line, any number of them. They are kept
+            with the run as dapt_own_words, which may be given instead.
+        dapt_erase: share of the patches of each mask that lose their object, drawn anew for every view; in [0, 1). At
+            least one keeps it. A control: what is the mask worth?
         dapt_prompts: "deep" replaces the rows of background texts from the second block on, as released; "full" puts
             the host's tokens at their input as well; None takes "full" where the host has nothing deeper.
     """
@@ -89,6 +94,9 @@ class Config:
     dapt_per_batch: bool = False
     dapt_words: int = 25
     dapt_food: bool = False
+    dapt_words_file: str | None = None
+    dapt_own_words: tuple[str, ...] = ()
+    dapt_erase: float = 0.0
     dapt_prompts: Literal["deep", "full"] | None = None
 
 
@@ -100,6 +108,10 @@ def build(recipe: Recipe, config: Config = Config(), masks: MaskSource | None = 
     """
     adapter = recipe.adapter
     _check_config(config)
+    if config.dapt_words_file is not None:
+        # What is written down must not depend on a file that may change or stay behind.
+        config = replace(config, dapt_words_file=None, dapt_own_words=read_word_list(config.dapt_words_file))
+        recipe.config = {**recipe.config, "dapt_words_file": None, "dapt_own_words": config.dapt_own_words}
     ports = adapter.prompt()
     if ports.pixels is not None:
         raise ValueError(
@@ -134,6 +146,10 @@ def build(recipe: Recipe, config: Config = Config(), masks: MaskSource | None = 
         masks = GradCAMMasks(
             tower.patches, tower.resolution, config.dapt_threshold, config.dapt_per_batch, tower.prefix
         )
+    if config.dapt_erase:
+        tower = adapter.clip.image
+        cells = round(tower.patches**0.5) if isinstance(tower, Patched) else USUAL_CELLS
+        masks = Erased(masks, cells, config.dapt_erase)
     if not image:
         recipe.remarks += ("pull-push cannot act, because no learnable reaches the image",)
     if not text:
@@ -173,6 +189,15 @@ def _check_config(config: Config) -> None:
         raise ValueError(f"dapt: dapt_gate must be between 0 and 1, got {config.dapt_gate}.")
     if not 1 <= config.dapt_words <= len(BACKGROUND):
         raise ValueError(f"dapt: dapt_words must be between 1 and {len(BACKGROUND)}, got {config.dapt_words}.")
+    if config.dapt_own_words and config.dapt_words_file is not None:
+        raise ValueError("dapt: dapt_words_file and dapt_own_words both name the background words. Give one of them.")
+    if (config.dapt_own_words or config.dapt_words_file is not None) and config.dapt_words != len(BACKGROUND):
+        raise ValueError(
+            f"dapt: dapt_words={config.dapt_words} counts the paper's words, and dapt_words_file takes others, all of "
+            "them. Leave one out."
+        )
+    if not 0 <= config.dapt_erase < 1:
+        raise ValueError(f"dapt: dapt_erase must be at least 0 and below 1, got {config.dapt_erase}.")
     if config.dapt_prompts not in (None, "deep", "full"):
         raise ValueError(f"dapt: dapt_prompts must be one of deep, full, got {config.dapt_prompts!r}.")
 
@@ -186,7 +211,8 @@ class Decoupling:
 
     def __init__(self, adapter: Adapter, masks: MaskSource, config: Config) -> None:
         self.masks = masks
-        self.names = words = (*BACKGROUND[: config.dapt_words], *(FOOD if config.dapt_food else ()))
+        listed = tuple(config.dapt_own_words) or BACKGROUND[: config.dapt_words]
+        self.names = words = (*listed, *(FOOD if config.dapt_food else ()))
         ports = adapter.prompt()
         prompts = config.dapt_prompts or ("deep" if set(ports.text.tokens) - {0} else "full")
         n = ports.text.tokens[0].shape[-2] if ports.text.tokens else 0

@@ -38,8 +38,10 @@ class Config:
             `DualPrompt`, with their other effective learning rates.
         dpc_negatives: K, hard classes looked at per image; None for the paper's 8, or all classes if there are
             fewer.
-        dpc_sampler: "paper" or "released" choice of negatives. dpc_duplicates: "mask" or "keep" pairs of one class as
-            negatives of each other. None follows the mode: released with "released", else the paper.
+        dpc_sampler: "paper" or "released" choice of negatives; as a control "random" classes in place of hard ones.
+            dpc_duplicates: "mask" or "keep" pairs of one class as negatives of each other. None follows the mode:
+            released with "released", else the paper.
+        dpc_loss: "contrast", or as a control "ce": cross-entropy over all classes, of the same images.
         dpc_keep_host_losses: keep the host's regularisers beside the contrast that replaces its cross-entropy.
         dpc_start: "tuned" clones the tuned prompt, "fresh" starts where the host started.
         dpc_train_maps: let coupling maps (MaPLe) learn in the second stage.
@@ -56,8 +58,9 @@ class Config:
     dpc_new_weight: float = 0.0
     dpc_mode: Mode = "paper"
     dpc_negatives: int | None = None
-    dpc_sampler: Literal["paper", "released"] | None = None
+    dpc_sampler: Literal["paper", "released", "random"] | None = None
     dpc_duplicates: Literal["mask", "keep"] | None = None
+    dpc_loss: Literal["contrast", "ce"] = "contrast"
     dpc_keep_host_losses: bool = True
     dpc_start: Literal["tuned", "fresh"] = "tuned"
     dpc_train_maps: bool = False
@@ -143,14 +146,20 @@ def _open(adapter: Adapter) -> None:
 def _check_config(config: Config) -> None:
     for name, value, known in (
         ("dpc_mode", config.dpc_mode, MODES),
-        ("dpc_sampler", config.dpc_sampler, (None, "paper", "released")),
+        ("dpc_sampler", config.dpc_sampler, (None, "paper", "released", "random")),
         ("dpc_duplicates", config.dpc_duplicates, (None, "mask", "keep")),
+        ("dpc_loss", config.dpc_loss, ("contrast", "ce")),
         ("dpc_start", config.dpc_start, ("tuned", "fresh")),
         ("dpc_factors", config.dpc_factors, ("new", "clone")),
         ("dpc_mix", config.dpc_mix, ("raw", "ln")),
     ):
         if value not in known:
             raise ValueError(f"dpc: {name} must be one of {', '.join(filter(None, known))}, got {value!r}.")
+    if config.dpc_loss == "ce" and config.dpc_duplicates is not None:
+        raise ValueError(
+            f"dpc: dpc_duplicates={config.dpc_duplicates!r} is about pairs of the contrast, and dpc_loss='ce' has "
+            "none. Leave it out."
+        )
     for name in ("dpc_base_weight", "dpc_new_weight"):
         if not 0 <= getattr(config, name) <= 1:
             raise ValueError(f"dpc: {name} (ω) must be between 0 and 1, got {getattr(config, name)}.")
@@ -227,10 +236,11 @@ def _read_through_norm(adapter: Adapter) -> dict[str, frozenset[int]]:
 def _objective(host: Stage, config: Config) -> Objective:
     duplicates = config.dpc_duplicates or ("keep" if config.dpc_mode == "released" else "mask")
     objective = _alone(host.objective)
-    plain = getattr(objective, "fn", None) is cross_entropy
-    kept = None if plain or not config.dpc_keep_host_losses else objective
+    only_ce = getattr(objective, "fn", None) is cross_entropy
+    kept = None if only_ce or not config.dpc_keep_host_losses else objective
     needs = frozenset() if kept is None else kept.needs
-    contrast = WeightedLoss(hard_negative_contrast, needs, duplicates=duplicates, host=kept)
+    plain = config.dpc_loss == "ce"
+    contrast = WeightedLoss(hard_negative_contrast, needs, duplicates=duplicates, host=kept, plain=plain)
     if not config.dpc_pull_push:
         return contrast
     terms = host.objective

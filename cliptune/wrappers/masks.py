@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from cliptune.batch import Batch
@@ -12,6 +14,8 @@ from cliptune.saliency import grad_cam, saliency
 
 MaskSource = Callable[[Batch, Tensor, "Tensor | None"], Tensor]
 """`(batch, score of each image's own class (B,), what the last block attends to or None) → (B, 1, R, R) in {0, 1}`."""
+USUAL_CELLS = 7
+"""To a side of a view, for towers without patches; ViT-B/32 has as many."""
 
 
 class GradCAMMasks:
@@ -38,6 +42,28 @@ class GradCAMMasks:
         assert rows is not None
         cam = grad_cam(rows, score, self.patches, self.prefix)
         return (saliency(cam, self.resolution, self.per_batch) >= self.threshold).float()
+
+
+class Erased:
+    """Masks of another source that have lost a share of their object, cell by cell, but not all of it.
+
+    Which cells, is drawn anew for every view.
+
+    Args:
+        masks: the source. cells: of a view, to a side. share: probability in [0, 1) that a cell loses its object.
+    """
+
+    def __init__(self, masks: MaskSource, cells: int, share: float) -> None:
+        self.masks, self.cells, self.share = masks, cells, share
+        self.needs_rows = bool(getattr(masks, "needs_rows", False))
+
+    def __call__(self, batch: Batch, score: Tensor, rows: Tensor | None) -> Tensor:
+        masks = self.masks(batch, score, rows).float()
+        shown = F.adaptive_max_pool2d(masks, self.cells) > 0
+        order = torch.rand(shown.shape, device=masks.device)
+        last = order.masked_fill(~shown, -1).flatten(1).argmax(dim=1)
+        kept = (order >= self.share).flatten(1).scatter(1, last[:, None], True).view_as(order)
+        return masks * F.interpolate(kept.float(), masks.shape[-2:], mode="nearest")
 
 
 def given_masks(batch: Batch, score: Tensor, rows: Tensor | None) -> Tensor:

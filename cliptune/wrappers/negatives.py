@@ -14,7 +14,7 @@ from cliptune.batch import Batch
 from cliptune.prompts.dual import DualPrompt
 from cliptune.recipe import Pool
 
-Rule = Literal["paper", "released"]
+Rule = Literal["paper", "released", "random"]
 # With fewer hard negatives than this, random classes are added.
 FEWEST = 2
 
@@ -36,12 +36,15 @@ def choose_negatives(
         random: chooses among the images of a class, and classes where fewer than two are left.
         rule: "paper" takes K − 1 classes at most and fills up from all unused ones. "released" takes K where the
             image's own class is not among its best, and fills up by a bounded number of draws that never give the
-            first nor the last class.
+            first nor the last class. "random" is the control: as many classes as "paper" looks at, whatever their
+            scores.
     Source: DPC (arXiv:2503.13443), dynamic hard-negative optimiser.
     """
     count = scores.shape[1]
     used, chosen = set(labels), []
     for label, best in zip(labels, scores.topk(top, dim=1).indices.tolist(), strict=True):
+        if rule == "random":
+            best = random.sample([c for c in range(count) if c != label], top - 1)
         hard = [c for c in best if c != label]
         if rule == "paper":
             hard = hard[: top - 1]

@@ -5,13 +5,13 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from typing import cast
+from typing import Literal, cast
 
 import torch
 from torch import nn
 
 from cliptune.params import FullRank, LowRank
-from cliptune.params.low_rank import STD, Start
+from cliptune.params.low_rank import STARTS, STD, Start
 from cliptune.prompts import DeepTokens, Prompt
 from cliptune.recipe import Recipe
 
@@ -29,7 +29,10 @@ class Config:
         rlp_rank: r of every matrix.
         rlp_dropout: on the product, in training; in [0, 1). The paper does not state its value.
         rlp_start: of the factors, "gaussian" (as in the paper) or "zero" (the first step sees the host's start
-            exactly). Matrices that start at zero, biases, always take "zero".
+            exactly). Matrices that start at zero, biases, always take "zero". "svd", for rlp_frozen=False, lets the
+            product begin as the matrix of its rank that is nearest to the host's start.
+        rlp_frozen: False leaves out the frozen start, so that the matrix is the product alone and has the rank itself:
+            the ablation that shows what the frozen branch does.
         rlp_shared: one right factor for all matrices of one width that stand together (the layers of a tower), and
             for all classes of a class-specific context: r (J n + d) values in place of J r (n + d).
         rlp_lr_scale: factor on the learning rate of the factors. Both are small at first, so that the matrix moves
@@ -38,7 +41,8 @@ class Config:
 
     rlp_rank: int = 1
     rlp_dropout: float = 0.1
-    rlp_start: Start = "gaussian"
+    rlp_start: Literal["gaussian", "zero", "svd"] = "gaussian"
+    rlp_frozen: bool = True
     rlp_shared: bool = False
     rlp_lr_scale: float = 1.0
 
@@ -48,6 +52,7 @@ def build(recipe: Recipe, config: Config = Config()) -> Recipe:
         raise ValueError(f"rlp: rlp_lr_scale must be above 0, got {config.rlp_lr_scale}.")
     if config.rlp_rank < 1:
         raise ValueError(f"rlp: rlp_rank must be at least 1, got {config.rlp_rank}.")
+    _check_start(config)
     prompt = recipe.adapter.prompt
     groups = list(_matrices(prompt))
     if not groups:
@@ -61,7 +66,8 @@ def build(recipe: Recipe, config: Config = Config()) -> Recipe:
         shared: dict[int, nn.Parameter] = {}
         for name in names:
             start = cast(FullRank, owner.get_submodule(name)).value
-            factors: Start = config.rlp_start if start.detach().abs().max() > 0 else "zero"
+            moved = bool(start.detach().abs().max() > 0)
+            factors: Start = "zero" if config.rlp_start == "zero" or not moved else "gaussian"
             right = None
             if config.rlp_shared:
                 width = start.shape[-1]
@@ -69,13 +75,34 @@ def build(recipe: Recipe, config: Config = Config()) -> Recipe:
                     drawn = torch.randn(config.rlp_rank, width) if factors == "gaussian" else torch.zeros(1, width)
                     shared[width] = nn.Parameter(STD * drawn.expand(config.rlp_rank, -1).clone())
                 right = shared[width]
-            setattr(owner, name, LowRank(start, config.rlp_rank, config.rlp_dropout, factors, right))
+            frozen = start if config.rlp_frozen else torch.zeros_like(start)
+            matrix = LowRank(frozen, config.rlp_rank, config.rlp_dropout, factors, right)
+            if config.rlp_start == "svd" and moved:
+                matrix.approach(start)
+            setattr(owner, name, matrix)
     factors_of = {id(p) for module in prompt.modules() if isinstance(module, LowRank) for p in module.parameters()}
     if any(p.requires_grad and id(p) not in factors_of for p in prompt.parameters()):
         recipe.remarks += ("maps and networks of the host stay as they are",)
     if config.rlp_lr_scale != 1:
         _scale_rates(recipe, config.rlp_lr_scale)
     return recipe
+
+
+def _check_start(config: Config) -> None:
+    if config.rlp_start not in (*STARTS, "svd"):
+        raise ValueError(f"rlp: rlp_start must be one of {', '.join(STARTS)}, svd, got {config.rlp_start!r}.")
+    if config.rlp_start != "svd":
+        return
+    if config.rlp_frozen:
+        raise ValueError(
+            "rlp: rlp_start='svd' is near the host's start already, and the frozen branch would add it once more. "
+            "Use it with rlp_frozen=False."
+        )
+    if config.rlp_shared:
+        raise ValueError(
+            "rlp: rlp_start='svd' takes each matrix apart by itself, and rlp_shared has one factor for several. "
+            "Use one or the other."
+        )
 
 
 def _matrices(prompt: Prompt) -> Iterator[tuple[nn.Module, list[str]]]:

@@ -289,6 +289,18 @@ def test_options_are_tuned_on_seeds_that_are_not_reported(bench, cli):
     assert table_of(again.out).partition("HM")[2] == table_of(answer.out).partition("HM")[2]
 
 
+def test_a_student_is_tuned_with_a_teacher_of_its_own_seed(bench):
+    words = ("--set", "promptkd:teacher=coop", "--tune", "temperature=1,2", "--tune-seeds", "101,102")
+    answer = bench(*words, methods="coop,promptkd", seeds="1")
+    assert answer.code == 0, answer.err
+    assert answer.out.startswith("6 runs to choose options by")  # two teachers, two students of each
+    assert "2 tried)" in answer.out
+    alone = bench(*words, "--out", "alone", methods="promptkd", seeds="1")
+    assert alone.code == 2
+    assert "neither in this grid nor finished" in alone.err
+    assert not Path("alone").exists()  # nothing was trained before it was refused
+
+
 @pytest.mark.parametrize(
     ("words", "sentence"),
     [

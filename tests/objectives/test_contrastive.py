@@ -55,3 +55,15 @@ def test_a_host_without_cross_entropy_is_replaced_whole():
     )
     torch.testing.assert_close(loss, symmetric_contrastive(SCORES, batch.labels))
     assert set(parts) == {"contrast"}
+
+
+def test_the_control_is_cross_entropy_over_all_classes():
+    logits = torch.randn(4, 6, generator=torch.Generator().manual_seed(2))
+    out, batch = SimpleNamespace(logits=logits), SimpleNamespace(labels=torch.tensor([5, 0, 2, 5]))
+    loss, parts = hard_negative_contrast(out, batch, 0.0, plain=True)
+    by_hand = sum(logits[i].logsumexp(0) - logits[i, c] for i, c in enumerate((5, 0, 2, 5))) / 4
+    torch.testing.assert_close(loss, by_hand)
+    assert set(parts) == {"ce"}
+    loss, parts = hard_negative_contrast(out, batch, 0.0, host=WeightedLoss(host), plain=True)
+    torch.testing.assert_close(loss, by_hand + 2 * logits.square().mean())
+    assert set(parts) == {"ce", "other"}

@@ -80,3 +80,16 @@ def test_bad_numbers_are_explained():
         LowRank(START, rank=2, right=torch.nn.Parameter(torch.zeros(1, 4)))
     with pytest.raises(ValueError, match="a matrix"):
         LowRank(torch.zeros(4))
+
+
+def test_the_nearest_product_is_the_truncated_decomposition():
+    whole = torch.randn(5, 3, 4, generator=torch.Generator().manual_seed(0))
+    for rank in (1, 2, 3):
+        matrix = LowRank(torch.zeros(5, 3, 4), rank)
+        matrix.approach(whole)
+        for one, found in zip(whole, matrix(), strict=True):
+            u, s, v = torch.linalg.svd(one)
+            nearest = sum(s[i] * torch.outer(u[:, i], v[i]) for i in range(rank))
+            torch.testing.assert_close(found, nearest)
+        for r in range(rank):  # neither factor is larger than the other
+            torch.testing.assert_close(matrix.left[..., r].norm(dim=-1), matrix.right[..., r, :].norm(dim=-1))

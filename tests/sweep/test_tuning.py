@@ -62,6 +62,27 @@ def test_the_best_mean_over_the_seeds_is_taken_for_each_number_of_shots(tmp_path
     assert all("flags" not in spec.training for spec in tuned if spec.method == "zeroshot")
 
 
+def test_students_are_tried_with_the_grids_own_teacher_of_their_seed(tmp_path):
+    def settled(spec):
+        options = {"teacher": "coop"} if spec.method == "promptkd" else {"n_ctx": 2}
+        return replace(spec, options=options)
+
+    grid = Sweep("base2new", ["coop", "promptkd"], [DataSpec("tinyworld/aquarium")], seeds=[1, 2], settled=settled)
+    search = Search(grid, {"promptkd": RATES}, [101, 102], tmp_path)
+    teachers, students = search.cells[:2], search.cells[2:]
+    assert [(cell.spec.method, cell.spec.seed, cell.spec.options) for cell in teachers] == [
+        ("coop", 101, {"n_ctx": 2}),
+        ("coop", 102, {"n_ctx": 2}),
+    ]
+    assert len(students) == 3 * 2
+    of_seed = {cell.spec.seed: cell.folder for cell in teachers}
+    for cell in students:
+        assert cell.spec.options["teacher"] == str(of_seed[cell.spec.seed])
+        assert cell.after == (of_seed[cell.spec.seed],)
+    chosen = search.choices(answered(search, lambda spec: 100 * spec.options.get("lr", 50.0)))
+    assert [choice.options for choice in chosen.values()] == [{"lr": 0.1}]  # a teacher is no candidate
+
+
 def test_of_equal_candidates_the_first_is_taken(tmp_path):
     search = Search(sweep(), {"coop": RATES}, [101], tmp_path)
     choices = search.choices(answered(search, lambda spec: 50.0))

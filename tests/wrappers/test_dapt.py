@@ -8,7 +8,7 @@ from cliptune.batch import Batch
 from cliptune.objectives.decoupled import background_alignment, pull_push
 from cliptune.saliency import grad_cam, saliency
 from cliptune.training import fit
-from cliptune.wrappers.dapt import BACKGROUND, use_masks
+from cliptune.wrappers.dapt import BACKGROUND, FOOD, use_masks
 from tests.conftest import CLASS_NAMES
 from tests.training.support import NAMES, squares
 
@@ -261,3 +261,59 @@ def test_an_image_that_is_all_or_no_foreground_still_trains(value, tiny_clip, ba
     loss, _ = loss_and_parts(recipe, batch, 0.0)
     loss.backward()
     assert all(p.grad.isfinite().all() for p in recipe.adapter.trainable().values())
+
+
+def test_own_background_words_stay_with_the_run_when_the_file_is_gone(tiny_clip, batch, tmp_path):
+    words = [f"place {i}" for i in range(40)]
+    file = tmp_path / "words.txt"
+    file.write_text("# seen behind our parts\n\n" + "\n".join([*words, "  place   7 "]))
+    recipe = methods.build("maple+dapt", tiny_clip, CLASS_NAMES, dapt_words_file=str(file))
+    source = recipe.adapter.extras["decoupled"]
+    assert source.names == tuple(words)
+    assert recipe.config["dapt_words_file"] is None
+    parts = recipe.adapter(batch, needs=frozenset({"decoupled"})).extras["decoupled"]
+    assert parts.background_similarity().shape == (3, 40)
+    run = fit(
+        methods.build("maple+dapt", tiny_clip, NAMES, epochs=1, dapt_words_file=str(file), dapt_food=True),
+        squares(),
+        tmp_path / "run",
+        progress="silent",
+    )
+    file.unlink()
+    kept = run.options["dapt_own_words"]
+    again = methods.build("maple+dapt", tiny_clip, NAMES, dapt_own_words=kept, dapt_food=True)
+    assert again.adapter.extras["decoupled"].names == (*words, *FOOD)
+
+
+def test_words_that_cannot_be_are_sentences(tiny_clip, tmp_path):
+    (tmp_path / "empty.txt").write_text("# nothing\n")
+    (tmp_path / "binary.txt").write_bytes(b"\xff\xfe\x00")
+    for name, words in (("empty", "no word in it"), ("binary", "no UTF-8"), ("absent", "There is no file")):
+        with pytest.raises((ValueError, FileNotFoundError), match=words):
+            methods.build("maple+dapt", tiny_clip, CLASS_NAMES, dapt_words_file=str(tmp_path / f"{name}.txt"))
+    for options, words in (
+        ({"dapt_own_words": ("sea",), "dapt_words": 5}, "counts the paper's words"),
+        ({"dapt_own_words": ("sea",), "dapt_words_file": "words.txt"}, "Give one of them"),
+        ({"dapt_erase": 1.0}, "at least 0 and below 1"),
+    ):
+        with pytest.raises(ValueError, match=words):
+            methods.build("maple+dapt", tiny_clip, CLASS_NAMES, **options)
+
+
+def test_erasing_takes_whole_patches_of_the_object_and_never_all(tiny_clip, batch):
+    side = tiny_clip.image.patch
+    for source in ("gradcam", "exact"):
+        whole, some = (
+            methods.build("maple+dapt", tiny_clip, CLASS_NAMES, dapt_source=source, dapt_erase=share)
+            for share in (0.0, 0.5)
+        )
+        given = replace(batch, masks=HALF)
+        masks = [r.adapter(given, needs=frozenset({"decoupled"})).extras["decoupled"].masks for r in (whole, some)]
+        assert (masks[1] <= masks[0]).all()
+        lost = (masks[0] - masks[1]).unfold(2, side, side).unfold(3, side, side).flatten(4).amax(-1)
+        left = masks[1].unfold(2, side, side).unfold(3, side, side).flatten(4).amax(-1)
+        assert not (lost * left).any()  # a cell loses its object or keeps it
+        assert left.flatten(1).any(dim=1).all()
+    torch.manual_seed(0)
+    shares = [some.adapter(given, needs=frozenset({"decoupled"})).extras["decoupled"].masks.mean() for _ in range(40)]
+    assert float(torch.stack(shares).mean()) == pytest.approx(0.25, abs=0.05)  # half of the half

@@ -319,3 +319,20 @@ def test_hosts_that_cannot_be_mixed_say_why(tiny_clip):
             methods.build(f"{host}+dpc", tiny_clip, CLASS_NAMES)
     with pytest.raises(ValueError, match="mixes parameters"):
         methods.build("coop+rlp+dpc", tiny_clip, CLASS_NAMES, dpc_start="fresh", dpc_mode="converse")
+
+
+@pytest.mark.parametrize("host", ["coop", "promptsrc"])
+def test_the_controls_train_on_random_classes_and_by_cross_entropy(host, tiny_clip):
+    learned = {}
+    for options in ({}, {"dpc_sampler": "random"}, {"dpc_loss": "ce"}):
+        run = fit(methods.build(f"{host}+dpc", tiny_clip, NAMES, **SHORT, **options), squares(), progress="silent")
+        learned[str(options)] = torch.cat([p.flatten() for p in run.adapter.prompt.parallel.state_dict().values()])
+    plain, random, ce = learned.values()
+    assert not torch.equal(plain, ce)
+    assert not torch.equal(random, ce)
+    recipe = methods.build(f"{host}+dpc", tiny_clip, NAMES, **SHORT, dpc_loss="ce")
+    assert recipe.stages[-1].objective.weights["plain"]
+    with pytest.raises(ValueError, match="pairs of the contrast"):
+        methods.build("coop+dpc", tiny_clip, NAMES, dpc_loss="ce", dpc_duplicates="mask")
+    with pytest.raises(ValueError, match="dpc_loss must be one of contrast, ce"):
+        methods.build("coop+dpc", tiny_clip, NAMES, dpc_loss="kl")

@@ -7,8 +7,8 @@ from cliptune.wrappers.negatives import choose_negatives
 POSITIONS = {c: [10 * c + i for i in range(3)] for c in range(6)}
 
 
-def choose(scores, labels, top, positions=POSITIONS, seed=0):
-    chosen = choose_negatives(torch.tensor(scores), labels, top, positions, Random(seed))
+def choose(scores, labels, top, positions=POSITIONS, seed=0, rule="paper"):
+    chosen = choose_negatives(torch.tensor(scores), labels, top, positions, Random(seed), rule)
     return [[p // 10 for p in some] for some in chosen]
 
 
@@ -44,3 +44,12 @@ def test_all_images_of_a_class_are_drawn_sooner_or_later():
     scores = torch.tensor([[9.0, 8.0, 7.0, 0.0, 0.0, 0.0]])
     drawn = {choose_negatives(scores, [0], 3, POSITIONS, Random(seed))[0][0] for seed in range(40)}
     assert drawn == set(POSITIONS[1])
+
+
+def test_random_classes_are_as_many_and_follow_no_score():
+    scores = [[9.0, 8.0, 7.0, 6.0, 5.0, 4.0]]
+    drawn = [choose(scores, [0], 4, seed=seed, rule="random")[0] for seed in range(300)]
+    assert all(len(set(some)) == len(choose(scores, [0], 4)[0]) == 3 for some in drawn)
+    counts = [sum(c in some for some in drawn) for c in range(6)]
+    assert counts[0] == 0
+    assert all(140 < count < 220 for count in counts[1:])  # 3 of 5 classes each time: 180

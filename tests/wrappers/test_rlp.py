@@ -94,3 +94,32 @@ def test_hosts_without_matrices_and_bad_numbers_are_explained(tiny_clip):
         methods.build("maple+rlp", tiny_clip, CLASS_NAMES, rlp_rank=3)
     with pytest.raises(ValueError, match="rlp_lr_scale"):
         methods.build("maple+rlp", tiny_clip, CLASS_NAMES, rlp_lr_scale=0.0)
+
+
+@pytest.mark.parametrize("host", ["coop", "maple", "bias_tuning"])
+def test_without_its_frozen_branch_the_matrix_is_the_product_alone(host, tiny_clip, images):
+    plain = methods.build(host, tiny_clip, CLASS_NAMES).adapter
+    starts = {name: module.value for name, module in plain.named_modules() if isinstance(module, FullRank)}
+    adapter = methods.build(f"{host}+rlp", tiny_clip, CLASS_NAMES, rlp_rank=2, rlp_frozen=False).adapter
+    nearest = methods.build(
+        f"{host}+rlp", tiny_clip, CLASS_NAMES, rlp_rank=2, rlp_frozen=False, rlp_start="svd"
+    ).adapter
+    for name, start in starts.items():
+        matrix = adapter.get_submodule(name)
+        assert torch.equal(matrix.eval()(), matrix.left @ matrix.right)
+        values = torch.linalg.svdvals(start)
+        close = nearest.get_submodule(name).merged()
+        torch.testing.assert_close((start - close).square().sum(), values[2:].square().sum(), rtol=1e-4, atol=1e-10)
+    # Two tokens have rank two at most: the product alone begins where the host does.
+    if host == "maple":
+        torch.testing.assert_close(nearest.logits(images), plain.logits(images), rtol=1e-4, atol=1e-4)
+
+
+def test_starts_that_cannot_be_are_sentences(tiny_clip):
+    for options, words in (
+        ({"rlp_start": "svd"}, "with rlp_frozen=False"),
+        ({"rlp_start": "svd", "rlp_frozen": False, "rlp_shared": True}, "one factor for several"),
+        ({"rlp_start": "uniform"}, "must be one of gaussian, zero, svd"),
+    ):
+        with pytest.raises(ValueError, match=words):
+            methods.build("coop+rlp", tiny_clip, CLASS_NAMES, **options)

@@ -243,6 +243,7 @@ def _tuned(sweep: Sweep, tuning: TuneOptions, out: str, run: Callable[[Sequence[
     """The grid with the options that a search chose; None if one of its runs failed, which is told."""
     from cliptune.sweep import Search
 
+    sweep.cells(out)  # a grid that cannot be is refused before the search, not after it
     seeds = _numbers("101,102" if tuning.tune_seeds is None else tuning.tune_seeds, "tune-seeds")
     search = Search(sweep, _candidates(tuning.tune or (), sweep.methods), seeds, out)
     say(f"{count(len(search.cells), 'run')} to choose options by, on seeds {', '.join(map(str, seeds))}.")
