@@ -124,7 +124,9 @@ class _Conditional(nn.Module):
 
     def __init__(self, adapter: Adapter, ports: Ports, dtype: torch.dtype) -> None:
         super().__init__()
-        self.prompt, self.head = copy.deepcopy(adapter.prompt), copy.deepcopy(adapter.head)
+        # A head that depends on the texts is not joined to texts that depend on the image.
+        head = adapter.head_for(torch.zeros(0, len(adapter.texts), adapter.clip.image.embed))
+        self.prompt, self.head = copy.deepcopy(adapter.prompt), copy.deepcopy(head)
         self.seen, self.scale = adapter.seen, float(adapter.clip.scale)
         self.tower = copy.deepcopy(adapter.clip.text).to(dtype)
         self.tower.plain = True  # the other path is planned for a known number of images

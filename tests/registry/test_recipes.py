@@ -20,7 +20,7 @@ pytestmark = pytest.mark.filterwarnings("ignore:Descriptions.*fewer than m")
 NAMES = (*methods.names(), *methods.add_ons())
 # An add-on trains on the hosts that its papers name, or else on one of its kind.
 HOSTS = {"rlp": ("coop", "maple"), "bias": ("zeroshot",), "dapt": ("maple", "promptsrc")}
-HOSTS |= {"dpc": ("coop", "maple", "promptsrc", "promptkd")}
+HOSTS |= {"dpc": ("coop", "maple", "promptsrc", "promptkd"), "dept": ("coop", "cocoop", "kgcoop", "maple")}
 STACKS = [f"{host}+{add_on}" for add_on, hosts in HOSTS.items() for host in hosts]
 CASES = [
     (method, protocol)
