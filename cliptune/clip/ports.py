@@ -38,7 +38,7 @@ class TowerPorts:
     """What enters one tower; a layer that is absent lets the prompt rows of the block before flow on.
 
     Args:
-        tokens: layer → (*lead, n, d).
+        tokens: layer → (*lead, n, d); in the text tower deeper layers may have fewer, which replace the last ones.
         bias: (layer, site, group) → (*lead, d); site "attn_out" or "mlp_out"; group "all" or a token name
             (image: "cls", "patch", "prompt"; text: "sos", "prompt", "class", "eot").
         delta: (layer, projection) → low-rank change of the frozen map; projection "q", "k" or "v".

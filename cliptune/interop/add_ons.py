@@ -45,8 +45,8 @@ def parted(method: str) -> tuple[str, tuple[str, ...]]:
 def plain_host(
     method: str, adapter: Adapter, seen: bool | None = None, part: Part = "mixed"
 ) -> tuple[str, Adapter, dict[str, Tensor]]:
-    """Host, adapter without add-ons, and what stands beside its values in the checkpoint: the frozen biases of the towers
-    with learned ones folded in, and a second head. Same answers.
+    """Host, adapter without add-ons, and what stands beside its values in the checkpoint: the frozen biases of the
+    towers with learned ones folded in, and a second head. Same answers.
 
     Args:
         method: a host, with add-ons joined by "+".
