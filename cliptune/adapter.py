@@ -32,7 +32,7 @@ class Outputs:
     Args:
         logits: (B, C).
         similarity: (B, V, K), s · cosine.
-        image_features: (B, V, D) unit. text_features: (I, K, D) unit, I = 1 or B.
+        image_features: (B, V, D) unit. text_features: (I, K, D) unit, unless the ports keep lengths; I = 1 or B.
         image_embedding: (B, V, D), before unit norm.
         reference: the frozen CLIP's answer to the same batch, if it was asked for.
         texts: what the K similarities are about: class, view and set of each text.
@@ -228,7 +228,7 @@ class Adapter(nn.Module):
         text_embedding = None
         if "text_embedding" in needs:
             text_embedding = self._embedded(ports, ports.text_given(image))
-            text_features = F.normalize(text_embedding, dim=-1)
+            text_features = ports.compared(text_embedding)
         elif text_features is None:
             text_features = self._prompted(ports, ports.text_given(image))
         head = self.head_for(text_features)
@@ -281,7 +281,7 @@ class Adapter(nn.Module):
         """Unit features (I, K, D) of the texts under these ports; `text` are the text ports once the image is known."""
         if ports.text_features is None:
             return self._fixed_features() if text.empty else self._encode(self.texts, text)
-        return F.normalize(self._embedded(ports, text), dim=-1)
+        return ports.compared(self._embedded(ports, text))
 
     def _embedded(self, ports: Ports, text: TowerPorts) -> Tensor:
         """The same before unit norm. Raises: ValueError for texts that were given as unit features."""

@@ -138,8 +138,12 @@ class _Conditional(nn.Module):
 
     def forward(self, embedding: Tensor) -> Tensor:
         image = F.normalize(embedding, dim=-1)
-        text = self.prompt(seen=self.seen).text_given(image)
-        features = self.texts.reduce(self.tower(self.texts, text).float())
+        ports = self.prompt(seen=self.seen)
+        embedding = self.tower(self.texts, ports.text_given(image)).float()
+        if ports.text_features is None:
+            features = self.texts.reduce(embedding)
+        else:
+            features = ports.compared(ports.text_features(self.texts.mean(embedding)))
         return self.head(self.scale * image @ features.mT, self.texts, embedding)
 
 

@@ -22,7 +22,7 @@ NAMES = (*methods.names(), *methods.add_ons())
 # An add-on trains on the hosts that its papers name, or else on one of its kind.
 HOSTS = {"rlp": ("coop", "maple"), "bias": ("zeroshot",), "dapt": ("maple", "promptsrc")}
 HOSTS |= {"dpc": ("coop", "maple", "promptsrc", "promptkd"), "dept": ("coop", "cocoop", "kgcoop", "maple")}
-HOSTS |= {"atprompt": ("coop", "cocoop", "maple")}
+HOSTS |= {"atprompt": ("coop", "cocoop", "maple"), "textrefiner": ("coop",)}
 STACKS = [f"{host}+{add_on}" for add_on, hosts in HOSTS.items() for host in hosts]
 CASES = [
     (method, protocol)
