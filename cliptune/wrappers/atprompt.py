@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import torch
 
@@ -59,11 +59,7 @@ def build(recipe: Recipe, config: Config = Config()) -> Recipe:
     adapter.phrasing = AttributedPhrasing(phrasing, attributes, each)
     for stage in recipe.stages:
         if stage.optimiser is not None:
-            factors = {
-                f"prompt.host.{key.removeprefix('prompt.')}" if key.startswith("prompt.") else key: factor
-                for key, factor in stage.optimiser.factors.items()
-            }
-            stage.optimiser = replace(stage.optimiser, factors=factors)
+            stage.optimiser = stage.optimiser.moved("prompt.", "prompt.host.")
     adapter.set_classes(adapter.classes, seen=True)
     return recipe
 

@@ -67,11 +67,7 @@ def build(recipe: Recipe, config: Config = Config()) -> Recipe:
         if stage.optimiser is not None and stage.objective is not None:
             stage.objective = RefinerLoss(stage.objective, config.textrefiner_local, config.textrefiner_near)
             stage.whole_batch = True  # of the BatchNorm, and of the cache, which moves once per step
-            factors = {
-                f"prompt.parts.host.{key.removeprefix('prompt.')}" if key.startswith("prompt.") else key: factor
-                for key, factor in stage.optimiser.factors.items()
-            }
-            stage.optimiser = replace(stage.optimiser, factors=factors)
+            stage.optimiser = stage.optimiser.moved("prompt.", "prompt.parts.host.")
     return recipe
 
 
