@@ -34,10 +34,11 @@ class Outputs:
     Args:
         logits: (B, C).
         similarity: (B, V, K), s · cosine.
-        image_features: (B, V, D) unit. text_features: (I, K, D) unit, I = 1 or B.
+        image_features: (B, V, D) unit. text_features: (I, K, D) unit, unless the ports keep lengths; I = 1 or B.
         image_embedding: (B, V, D), before unit norm.
         reference: the frozen CLIP's answer to the same batch, if it was asked for.
         texts: what the K similarities are about: class, view and set of each text.
+        text_embedding: (I, K, D), before unit norm, if it was asked for.
         extras: by name, what `Adapter.extras` computed for this batch, if it was asked for.
     """
 
@@ -48,6 +49,7 @@ class Outputs:
     image_embedding: Tensor
     reference: Outputs | None = None
     texts: TextBatch | None = None
+    text_embedding: Tensor | None = None
     extras: dict[str, Any] = field(default_factory=dict)
 
 
@@ -206,17 +208,18 @@ class Adapter(nn.Module):
         Args:
             text_features: from `text_features()`, to encode the texts once per evaluation.
             image_embedding: (B, V, D) computed before, allowed where `image_is_frozen`.
-            needs: "reference" adds the frozen CLIP's answer; a name in `extras` adds what that computes.
+            needs: "reference" adds the frozen CLIP's answer, "text_embedding" that of the texts; a name in `extras`
+                adds what that computes.
         """
         with ExitStack() as stack:
             around = {name: stack.enter_context(self.extras[name](self, batch)) for name in needs & set(self.extras)}
-            ports, out = self._answer(batch, text_features, image_embedding, "reference" in needs)
+            ports, out = self._answer(batch, text_features, image_embedding, needs)
         for extra in around.values():
             extra.complete(ports, out)
         return replace(out, extras=around) if around else out
 
     def _answer(
-        self, batch: Batch, text_features: Tensor | None, image_embedding: Tensor | None, reference: bool
+        self, batch: Batch, text_features: Tensor | None, image_embedding: Tensor | None, needs: frozenset[str]
     ) -> tuple[Ports, Outputs]:
         """The ports of this step, and the answer."""
         ports = self.prompt(seen=self.seen)  # once per step: both towers see one sample of the prompt
@@ -226,16 +229,20 @@ class Adapter(nn.Module):
             if ports.features is not None:
                 image_embedding = ports.features(image_embedding)
         image = F.normalize(image_embedding, dim=-1)
-        if text_features is None:
-            text = ports.text_given(image)
-            text_features = self._prompted(ports, text)
+        text_embedding = None
+        if "text_embedding" in needs:
+            text_embedding = self._embedded(ports, ports.text_given(image))
+            text_features = ports.compared(text_embedding)
+        elif text_features is None:
+            text_features = self._prompted(ports, ports.text_given(image))
         head = self.head_for(text_features)
         similarity = self.clip.scale * image @ text_features.mT
         logits = head(similarity, self.texts, image_embedding)
         untouched = ports.image.empty and ports.pixels is None and ports.features is None
         bare = image_embedding if untouched else None
-        zero_shot = self.reference(batch, bare) if reference else None
-        return ports, Outputs(logits, similarity, image, text_features, image_embedding, zero_shot, self.texts)
+        zero_shot = self.reference(batch, bare) if "reference" in needs else None
+        seen = (logits, similarity, image, text_features, image_embedding)
+        return ports, Outputs(*seen, zero_shot, self.texts, text_embedding)
 
     def head_for(self, text_features: Tensor) -> Head:
         """The head as it speaks of the present classes, having seen their unit text features (I, K, D)."""
@@ -278,8 +285,18 @@ class Adapter(nn.Module):
         """Unit features (I, K, D) of the texts under these ports; `text` are the text ports once the image is known."""
         if ports.text_features is None:
             return self._fixed_features() if text.empty else self._encode(self.texts, text)
+        return ports.compared(self._embedded(ports, text))
+
+    def _embedded(self, ports: Ports, text: TowerPorts) -> Tensor:
+        """The same before unit norm. Raises: ValueError for texts that were given as unit features."""
+        if self.known_texts is not None:
+            raise ValueError(
+                "Adapter: its texts were encoded by another CLIP and are kept as unit features, so that their "
+                "embeddings before unit norm are not known. Use a method that encodes its own texts."
+            )
         mean = partial(self._mean, text)
-        return F.normalize(ports.text_features(self._keep("mean", mean) if text.empty else mean()), dim=-1)
+        embedding = self._keep("mean", mean) if text.empty else mean()
+        return embedding if ports.text_features is None else ports.text_features(embedding)
 
     def _mean(self, ports: TowerPorts) -> Tensor:
         """Each class's text, (I, K, D), before unit norm."""

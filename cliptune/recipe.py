@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from random import Random
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
@@ -98,6 +98,11 @@ class OptimiserConfig:
         if not self.lr > 0:
             raise ValueError(f"OptimiserConfig: lr must be above 0, got {self.lr}. Give a positive learning rate.")
 
+    def moved(self, start: str, to: str) -> OptimiserConfig:
+        """The same, for learnables whose names no longer begin with `start`, but with `to`."""
+        names = {name: to + name.removeprefix(start) if name.startswith(start) else name for name in self.factors}
+        return replace(self, factors={names[name]: factor for name, factor in self.factors.items()})
+
     def factor(self, name: str) -> float:
         """On the rate of the learnable of this name: that of the first start in `factors` which fits, else 1."""
         return next((factor for start, factor in self.factors.items() if name.startswith(start)), 1.0)
@@ -115,6 +120,8 @@ class Stage:
         name: shown in progress and metrics.
         augment: random crop and flip (the train transform); False uses the test transform.
         resize_first: bring the short side to the adapter's resolution before the random crop is taken.
+        trivial: with `augment`, a random crop of the size wanted out of the resized picture, a flip and one random
+            operation (TrivialAugment, arXiv:2103.10158), instead of the random resized crop.
         keep_last: a last batch that is not full is used as well, instead of dropped.
         observe: splits shown to `head.observe` in a stage that only observes, in this order; absent ones are skipped.
         observe_views: augmented views per training image in a stage that only observes. More than one needs images
@@ -139,6 +146,7 @@ class Stage:
     name: str = "train"
     augment: bool = True
     resize_first: bool = False
+    trivial: bool = False
     keep_last: bool = False
     observe: tuple[str, ...] = ("train",)
     observe_views: int = 1

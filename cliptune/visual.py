@@ -13,6 +13,9 @@ from cliptune.texts import ClassSet, DescriptionPhrasing
 from cliptune.texts.described import Replacement, Stream
 from cliptune.texts.descriptions import DESCRIBING, DISTINGUISHING
 
+Augment = Literal["crop", "trivial"]
+AUGMENTS = ("crop", "trivial")
+
 
 @dataclass(frozen=True)
 class VisualConfig:
@@ -21,12 +24,15 @@ class VisualConfig:
     Args:
         lr, batch_size, epochs: of SGD with a cosine per step.
         chunk: views per pass of the image tower, to bound memory; None for all at once.
+        augment: of training images: "crop" is a random resized crop and a flip; "trivial" a crop of the resized image,
+            a flip and one random operation of random strength (TrivialAugment, arXiv:2103.10158).
     """
 
     lr: float = 10.0
     batch_size: int = 32
     epochs: int = 50
     chunk: int | None = None
+    augment: Augment = "crop"
 
 
 @dataclass(frozen=True)
@@ -76,34 +82,45 @@ class PRMConfig(DescribedConfig):
     smoothing: float | Literal["auto"] = "auto"
 
 
-def stage(
-    epochs: int,
-    batch_size: int,
-    lr: float,
-    *,
-    horizon: int | None = None,
-    factors: Mapping[str, float] | None = None,
-) -> Stage:
-    """Cross-entropy by SGD without weight decay, cosine per step without warm-up, every image in every epoch."""
+def stage(config: VisualConfig, *, counted: int = 0, factors: Mapping[str, float] | None = None) -> Stage:
+    """Cross-entropy by SGD without weight decay, cosine per step without warm-up, every image in every epoch.
+
+    Args:
+        counted: epochs of the configured ones that pass before this stage, which the cosine counts as well.
+        factors: start of a learnable's name → factor on the rate.
+    """
+    if config.augment not in AUGMENTS:
+        raise ValueError(
+            f"A pattern on the pixels: augment must be one of {', '.join(AUGMENTS)}, got {config.augment!r}."
+        )
     optimiser = OptimiserConfig(
-        lr=lr,
+        lr=config.lr,
         weight_decay=0.0,
         per="step",
         warmup_epochs=0,
-        horizon=horizon,
+        horizon=config.epochs if counted else None,
         factors=dict(factors or {}),
     )
-    return Stage(WeightedLoss(cross_entropy), epochs, batch_size, optimiser, resize_first=True, keep_last=True)
+    return Stage(
+        WeightedLoss(cross_entropy),
+        config.epochs - counted,
+        config.batch_size,
+        optimiser,
+        resize_first=True,
+        keep_last=True,
+        trivial=config.augment == "trivial",
+    )
 
 
-def stages_with_prm(epochs: int, batch_size: int, lr: float) -> list[Stage]:
+def stages_with_prm(config: VisualConfig) -> list[Stage]:
     """One epoch that only counts votes, then training; the cosine runs over all epochs, so it never reaches 0."""
-    if epochs < 2:
+    if config.epochs < 2:
         raise ValueError(
-            f"DVP: the first epoch only counts votes, so at least 2 epochs are needed to train, got {epochs}."
+            f"DVP: the first epoch only counts votes, so at least 2 epochs are needed to train, got {config.epochs}."
         )
-    first = Stage(None, 1, batch_size, None, name="observe", resize_first=True)
-    return [first, stage(epochs - 1, batch_size, lr, horizon=epochs)]
+    learned = stage(config, counted=1)
+    first = Stage(None, 1, config.batch_size, None, name="observe", resize_first=True, trivial=learned.trivial)
+    return [first, learned]
 
 
 def causes_of(method: str, classes: ClassSet, wanted: tuple[str, ...], most: int) -> tuple[str, ...]:

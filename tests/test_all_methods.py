@@ -38,11 +38,12 @@ LEARNABLES = {
 }
 LEARNABLES |= {
     "vp": 3 * (224**2 - 164**2),
+    "acavp": 6 * 224**2 + 7,
     **dict.fromkeys(("ar", "attrvr", "dvplite"), 3 * (224**2 - 192**2)),
     **dict.fromkeys(("dvp_cse", "dvp_cls"), 3 * 3 * (224**2 - 192**2)),
     "rvp": 3 * (224**2 - 192**2) + 10 * 20 + 10**2,
 }
-VISUAL = ("vp", "ar", "attrvr", "dvp_cse", "dvp_cls", "dvplite", "rvp")
+VISUAL = ("acavp", "vp", "ar", "attrvr", "dvp_cse", "dvp_cls", "dvplite", "rvp")
 CLOSED = ("linear_probe", "gda", "proker", "ape", "tip_adapter", "zs_probe", "clap", "ss_text", "lp_plus_plus")
 METHODS = methods.names()
 # Classes without descriptions: templates stand in for them, and a warning says so.

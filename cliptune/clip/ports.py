@@ -8,6 +8,7 @@
 | `delta[layer, projection]` | `Delta` of (r, d) and (d, r) | added to the map that makes q, k or v there |
 | `features` | (B, V, D) → (B, V, D') | after the image tower, before unit norm |
 | `text_features` | (I, C, D) → (I, C, D) | after the text tower and the mean of a class's sentences, before unit norm |
+| `text_lengths` | bool | what `text_features` gives is compared as it is, its length included |
 | `condition` | (text ports, unit image features (B, V, D)) → text ports | text that depends on the image |
 
 `lead` broadcasts to the tower's batch: (B, V) for images, (I, K) for texts, with I = 1 or B. So (n, d) is shared by
@@ -21,6 +22,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from cliptune.clip.deltas import PROJECTIONS, Delta, DeltaKey
@@ -38,7 +40,7 @@ class TowerPorts:
     """What enters one tower; a layer that is absent lets the prompt rows of the block before flow on.
 
     Args:
-        tokens: layer → (*lead, n, d).
+        tokens: layer → (*lead, n, d); in the text tower deeper layers may have fewer, which replace the last ones.
         bias: (layer, site, group) → (*lead, d); site "attn_out" or "mlp_out"; group "all" or a token name
             (image: "cls", "patch", "prompt"; text: "sos", "prompt", "class", "eot").
         delta: (layer, projection) → low-rank change of the frozen map; projection "q", "k" or "v".
@@ -125,6 +127,7 @@ class Ports:
         pixels: None stands for one view, normalised with the tower's mean and standard deviation.
         features, text_features: None stands for the identity.
         condition: late rule for text that depends on the image; None if it does not.
+        text_lengths: texts keep the lengths that `text_features` gives them, instead of unit norm.
     """
 
     image: TowerPorts = EMPTY
@@ -133,10 +136,15 @@ class Ports:
     features: FeaturePort | None = None
     condition: Condition | None = None
     text_features: FeaturePort | None = None
+    text_lengths: bool = False
 
     def text_given(self, image_features: Tensor) -> TowerPorts:
         """The text ports once the unit image features (B, V, D) are known."""
         return self.text if self.condition is None else self.condition(self.text, image_features)
+
+    def compared(self, embedding: Tensor) -> Tensor:
+        """Text embeddings (I, K, D), as `text_features` gives them, as images are compared with them."""
+        return embedding if self.text_lengths else F.normalize(embedding, dim=-1)
 
 
 def compose(a: Ports, b: Ports) -> Ports:
@@ -148,6 +156,7 @@ def compose(a: Ports, b: Ports) -> Ports:
         features=_only("features", a.features, b.features),
         condition=_only("condition", a.condition, b.condition),
         text_features=_only("text_features", a.text_features, b.text_features),
+        text_lengths=a.text_lengths or b.text_lengths,
     )
 
 

@@ -17,10 +17,12 @@ from torchvision.transforms import (
     CenterCrop,
     Compose,
     InterpolationMode,
+    RandomCrop,
     RandomHorizontalFlip,
     RandomResizedCrop,
     Resize,
     ToTensor,
+    TrivialAugmentWide,
 )
 from torchvision.transforms.functional import hflip, pad, resize, resized_crop
 
@@ -35,6 +37,7 @@ def train_transform(
     scale: tuple[float, float] = (0.08, 1.0),
     *,
     resize_first: bool = False,
+    trivial: bool = False,
     preprocessing: Preprocessing = Preprocessing(),
 ) -> Transform:
     """Random resized crop (area share `scale`, aspect 3/4 to 4/3) and a mirror image half of the time.
@@ -45,6 +48,8 @@ def train_transform(
             (0.5, 1) in Tip-Adapter.
         resize_first: resize the picture as in testing before the crop is taken, which so comes from fewer pixels; in
             visual reprogramming.
+        trivial: resize as in testing, take a random crop of R × R, flip half of the time, then do one random operation
+            of random strength (TrivialAugment, arXiv:2103.10158, Alg. 1, its wide space); what it uncovers is black.
         preprocessing: of the CLIP; its interpolation, and its resizing where that is first. From the same state of the
             generator, a mask of the picture's size gets the picture's crop and flip with `preprocessing.of_labels`.
     Returns: callable, RGB picture → (3, R, R) float32 in [0, 1]; draws from torch's CPU generator.
@@ -53,7 +58,10 @@ def train_transform(
     if not 0 < low <= high <= 1:
         raise ValueError(f"train_transform: scale must be 0 < low ≤ high ≤ 1, got {scale}. The default is (0.08, 1).")
     size = (_checked(resolution), resolution)
-    first = _resizing(resolution, preprocessing) if resize_first else []
+    first = _resizing(resolution, preprocessing) if resize_first or trivial else []
+    if trivial:
+        cut = RandomCrop(size, pad_if_needed=True)
+        return Compose([*first, cut, RandomHorizontalFlip(), TrivialAugmentWide(), ToTensor()])
     if preprocessing.interpolation == "random":
         return Compose([*first, _EitherInterpolation(size, (low, high)), ToTensor()])
     crop = RandomResizedCrop(size, scale=(low, high), interpolation=_mode(preprocessing))

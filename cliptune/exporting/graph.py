@@ -126,7 +126,9 @@ class _Conditional(nn.Module):
 
     def __init__(self, adapter: Adapter, ports: Ports, dtype: torch.dtype) -> None:
         super().__init__()
-        self.prompt, self.head = copy.deepcopy(adapter.prompt), copy.deepcopy(adapter.head)
+        # A head that depends on the texts is not joined to texts that depend on the image.
+        head = adapter.head_for(torch.zeros(0, len(adapter.texts), adapter.clip.image.embed))
+        self.prompt, self.head = copy.deepcopy(adapter.prompt), copy.deepcopy(head)
         self.seen, self.scale = adapter.seen, float(adapter.clip.scale)
         self.tower = copy.deepcopy(adapter.clip.text).to(dtype)
         self.tower.plain = True  # the other path is planned for a known number of images
@@ -138,8 +140,12 @@ class _Conditional(nn.Module):
 
     def forward(self, embedding: Tensor) -> Tensor:
         image = F.normalize(embedding, dim=-1)
-        text = self.prompt(seen=self.seen).text_given(image)
-        features = self.texts.reduce(self.tower(self.texts, text).float())
+        ports = self.prompt(seen=self.seen)
+        embedding = self.tower(self.texts, ports.text_given(image)).float()
+        if ports.text_features is None:
+            features = self.texts.reduce(embedding)
+        else:
+            features = ports.compared(ports.text_features(self.texts.mean(embedding)))
         return self.head(self.scale * image @ features.mT, self.texts, embedding)
 
 

@@ -12,17 +12,21 @@ from torch import Tensor, nn
 from cliptune.adapter import Adapter
 from cliptune.clip.model import CLIP
 from cliptune.clip.ports import TowerPorts
+from cliptune.heads import TransferHead
 from cliptune.params import FullRank, LowRank
 from cliptune.prompts import Prompt, Together
 from cliptune.prompts.bias import LayerBias
 from cliptune.prompts.dual import DualPrompt
+from cliptune.reading import listed
 from cliptune.recipe import Recipe
-from cliptune.registry.building import add_ons
+from cliptune.registry.building import add_ons, find
 from cliptune.wrappers.rlp import merge
 
 Part = Literal["mixed", "tuned", "parallel"]
 # What these learn is a prompt of the host's own shape, or nothing.
 FOLDING = ("rlp", "dpc", "dapt")
+# Its own release keeps what it learns beside the host's values.
+BESIDE = ("dept",)
 # Releases that save the frozen towers beside the prompts, so that biases folded into the towers have a place there.
 WITH_TOWERS = ("vpt", "ivlp", "maple", "promptsrc", "promptkd")
 FROZEN_BIAS = {"attn_out": "attn.out_proj.bias", "mlp_out": "mlp.c_proj.bias"}
@@ -41,7 +45,8 @@ def parted(method: str) -> tuple[str, tuple[str, ...]]:
 def plain_host(
     method: str, adapter: Adapter, seen: bool | None = None, part: Part = "mixed"
 ) -> tuple[str, Adapter, dict[str, Tensor]]:
-    """Host, adapter without add-ons, and the frozen biases of the towers with learned ones folded in: same answers.
+    """Host, adapter without add-ons, and what stands beside its values in the checkpoint: the frozen biases of the
+    towers with learned ones folded in, and a second head. Same answers.
 
     Args:
         method: a host, with add-ons joined by "+".
@@ -49,12 +54,12 @@ def plain_host(
     Raises: ValueError for an add-on that a host's release has no place for, or maps that cannot be mixed.
     """
     host, joined = parted(method)
-    homeless = sorted(set(joined) - {*FOLDING, *(("bias",) if host in WITH_TOWERS else ())})
+    homeless = sorted(set(joined) - {*FOLDING, *BESIDE, *(("bias",) if host in WITH_TOWERS else ())})
     if homeless:
         raise ValueError(
             f"to_published: what {', '.join(homeless)} learns has no place in a released checkpoint of {host}. "
-            f"Only {', '.join(FOLDING)} fold into every host, and bias into those whose releases save the towers: "
-            f"{', '.join(WITH_TOWERS)}."
+            f"Only {', '.join((*FOLDING, *BESIDE))} go with every host, and bias into those whose releases save the "
+            f"towers: {', '.join(WITH_TOWERS)}."
         )
     if part != "mixed" and not isinstance(adapter.prompt, DualPrompt):
         raise ValueError(f"to_published: only dpc has a {part} prompt, and this is an adapter of {method!r}.")
@@ -64,11 +69,25 @@ def plain_host(
     if isinstance(prompt, DualPrompt):
         prompt = _single(prompt, adapter.seen if seen is None else seen, part)
     prompt = merge(prompt)
-    biases: dict[str, Tensor] = {}
+    beside = second_head(joined, adapter)
+    plain = adapter.with_prompt(prompt)
+    if beside:
+        plain.head = cast(TransferHead, adapter.head).host
     if "bias" in joined:
-        biases = _folded_biases(adapter.clip, prompt)
-        prompt = cast(Prompt, cast(Together, prompt).parts["host"])
-    return host, adapter.with_prompt(prompt), biases
+        beside |= _folded_biases(adapter.clip, prompt)
+        plain.prompt = cast(Prompt, cast(Together, prompt).parts["host"])
+    return host, plain, beside
+
+
+def second_head(joined: Sequence[str], adapter: Adapter) -> dict[str, Tensor]:
+    """What a head beside the host's holds, under its release's names."""
+    return {
+        find(part).published_name(name): value
+        for part in joined
+        if part in BESIDE
+        for name, value in adapter.learnables().items()
+        if name.startswith("head.")
+    }
 
 
 def _single(dual: DualPrompt, seen: bool, part: Part) -> Prompt:
@@ -142,14 +161,18 @@ def put_into(recipe: Recipe, plains: Sequence[Adapter], states: Sequence[Mapping
         states: the tensors of the same checkpoints.
     """
     adapter = recipe.adapter
-    adapter.head = plains[-1].head
+    joined = parted(recipe.method)[1]
+    if set(BESIDE) & set(joined):
+        _take_head(recipe.method, adapter, joined, states[-1])
+    else:
+        adapter.head = plains[-1].head
     prompt = adapter.prompt
     parts = [prompt]
     if isinstance(prompt, DualPrompt):
         prompt.open()
         parts = [prompt.tuned, prompt.parallel]
     for part, plain, state in zip(parts, plains, states, strict=True):
-        if "bias" in parted(recipe.method)[1]:
+        if "bias" in joined:
             sides = cast(Together, part).parts
             _take_biases(cast(LayerBias, sides["bias"]), adapter.clip, state)
             part = cast(Prompt, sides["host"])
@@ -158,6 +181,20 @@ def put_into(recipe: Recipe, plains: Sequence[Adapter], states: Sequence[Mapping
             if isinstance(matrix, LowRank):
                 matrix.restart(values.pop(f"{path}.value"))
         part.load_state_dict(part.state_dict() | values)
+
+
+def _take_head(method: str, adapter: Adapter, joined: Sequence[str], state: Mapping[str, Tensor]) -> None:
+    """Raises: ValueError if values of the second head are missing, or those of other classes."""
+    theirs = next(find(part).published_name for part in joined if part in BESIDE)
+    own = adapter.learnables()
+    names = {name: theirs(name) for name in own if name.startswith("head.")}
+    missing = sorted(set(names.values()) - set(state))
+    if missing:
+        raise ValueError(
+            f"from_published: this is not a released checkpoint of {method}: missing {listed(missing)}. "
+            f"Read it as one of the host alone, {parted(method)[0]}."
+        )
+    adapter.load_learnables(own | {name: state[released].float() for name, released in names.items()})
 
 
 @torch.no_grad()

@@ -14,7 +14,7 @@ from torch import Tensor
 from cliptune.adapter import Adapter
 from cliptune.clip.model import CLIP
 from cliptune.clip.weights.checkpoint import read_safetensors, read_saved
-from cliptune.interop.add_ons import FROZEN_BIAS, Part, parted, plain_host, put_into
+from cliptune.interop.add_ons import BESIDE, FROZEN_BIAS, Part, parted, plain_host, put_into
 from cliptune.interop.visual import VISUAL, flattened, visual_from_published, visual_to_published
 from cliptune.noted import few, warn
 from cliptune.recipe import Recipe
@@ -30,7 +30,9 @@ _ARRAYS = [(np.zeros(0).__reduce__()[0], f"numpy.{core}.multiarray._reconstruct"
     np.dtype,
     *{type(np.dtype(kind)) for kind in ("f2", "f4", "f8", "i4", "i8")},
 ]
-_OUTSIDE = (*_FROZEN, "VPT_image_trans.")
+# What dept learns, beside the prompt.
+_SECOND_HEAD = ("film_lp_img.", "film_lp_text.", "linear_probe_proj.")
+_OUTSIDE = (*_FROZEN, *_SECOND_HEAD, "VPT_image_trans.")
 _BIASES = tuple(FROZEN_BIAS.values())
 _TOWERS = {"image_encoder.": "image.", "text_encoder.": "text."}
 # Relative: what half precision makes of a weight is far nearer.
@@ -53,7 +55,8 @@ def from_published(
             "maple", "promptsrc", "promptkd"; or "vp", "ar", "attrvr", "dvp_cse", "dvp_cls" (see `interop.visual`). With
             add-ons it answers as the checkpoint does and can be trained on: "rlp" makes the given matrices frozen
             starts; "bias" begins at zero, or at what the checkpoint's towers have beyond the frozen ones; "dapt" has
-            nothing in a checkpoint; "dpc" begins its second stage, in mode "released" unless told otherwise.
+            nothing in a checkpoint; "dept" has its head there; "dpc" begins its second stage. The last two are
+            "released" in mode and fusion unless told otherwise.
         tensors: released state dict; a "module." or missing "prompt_learner." prefix is understood. The frozen CLIP
             and the word embeddings of its class list, if they are in it, are left out: the latter must never be
             restored for other classes. Of DPC, the parallel prompt as stored.
@@ -77,18 +80,23 @@ def from_published(
     own = {name: value for name, value in options.items() if name not in foreign}
     whole = (lambda key: key) if host in VISUAL else _full_name
     states = [{whole(key): value for key, value in given.items()} for given in (tuned, tensors) if given is not None]
-    plains = [_of_host(host, state, clip, class_names, **own) for state in states]
+    beside = _SECOND_HEAD if set(BESIDE) & set(joined) else ()
+    hosts = [{key: value for key, value in state.items() if not key.startswith(beside)} for state in states]
+    plains = [_of_host(host, state, clip, class_names, **own) for state in hosts]
     notes = _left_out(states) + _compare_towers(method, states, clip, but=() if "bias" not in joined else _BIASES)
     if not joined:
         plains[0].notes += notes
         return plains[0]
-    mode = {"dpc_mode": "released"} if "dpc" in joined else {}
+    mode = {"dpc_mode": "released"} if "dpc" in joined else {"dept_fusion": "released"} if "dept" in joined else {}
     recipe = build(method, clip, class_names, **{**plains[0].config, **mode, **options})
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(options.get("seed", 1))  # of new low-rank factors
         put_into(recipe, [plain.adapter for plain in plains], states)
-    if mode and "dpc_mode" not in options:
-        notes += ("from_published: dpc_mode was left out and is 'released', since the checkpoint is.",)
+    notes += tuple(
+        f"from_published: {option} was left out and is 'released', since the checkpoint is."
+        for option in mode
+        if option not in options
+    )
     recipe.notes += notes
     return recipe
 

@@ -36,4 +36,4 @@ def build(clip: CLIP, classes: ClassSet, config: Config = Config()) -> Recipe:
     phrasing = config.phrasing((DESCRIBING, DISTINGUISHING))
     head = NearestHead(config.nearest, (config.weight, 1 - config.weight))
     adapter = Adapter(clip, classes, phrasing, PixelFrame(clip, config.inner), head, chunk=config.chunk)
-    return Recipe(adapter, [stage(config.epochs, config.batch_size, config.lr)], flags=flags("attrvr", classes))
+    return Recipe(adapter, [stage(config)], flags=flags("attrvr", classes))

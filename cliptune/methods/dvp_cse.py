@@ -38,10 +38,10 @@ def build(clip: CLIP, classes: ClassSet, config: Config = Config()) -> Recipe:
     head: Head
     if config.reweight == "prm":
         head = PRMHead(len(classes), sum(phrasing.sizes(classes)), config.votes, config.smoothing)
-        stages = stages_with_prm(config.epochs, config.batch_size, config.lr)
+        stages = stages_with_prm(config)
     else:
         head = NearestHead(1 if config.reweight == "max" else None)
-        stages = [stage(config.epochs, config.batch_size, config.lr)]
+        stages = [stage(config)]
     prompt = PixelFrame(clip, config.inner, patterns=len(causes) if config.decoupled else 1)
     adapter = Adapter(clip, classes, phrasing, prompt, head, chunk=config.chunk)
     return Recipe(adapter, stages, flags=flags("dvp_cse", classes))

@@ -46,5 +46,5 @@ def build(clip: CLIP, classes: ClassSet, config: Config = Config()) -> Recipe:
     head = PRMHead(len(classes), sum(phrasing.sizes(classes)), config.votes, config.smoothing)
     prompt = PixelFrame(clip, config.inner, strips=config.gradient == "decoupled")
     adapter = Adapter(clip, classes, phrasing, prompt, head, chunk=config.chunk)
-    stages = stages_with_prm(config.epochs, config.batch_size, config.lr)
+    stages = stages_with_prm(config)
     return Recipe(adapter, stages, flags=flags("dvplite", classes))

@@ -41,5 +41,5 @@ def build(clip: CLIP, classes: ClassSet, config: Config = Config()) -> Recipe:
     phrasing = config.phrasing((DESCRIBING,))
     head = RVPHead(len(classes), sum(phrasing.sizes(classes)), config.residual)
     adapter = Adapter(clip, classes, phrasing, PixelFrame(clip, config.inner), head, chunk=config.chunk)
-    learned = stage(config.epochs, config.batch_size, config.lr, factors={"head.": config.head_lr / config.lr})
+    learned = stage(config, factors={"head.": config.head_lr / config.lr})
     return Recipe(adapter, [learned], flags=flags("rvp", classes))

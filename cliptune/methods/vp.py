@@ -33,4 +33,4 @@ def build(clip: CLIP, classes: ClassSet, config: Config = Config()) -> Recipe:
     prompt = PixelOverlay(clip, config.border)
     phrasing = TemplatePhrasing((config.sentence,) if config.sentence else ())
     adapter = Adapter(clip, classes, phrasing, prompt, MeanHead(), chunk=config.chunk)
-    return Recipe(adapter, [stage(config.epochs, config.batch_size, config.lr)])
+    return Recipe(adapter, [stage(config)])

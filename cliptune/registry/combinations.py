@@ -60,21 +60,24 @@ def compatibility(
     options: Mapping[str, Mapping[str, Any]] | None = None,
     clip: CLIP | None = None,
     others: Sequence[str] = (),
+    hosts: Sequence[str] | None = None,
+    least: int = 0,
 ) -> list[Cell]:
-    """Every host with every choice of up to `together` add-ons, host by host.
+    """Every host with every choice of `least` to `together` add-ons, host by host.
 
     Args:
-        together: add-ons joined at once, ≥ 0.
+        together: most add-ons joined at once, ≥ 0. least: fewest.
         options: host → options that it cannot be built without.
         clip: backbone to ask about; None for a small ViT.
         others: methods and add-ons from outside the package, by path or entry point, beside those of the package.
+        hosts: methods to ask about; None for all.
     """
     clip = CLIP.of_sizes(SIZES, default_tokenizer(), "a small ViT") if clip is None else clip
     outside = {other: is_add_on(find(other)) for other in others}
     known = (*add_ons(), *(other for other, joins in outside.items() if joins))
-    hosts = (*names(), *(other for other, joins in outside.items() if not joins))
-    chosen = [some for count in range(together + 1) for some in combinations(known, count)]
-    return [_cell(clip, host, some, (options or {}).get(host, {})) for host in hosts for some in chosen]
+    asked = (*names(), *(other for other, joins in outside.items() if not joins)) if hosts is None else hosts
+    chosen = [some for count in range(least, together + 1) for some in combinations(known, count)]
+    return [_cell(clip, host, some, (options or {}).get(host, {})) for host in asked for some in chosen]
 
 
 def _cell(clip: CLIP, host: str, joined: tuple[str, ...], options: Mapping[str, Any]) -> Cell:

@@ -152,7 +152,7 @@ class ContextPhrasing:
 
         Raises: ValueError if there are fewer words than n_ctx, or fixed words where the name is not last.
         """
-        words = self._written()
+        words = self.written()
         if not self.words and isinstance(clip.tokenizer, OffsetTokenizer):
             # A placeholder may be several tokens of that vocabulary; one of them stands for each place.
             return torch.tensor(clip.tokenizer.pieces(words)[1][:1] * self.n_ctx, device=clip.device)
@@ -172,10 +172,10 @@ class ContextPhrasing:
 
     def __call__(self, clip: CLIP, classes: ClassSet) -> TextBatch:
         lead = self.lead(clip)
-        words, notes = fitting_words(clip, classes, [f"{self._written()} {{}}."])
+        words, notes = fitting_words(clip, classes, [f"{self.written()} {{}}."])
         if isinstance(clip.tokenizer, OffsetTokenizer):
             return self._by_offsets(clip, clip.tokenizer, lead, words, notes)
-        tokens = clip.tokenize([f"{self._written()} {name}." for name in words])
+        tokens = clip.tokenize([f"{self.written()} {name}." for name in words])
         names = clip.tokenize(list(words))
         ids, slots = tokens.ids.clone(), torch.empty(len(tokens), self.n_ctx, dtype=torch.int64, device=lead.device)
         n, half = self.n_ctx, {"end": self.n_ctx, "middle": self.n_ctx // 2, "front": 0}[self.position]
@@ -211,7 +211,8 @@ class ContextPhrasing:
         slots = marks["head"] + torch.where(place < half, place, place + after)
         return TextBatch.one_each(TokenBatch(ids, slots, **marks), (*notes, *glued(clip, words)))
 
-    def _written(self) -> str:
+    def written(self) -> str:
+        """The context as words, placeholders where it has none."""
         return " ".join(self.words.replace("_", " ").split()) or " ".join(["X"] * self.n_ctx)
 
     def start(self, clip: CLIP) -> Tensor:

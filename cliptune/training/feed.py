@@ -85,6 +85,7 @@ class Feed:
             self.adapter.resolution,
             scale=stage.crop,
             resize_first=stage.resize_first,
+            trivial=stage.trivial,
             preprocessing=self.adapter.clip.preprocessing,
         )
         self.masks = None if stage.masks is None else open_masks(stage.masks)

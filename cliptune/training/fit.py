@@ -281,7 +281,7 @@ def _resolved(
             "name": stage.name,
             "epochs": stage.epochs,
             "batch_size": stage.batch_size,
-            "augment": stage.augment,
+            "augment": "trivial" if stage.augment and stage.trivial else stage.augment,
             "optimiser": stage.optimiser,
             **({} if stage.steps is None else {"steps": stage.steps}),
         }

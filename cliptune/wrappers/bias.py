@@ -75,6 +75,9 @@ def build(recipe: Recipe, config: Config = Config()) -> Recipe:
     if ports.image.tokens:
         recipe.remarks += ("biases of the image tower overlap with what image tokens can do",)
     adapter.prompt = Together(host=adapter.prompt, bias=prompt)
+    for stage in recipe.stages:
+        if stage.optimiser is not None:
+            stage.optimiser = stage.optimiser.moved("prompt.", "prompt.parts.host.")
     rate = config.bias_lr or USUAL_LR
     if config.bias_lr is None and (not recipe.stages or ports.pixels is not None):
         why = "the host learns pixels at another scale" if recipe.stages else "the host has no rate of its own"

@@ -300,7 +300,11 @@ class Parts:
         return checked(self.source.masks(self.batch, score, self.rows), self.batch)[self.own]
 
     def image_features(self, part: Literal["foreground", "background"], gradient: bool = False) -> Tensor:
-        """Unit features (B, D) of one part of the images, encoded with the same sample of the prompt.
+        """Unit features (B, D) of one part of the images."""
+        return F.normalize(self._embedding(part, gradient), dim=-1)
+
+    def _embedding(self, part: Literal["foreground", "background"], gradient: bool = False) -> Tensor:
+        """Embedding (B, D) of one part of the images, encoded with the same sample of the prompt.
 
         Removed pixels take the mean colour that CLIP was trained with: zero after normalising, as released. A BatchNorm
         of the host (PromptKD's projector) compares the parts with each other; its running statistics, which evaluation
@@ -313,14 +317,14 @@ class Parts:
             embedding = clip.encode_image(views[:, None], ports.image)
             if ports.features is not None:
                 embedding = ports.features(embedding)
-            return F.normalize(embedding[:, 0], dim=-1)
+            return embedding[:, 0]
 
     def foreground_logits(self) -> Tensor:
         """(B, C) of the foreground, image side without gradient."""
         assert self.out is not None
-        features = self.image_features("foreground")[:, None]
-        similarity = self.adapter.clip.scale * features @ self.out.text_features.mT
-        return self.adapter.head(similarity, self.adapter.texts, features)
+        embedding = self._embedding("foreground")[:, None]
+        similarity = self.adapter.clip.scale * F.normalize(embedding, dim=-1) @ self.out.text_features.mT
+        return self.adapter.head(similarity, self.adapter.texts, embedding)
 
     def background_similarity(self) -> Tensor:
         """(B, words), scaled, of the background with the background words."""

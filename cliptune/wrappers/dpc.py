@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, Literal
 
 from torch import nn
@@ -114,7 +113,7 @@ def build(recipe: Recipe, config: Config = Config()) -> Recipe:
     recipe.host_stages = HostStages(recipe.method, len(recipe.stages), "prompt.tuned.")
     for stage in recipe.stages:
         if stage.optimiser is not None:
-            stage.optimiser = replace(stage.optimiser, factors=_under(stage.optimiser.factors, "tuned"))
+            stage.optimiser = stage.optimiser.moved("prompt.", "prompt.tuned.")
     released = config.dpc_mode == "released"
     rule = config.dpc_sampler or ("released" if released else "paper")
     for option, given in (("dpc_sampler", config.dpc_sampler), ("dpc_duplicates", config.dpc_duplicates)):
@@ -260,13 +259,6 @@ def _alone(objective: Objective | None) -> Any:
 
 def _bilinear(prompt: nn.Module, config: Config) -> bool:
     return config.dpc_train_maps or any(isinstance(module, LowRank) for module in prompt.modules())
-
-
-def _under(factors: Mapping[str, float], name: str) -> dict[str, float]:
-    return {
-        f"prompt.{name}." + key.removeprefix("prompt.") if key.startswith("prompt.") else key: factor
-        for key, factor in factors.items()
-    }
 
 
 def _parallel_factors(host: Stage) -> dict[str, float]:

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from cliptune.cli.released.commands import in_our_words
-from cliptune.registry import names
+from cliptune.registry import add_ons, names
 from cliptune.registry.building import find
 from cliptune.registry.recipes import PROTOCOLS
 from cliptune.registry.released_settings import released, released_trainers
@@ -209,7 +209,7 @@ def test_every_setting_of_a_release_is_an_option_here():
     for trainer, method in released_trainers().items():
         assert trainer
         assert method.split("+")[0] in names()
-    for name in (*names(), "dpc", "dapt", "rlp", "bias"):
+    for name in (*names(), *add_ons()):
         known = set(find(name).Config.__dataclass_fields__)
         for key in released(name).keys.values():
             assert {key.option, *([key.length] if key.length else [])} <= known

@@ -155,3 +155,26 @@ def test_what_is_resized_first_follows_the_mode():
     torch.manual_seed(0)
     expected = transforms.train_transform(16)(picture.resize((16, 16), Image.Resampling.BICUBIC))
     assert torch.equal(ours, expected)
+
+
+def test_trivial_augment_is_torchvisions_after_crop_and_flip():
+    """From the same state of the generator, the operations one after another by torchvision."""
+    from torchvision import transforms as reference
+
+    picture = noise(3, 50, 40)
+    plain = reference.Compose(
+        [
+            reference.Resize(32, interpolation=reference.InterpolationMode.BICUBIC),
+            reference.RandomCrop(32),
+            reference.RandomHorizontalFlip(),
+            reference.TrivialAugmentWide(),
+            reference.ToTensor(),
+        ]
+    )
+    for seed in range(5):
+        torch.manual_seed(seed)
+        expected = plain(picture)
+        torch.manual_seed(seed)
+        ours = transforms.train_transform(32, trivial=True)(picture)
+        assert ours.shape == (3, 32, 32)
+        assert torch.equal(ours, expected)

@@ -57,6 +57,9 @@ STACKS = {
     "vpt+bias": {"bias_sites": "mlp_out"},
     "promptkd+bias+rlp": {"bias_towers": "image"},
     "ar+rlp": {"inner": 25},
+    "coop+dept": {"dept_fusion": "paper"},
+    "maple+rlp+dept": {"dept_fusion": "paper"},
+    "ivlp+bias+dept": {"dept_fusion": "paper"},
 }
 
 
@@ -146,3 +149,23 @@ def test_what_does_not_fold_is_refused(tiny_clip):
         to_published("maple+dpc", moved("maple+dpc", tiny_clip, dpc_train_maps=True))
     with pytest.raises(ValueError, match="no prompt of the host is that mixture"):
         to_published("ivlp+dpc", moved("ivlp+dpc", tiny_clip, dpc_mix="ln"))
+
+
+def test_a_second_head_is_read_from_its_release():
+    from tests.golden.reference import golden, reference_batch, reference_clip
+
+    stored = golden("dept")[1]
+    tensors = {name.removeprefix("after/"): value for name, value in stored.items() if name.startswith("after/")}
+    names = [f"class {i}" for i in range(7)]
+    recipe = from_published(
+        "coop+dept", {f"module.{k}": v for k, v in tensors.items()}, reference_clip("vit_small"), names
+    )
+    assert "dept_fusion was left out" in " ".join(recipe.notes)
+    written = to_published("coop+dept", recipe.adapter)
+    assert written.keys() == tensors.keys()
+    assert all(torch.equal(value, tensors[name]) for name, value in written.items())
+    assert recipe.adapter(reference_batch()).logits.isfinite().all()
+    with pytest.raises(ValueError, match="missing film_lp_img.bias"):
+        from_published("coop+dept", {"ctx": tensors["prompt_learner.ctx"]}, recipe.adapter.clip, names)
+    with pytest.raises(ValueError, match="must have shape"):
+        from_published("coop+dept", tensors, recipe.adapter.clip, names[:3])

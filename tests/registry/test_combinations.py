@@ -18,13 +18,9 @@ from cliptune.registry.combinations import SIZES, Cell
 from cliptune.wrappers.dapt import use_masks
 from tests.conftest import random_clip
 
-# Three and more add-ons at once on some hosts only, one of each kind.
+# Three and four add-ons at once on some hosts only, one of each kind.
 STACKED = ("bias_tuning", "coop", "cocoop", "maple", "ivlp")
-CELLS = [
-    cell
-    for cell in methods.compatibility(together=len(methods.add_ons()))
-    if len(cell.add_ons) <= 2 or cell.host in STACKED
-]
+CELLS = [*methods.compatibility(together=2), *methods.compatibility(together=4, hosts=STACKED, least=3)]
 NAMES = [f"class {i}" for i in range(10)]
 IMAGES = torch.rand(20, 3, 32, 32, generator=torch.Generator().manual_seed(5))
 LABELS = torch.arange(20) % 10

@@ -13,6 +13,7 @@ from cliptune.clip.weights.openai import OPENAI_CONFIGS
 from cliptune.data.published.facts import published
 from cliptune.data.tinyworld import load_suite
 from cliptune.registry.building import find
+from cliptune.registry.checks import on_a_host
 from cliptune.registry.recipes import CERTAINTY, PROTOCOLS, read_recipes
 
 # Tinyworld has fewer sentences for some causes than the papers draw.
@@ -20,7 +21,8 @@ pytestmark = pytest.mark.filterwarnings("ignore:Descriptions.*fewer than m")
 NAMES = (*methods.names(), *methods.add_ons())
 # An add-on trains on the hosts that its papers name, or else on one of its kind.
 HOSTS = {"rlp": ("coop", "maple"), "bias": ("zeroshot",), "dapt": ("maple", "promptsrc")}
-HOSTS |= {"dpc": ("coop", "maple", "promptsrc", "promptkd")}
+HOSTS |= {"dpc": ("coop", "maple", "promptsrc", "promptkd"), "dept": ("coop", "cocoop", "kgcoop", "maple")}
+HOSTS |= {"atprompt": ("coop", "cocoop", "maple"), "textrefiner": ("coop",)}
 STACKS = [f"{host}+{add_on}" for add_on, hosts in HOSTS.items() for host in hosts]
 CASES = [
     (method, protocol)
@@ -79,10 +81,11 @@ def test_values_for_one_data_set_or_backbone_fit_the_constructor(name, mini):
         for data, backbone in cases:
             options = methods.published_options(name, protocol, 16, data=data, backbone=backbone)
             find(name).Config(**options)
+            whole = on_a_host(name)
             if "causes" not in options:  # these need the descriptions of that data set
                 with warnings.catch_warnings():
                     warnings.simplefilter("ignore")
-                    methods.build(name, mini, ["cat", "dog"], **options)
+                    methods.build(whole, mini, ["cat", "dog"], **options)
 
 
 # -- which values hold ------------------------------------------------------------------------------------------------

@@ -183,7 +183,9 @@ def _protocol(method: str, asked: argparse.Namespace, config: Mapping[str, Any],
     modal = str(config.get("TRAINER.MODAL", ""))
     if "cross" in (Path(asked.config_file).stem + modal):
         return "cross"
-    return "base2new" if classes != "all" or modal == "base2novel" or "dpc" in method else "few_shot"
+    return (
+        "base2new" if classes != "all" or modal == "base2novel" or "dpc" in method or "dept" in method else "few_shot"
+    )
 
 
 def _recipe(

@@ -90,20 +90,25 @@ class Attention(nn.Module):
         """(..., T, d) → (..., heads, T, d / heads)."""
         return x.view(*x.shape[:-1], self.heads, -1).transpose(-3, -2)
 
+    def weights(self, q: Tensor, k: Tensor, mask: Tensor | None = None) -> Tensor:
+        """Queries (..., Q, d) over keys (..., S, d) → what each attends to, (..., heads, Q, S), rows summing to one."""
+        q, k = self.split(q), self.split(k)
+        scores = (q * q.shape[-1] ** -0.5) @ k.mT
+        return (scores if mask is None else scores + mask).softmax(dim=-1)
+
     def attend(self, q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None = None) -> Tensor:
         """Queries (..., Q, d) over keys and values (..., S, d) → (..., Q, d), before the output projection.
 
         Args:
             mask: (Q, S) added to the scores, −inf where a query may not look; None for no mask.
         """
-        q, k, v = self.split(q), self.split(k), self.split(v)
+        values = self.split(v)
         if self.tap is None:
-            out = F.scaled_dot_product_attention(q, k, v, attn_mask=mask)
+            out = F.scaled_dot_product_attention(self.split(q), self.split(k), values, attn_mask=mask)
         else:
-            scores = (q * q.shape[-1] ** -0.5) @ k.mT
-            weights = (scores if mask is None else scores + mask).softmax(dim=-1)
-            replaced = self.tap(weights, v)
-            out = weights @ v if replaced is None else replaced
+            weights = self.weights(q, k, mask)
+            replaced = self.tap(weights, values)
+            out = weights @ values if replaced is None else replaced
         return out.transpose(-3, -2).flatten(-2)
 
 

@@ -52,6 +52,8 @@ class VisionTransformer(ImageTower):
     `plain = True` computes every row of every block; the default skips rows that nobody reads (the CLS row alone in
     the last block; no prompt rows where the next block replaces them), which changes no output. `watch`, when set, is
     shown what the last attention looks at, (B V, T, d), and gives it back, so that a score can be differentiated there.
+    `show`, when set, is shown the embeddings of class token and patches, (B V, 1 + G², D), and the share of its
+    attention that the class token pays each patch in the last block, (B V, G²), the mean over heads.
     """
 
     def __init__(
@@ -78,6 +80,7 @@ class VisionTransformer(ImageTower):
         self.proj = gaussian(width, embed, std=scale)
         self.plain = False
         self.watch: Callable[[Tensor], Tensor] | None = None
+        self.show: Callable[[Tensor, Tensor], None] | None = None
 
     prefix = 1
 
@@ -105,7 +108,8 @@ class VisionTransformer(ImageTower):
                 x = torch.cat([x[:, :real], self._rows(ports.tokens[i], lead)], dim=1)
             keep = x.shape[1]
             if not (self.plain or recording):
-                keep = 1 if i == self.layers - 1 else real if i + 1 in ports.tokens else keep
+                last = 1 if self.show is None else real
+                keep = last if i == self.layers - 1 else real if i + 1 in ports.tokens else keep
             layout = image_layout(self.patches, x.shape[1] - real, x.device)[:keep]
             biases = [
                 None if b is None else self._rows(b, lead)
@@ -119,6 +123,11 @@ class VisionTransformer(ImageTower):
             else:
                 q, k, v = block.attn.qkv(h, deltas)
             x = block.finish(x[:, :keep], block.attn.attend(q, k, v), *biases)
+        if self.show is not None:
+            attention = block.attn.weights(q[:, :1], k)[..., 0, 1:real].mean(dim=1)
+            rows = self.ln_post(x[:, :real]) @ self.proj
+            self.show(rows, attention)
+            return rows[:, 0].view(*lead, -1)
         final: Tensor = self.ln_post(x[:, 0])
         return (final @ self.proj).view(*lead, -1)
 

@@ -96,14 +96,15 @@ class TextTower(nn.Module):
         """Encode K texts → (I, K, D), not unit-norm; I = 1, or B where the ports depend on the image.
 
         Text tokens (*lead, n, d) go to `texts.slots`; at layer 0 they replace the placeholder embeddings and get
-        positional embeddings, deeper they replace the rows of the block before.
+        positional embeddings, deeper they replace the rows of the block before: the last ones where they are fewer.
         """
         ports.check("TextTower", self.layers, self.width)
+        places = texts.slots.shape[1]
         for layer, tokens in ports.tokens.items():
-            if tokens.shape[-2] != texts.slots.shape[1]:
+            if tokens.shape[-2] > places or (layer == 0 and tokens.shape[-2] < places):
                 raise ValueError(
                     f"TextTower: the prompt of layer {layer} has {tokens.shape[-2]} tokens, but the texts have places "
-                    f"for {texts.slots.shape[1]}. Build texts and prompt with the same n_ctx."
+                    f"for {places}. Build texts and prompt with the same n_ctx."
                 )
         for (kind, key), value in ports.leaves():
             if kind == "delta":
@@ -144,7 +145,7 @@ class TextTower(nn.Module):
         mask, layout = self._mask(texts, x, lead), self.layout_of(texts)
         for i, block in enumerate(self.transformer.blocks):
             if i > 0 and i in ports.tokens:
-                x = x.scatter(1, slots, rows(ports.tokens[i]))
+                x = x.scatter(1, slots[:, -ports.tokens[i].shape[-2] :], rows(ports.tokens[i]))
             biases = [bias_rows(ports, i, site, layout) for site in SITES]
             h = block.ln_1(x)
             attended = block.attn.attend(*block.attn.qkv(h, ports.deltas(i)), mask)
@@ -205,20 +206,23 @@ class TextTower(nn.Module):
         layout = TokenLayout(texts.layout.names, texts.layout.group[0, :k])
         mask = causal_mask(k, u)
         every = torch.arange(k, device=u.device)
-        # A row whose output the next block replaces is needed as key and value only (F7).
-        passing = every[~torch.isin(every, at)]
         kept: list[KeyValue] = []
         for i, block in enumerate(self.transformer.blocks):
             if i in ports.tokens and len(at):
-                prompt = _lead(ports.tokens[i], 2)[:, 0, plan.prefix_slots]
+                here, slot = _entering(ports.tokens[i], texts, plan.prefix_slots)
+                prompt = _lead(ports.tokens[i], 2)[:, 0, slot]
                 prompt = prompt + position[at] if i == 0 else prompt
-                u = u.index_copy(1, at, prompt.expand(len(u), -1, -1))
+                u = u.index_copy(1, at[here], prompt.expand(len(u), -1, -1))
             h = block.ln_1(u)
             key, value = block.attn.key_value(h, ports.deltas(i))
             kept.append(KeyValue(key, value))
             if i == self.layers - 1:
                 break
-            need = passing if i + 1 in ports.tokens else every
+            need = every
+            if i + 1 in ports.tokens:
+                # A row whose output the next block replaces is needed as key and value only (F7).
+                here, _ = _entering(ports.tokens[i + 1], texts, plan.prefix_slots)
+                need = every[~torch.isin(every, at[here])]
             biases = [_packed_bias(ports, i, site, layout) for site in SITES]
             rows = block.finish(
                 u[:, need],
@@ -239,10 +243,11 @@ class TextTower(nn.Module):
         for i, block in enumerate(self.transformer.blocks):
             if i in ports.tokens and len(chunk.slot_rows):
                 tokens = _lead(ports.tokens[i], 2)
-                owner = chunk.slot_class if tokens.shape[1] > 1 else torch.zeros_like(chunk.slot_class)
-                prompt = tokens[:, owner, chunk.slot]
+                here, slot = _entering(tokens, texts, chunk.slot)
+                owner = chunk.slot_class[here] if tokens.shape[1] > 1 else torch.zeros_like(slot)
+                prompt = tokens[:, owner, slot]
                 prompt = prompt + position[chunk.slot_rows] if i == 0 else prompt
-                y = y.index_copy(1, chunk.slot_rows, prompt.expand(len(y), -1, -1))
+                y = y.index_copy(1, chunk.slot_rows[here], prompt.expand(len(y), -1, -1))
             biases = [_packed_bias(ports, i, site, layout, chunk.row_class) for site in SITES]
             h = block.ln_1(y)
             before = None if prefix is None else prefix[i]
@@ -315,6 +320,15 @@ def _packed_bias(
 
 def _pick(rows: Tensor | None, at: Tensor) -> Tensor | None:
     return rows if rows is None or rows.shape[1] == 1 else rows[:, at]
+
+
+def _entering(tokens: Tensor, texts: TokenBatch, slot: Tensor) -> tuple[Tensor | slice, Tensor]:
+    """Which of some places (S,) tokens (*lead, m, d) enter, the last m of all; and their rows of the tokens there."""
+    staying = texts.slots.shape[1] - tokens.shape[-2]
+    if not staying:
+        return slice(None), slot
+    here = slot >= staying
+    return here, slot[here] - staying
 
 
 def _leads(ports: TowerPorts) -> list[torch.Size]:

@@ -138,3 +138,38 @@ def test_prompt_made_for_other_classes_says_so(tiny_clip):
         tiny_clip.encode_text(texts, TowerPorts({0: torch.zeros(N, D), 4: torch.zeros(N, D)}))
     with pytest.raises(ValueError, match="must have width 24"):
         tiny_clip.encode_text(texts, TowerPorts({0: torch.zeros(N, 40)}))
+
+
+@pytest.mark.parametrize("position", ["end", "middle", "front"])
+@pytest.mark.parametrize("lead", [(), (K,), (IMAGES, 1)])
+def test_fewer_tokens_at_deeper_blocks_replace_the_last_ones(tiny_clip, position, lead):
+    texts, ports = texts_with_slots(tiny_clip, position), random_ports(lead, 3)
+    fewer = TowerPorts(
+        {i: v if i == 0 else v[..., -1 - i :, :].detach().requires_grad_() for i, v in ports.tokens.items()}
+    )
+    both_paths(tiny_clip, texts, fewer)
+    # Tokens that are put back as they were change nothing: so the others flow on.
+    kept = []
+    tiny_clip.text.plain = True
+    block = tiny_clip.text.transformer.blocks[1]
+    handle = block.ln_1.register_forward_pre_hook(lambda module, given: kept.append(given[0]))
+    try:
+        plain = tiny_clip.encode_text(texts, TowerPorts({0: ports.tokens[0]}))
+        rows = (
+            kept[0]
+            .unflatten(0, plain.shape[:2])
+            .gather(2, texts.slots[None, :, -2:, None].expand(len(plain), -1, -1, D))
+        )
+        again = tiny_clip.encode_text(texts, TowerPorts({0: ports.tokens[0], 1: rows}))
+    finally:
+        handle.remove()
+        tiny_clip.text.plain = False
+    torch.testing.assert_close(again, plain)
+
+
+def test_too_many_tokens_or_too_few_at_the_first_block_are_a_sentence(tiny_clip):
+    texts, ports = texts_with_slots(tiny_clip, "end"), random_ports((), 2)
+    with pytest.raises(ValueError, match="places for 4"):
+        tiny_clip.encode_text(texts, TowerPorts({0: ports.tokens[0][:3]}))
+    with pytest.raises(ValueError, match="places for 4"):
+        tiny_clip.encode_text(texts, TowerPorts({0: ports.tokens[0], 1: torch.zeros(5, D)}))
