@@ -83,6 +83,7 @@ def demo(*, out: str = "runs/demo", seed: int = 1, quick: Flag = False) -> None:
                 options=options,
                 source={"name": f"tinyworld/{suite}"},
                 progress=_progress(),
+                store=False,  # nothing outside of its folder
                 **TRAINING.get(method, {}),
             )
             remark(f"{number} of {total}: {method} on {suite}, {result['seconds']:.0f} s of training")
