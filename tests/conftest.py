@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -45,6 +46,15 @@ def random_clip(config: CLIPConfig = TINY, seed: int = 0) -> CLIP:
         else:
             value.data.copy_(noise * value.shape[-1] ** -0.5)
     return clip
+
+
+@pytest.fixture(autouse=True, scope="session")
+def own_features(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """Nothing that is stored for later runs goes into the home; subprocesses are told alike."""
+    folder = tmp_path_factory.mktemp("features")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("CLIPTUNE_FEATURES", str(folder))
+        yield folder
 
 
 @pytest.fixture(autouse=True)

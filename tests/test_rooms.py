@@ -11,7 +11,7 @@ from cliptune.registry import add_ons, names
 
 ROOT = Path(cliptune.__file__).parent
 # Nothing of the package stands below these.
-BOTTOM = {"batch", "files", "noted", "preprocessing", "reading", "saliency", "version"}
+BOTTOM = {"batch", "files", "noted", "preprocessing", "reading", "saliency", "variables", "version"}
 # Each room, and each room inside a room, with those that it may import besides itself and the bottom.
 ALLOWED = {
     "clip": {"clip/towers"},
@@ -56,15 +56,16 @@ ALLOWED = {
         "registry",
     },
     "runs": {"adapter", "calibration", "clip", "clip/weights", "texts", "prompts", "registry", "data"},
-    "training": {"adapter", "recipe", "data", "runs"},
+    "features": {"clip", "data", "data/own"},  # and by name, for their code's hash, what stands in clip's rooms
+    "training": {"adapter", "recipe", "data", "runs", "features"},
     "analysis": {"adapter", "clip", "clip/towers", "texts", "prompts", "heads"},
-    "doctor": {"clip", "data", "heads"},
+    "doctor": {"clip", "data", "heads", "features"},
     "masking": {"adapter", "clip", "clip/towers", "clip/weights", "data"},
     "protocols": {
-        *("adapter", "calibration", "clip", "clip/weights", "texts", "registry", "runs", "training"),
+        *("adapter", "calibration", "clip", "clip/weights", "texts", "registry", "runs", "training", "features"),
         *("data", "data/published", "data/selection", "data/tinyworld"),
     },
-    "explain": {"adapter", "analysis", "data", "images", "runs", "protocols", "results", "explain/kinds"},
+    "explain": {"adapter", "analysis", "data", "features", "images", "runs", "protocols", "results", "explain/kinds"},
     "explain/kinds": {
         *("explain", "adapter", "analysis", "clip", "clip/towers", "data", "heads", "prompts", "params", "texts"),
         *("wrappers", "runs", "registry", "masking", "results"),
@@ -106,7 +107,7 @@ ALLOWED = {
     "cli/commands": {
         *("cli/shared", "clip/weights", "texts", "data", "data/own", "data/published", "data/tinyworld", "registry"),
         *("runs", "training", "protocols", "results", "sweep", "interop", "masking", "explain", "report"),
-        *("exporting", "serving", "sharing", "choosing", "doctor"),
+        *("exporting", "serving", "sharing", "choosing", "doctor", "features"),
     },
     "cli/released": {"cli/shared", "cli/commands", "clip/weights", "data/published", "registry", "runs"},
     "cli": {"cli/commands", "cli/released"},

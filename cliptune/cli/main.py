@@ -8,13 +8,15 @@ import os
 import sys
 import traceback
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 
 from cyclopts import App, CycloptsError
 
 from cliptune.cli.commands import (
     backbones,
     bench,
+    cache,
     calibrate,
     check,
     convert,
@@ -37,16 +39,19 @@ from cliptune.cli.commands import (
 )
 from cliptune.cli.released.commands import in_our_words
 from cliptune.files import explained
+from cliptune.variables import FEATURES, OFF
 from cliptune.version import __version__
 
 BAD_INPUT, INTERRUPTED = 2, 130
+NO_CACHE = "--no-cache"
 _RESUMABLE = ("fit", "train", "bench", "demo")
 
 app = App(
     name="cliptune",
     help=(
         "Adapt a frozen CLIP from a few images.\n\n"
-        "Every command explains itself with --help. --debug, or CLIPTUNE_DEBUG=1, shows the traceback of an error."
+        "Every command explains itself with --help. --debug, or CLIPTUNE_DEBUG=1, shows the traceback of an error; "
+        "--no-cache goes without the stored embeddings of pictures (cliptune cache list)."
     ),
     version=__version__,
     suppress_keyboard_interrupt=False,  # answered here, with a word on resuming
@@ -86,7 +91,8 @@ def _register() -> None:
     }
     for of_methods in (methods.methods, methods.check, methods.exports):
         of_methods.__doc__ = _unwrapped(of_methods.__doc__ or "")
-    for home, known in ((app, commands), (data.app, of_data)):
+    of_cache: dict[str, Callable[..., int | None]] = {"list": cache.list_, "clear": cache.clear}
+    for home, known in ((app, commands), (data.app, of_data), (cache.app, of_cache)):
         for place, (name, function) in enumerate(known.items()):
             function.__doc__ = _unwrapped(function.__doc__ or "")
             home.command(function, name=name, sort_key=place)
@@ -95,6 +101,7 @@ def _register() -> None:
     methods.app.command(methods.exports, name="exports")
     app.command(methods.app)
     app.command(data.app)
+    app.command(cache.app)
 
 
 def _unwrapped(doc: str) -> str:
@@ -121,9 +128,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command line; its exit code: 0, 1 if a part of the work failed, 2 for bad input, 130 after Ctrl-C."""
     words = list(sys.argv[1:] if arguments is None else arguments)
     debug = "--debug" in words or os.environ.get("CLIPTUNE_DEBUG", "") not in ("", "0")
-    words = [word for word in words if word != "--debug"]
+    cached = NO_CACHE not in words or words[0] == "cache"
+    words = [word for word in words if word not in ("--debug", NO_CACHE)]
     try:
-        with warnings.catch_warnings():
+        with warnings.catch_warnings(), nullcontext() if cached else _without_stored_features():
             warnings.showwarning = _remark  # type: ignore[assignment]  # takes all that the original takes
             code = 0
             for command in in_our_words(words):
@@ -153,6 +161,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
             debug,
         )
     return code or 0
+
+
+@contextmanager
+def _without_stored_features() -> Iterator[None]:
+    """Also in the processes that the command starts."""
+    before = os.environ.get(FEATURES)
+    os.environ[FEATURES] = OFF
+    try:
+        yield
+    finally:
+        del os.environ[FEATURES]
+        if before is not None:
+            os.environ[FEATURES] = before
 
 
 def _fail(sentence: str, debug: bool, code: int = BAD_INPUT) -> int:

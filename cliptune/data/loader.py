@@ -49,6 +49,7 @@ def batches(
     world_size: int = 1,
     cache: ImageCache | None = None,
     masking: Masking | None = None,
+    only: Sequence[int] | None = None,
 ) -> Iterator[Batch]:
     """One pass over a split.
 
@@ -67,10 +68,13 @@ def batches(
             one; this rank gets slice `rank`. In an ordered pass a rank whose slice is empty skips that step.
         cache: kept pictures. With workers it is filled here first, and forked workers share it.
         masking: adds masks to the batches.
+        only: of a pass in order, the positions to show.
     Raises: ValueError if the split is empty, a number is out of range, or a shuffled pass has fewer images in
         a batch than ranks; ImageError or FileNotFoundError for a picture, also out of a worker.
     """
-    n = len(split)
+    if only is not None and shuffle:
+        raise ValueError("Batches: `only` is for a pass in order, this one is shuffled. Take a subset of the split.")
+    n = len(split) if only is None else len(only)
     if n == 0:
         raise ValueError("Batches: the split is empty. Add images to it, or leave this pass out.")
     steps = steps_per_epoch(n, batch_size, shuffle=shuffle, drop_last=drop_last)
@@ -80,7 +84,7 @@ def batches(
             f"world_size − 1, got workers {workers}, start_step {start_step}, rank {rank}, world_size "
             f"{world_size}."
         )
-    positions = order(n, seed, epoch) if shuffle else list(range(n))
+    positions = order(n, seed, epoch) if shuffle else list(range(n) if only is None else only)
     plan = []
     for step in range(start_step, steps):
         whole = positions[step * batch_size : (step + 1) * batch_size]

@@ -21,6 +21,7 @@ from cliptune.doctor.pictures import (
     undecodable_here,
     unread,
 )
+from cliptune.features import FeatureStore
 from cliptune.noted import once
 
 UNEVEN = 10
@@ -34,6 +35,7 @@ def examine(
     near: int = NEAR,
     threads: int = 2,
     progress: Progress | None = None,
+    store: FeatureStore | bool = True,
 ) -> Diagnosis:
     """Look for everything that is wrong with a data set, without changing anything.
 
@@ -45,6 +47,7 @@ def examine(
         near: bits of 64 in which the perceptual hashes of pictures that look alike may differ, 0 … 16.
         threads: pictures decoded at a time.
         progress: called with (what is done, so many, of how many).
+        store: where image features are looked up and added, as in `fit`.
     Returns: findings by severity, with all their cases.
     Raises: ValueError for `near` out of range.
     """
@@ -57,7 +60,7 @@ def examine(
     found += on_names(data.class_names, data.template)
     looked = [_on_looks(near, len(seen.places))]
     if clip is not None:
-        doubts = doubted(data, _one_of_each(seen), clip, progress=progress)
+        doubts = doubted(data, _one_of_each(seen), clip, progress=progress, store=store)
         found += [] if doubts.finding is None else [doubts.finding]
         looked += doubts.looked
     counts = {split: data[split].count() for split in SPLITS}

@@ -3,21 +3,21 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from cliptune.batch import Batch
 from cliptune.clip.model import CLIP
 from cliptune.data.fewshot import groups
 from cliptune.data.items import Dataset
-from cliptune.data.threads import mapped
-from cliptune.data.transforms import test_transform
 from cliptune.doctor.duplicates import Place
 from cliptune.doctor.findings import HINT, Finding
 from cliptune.doctor.pictures import Progress
+from cliptune.features import FeatureStore, View, embedded, opened
 from cliptune.heads.logistic import LogisticRegression
 
 FOLDS = 5
@@ -31,7 +31,6 @@ SURE = 0.9
 """From this probability on another class is believed, though its own pictures may be surer still."""
 POOR = 70
 """Agreement in % below which the features tell the classes apart too badly to judge labels by them."""
-BATCH = 64
 
 
 @dataclass(frozen=True)
@@ -47,7 +46,14 @@ class Doubts:
     looked: tuple[str, ...]
 
 
-def doubted(data: Dataset, places: Sequence[Place], clip: CLIP, *, progress: Progress | None = None) -> Doubts:
+def doubted(
+    data: Dataset,
+    places: Sequence[Place],
+    clip: CLIP,
+    *,
+    progress: Progress | None = None,
+    store: FeatureStore | bool = True,
+) -> Doubts:
     """Pictures that probably belong to another class.
 
     A logistic regression on the frozen image features answers for each picture after learning from four fifths of the
@@ -58,6 +64,7 @@ def doubted(data: Dataset, places: Sequence[Place], clip: CLIP, *, progress: Pro
     Args:
         places: pictures that can be decoded, one of each group of equal ones.
         clip: its image tower makes the features.
+        store: where they are looked up and added, as in `fit`.
     Returns: doubts; of classes with fewer than two pictures none.
     """
     counts = groups([_label(data, place) for place in places])
@@ -65,7 +72,7 @@ def doubted(data: Dataset, places: Sequence[Place], clip: CLIP, *, progress: Pro
     if len({_label(data, place) for place in usable}) < 2:
         return Doubts(None, ("Labels were not looked at, because fewer than two classes have two pictures.",))
     drawn = _drawn(data, usable)
-    features = _features(data, drawn, clip, progress)
+    features = _features(data, drawn, clip, progress, opened(store))
     present, labels = torch.tensor([_label(data, place) for place in drawn]).unique(return_inverse=True)
     chances = cross_validated(features, labels, len(present))
     answers = chances.argmax(dim=1)
@@ -152,26 +159,28 @@ def _drawn(data: Dataset, places: Sequence[Place]) -> list[Place]:
     return [places[k] for k in sorted(chosen)]
 
 
-def _features(data: Dataset, places: Sequence[Place], clip: CLIP, progress: Progress | None) -> Tensor:
+def _features(
+    data: Dataset, places: Sequence[Place], clip: CLIP, progress: Progress | None, store: FeatureStore | None
+) -> Tensor:
     """(N, D) float32, on the CPU; a batch of pictures is in memory at a time."""
-    transform = test_transform(clip.config.resolution, preprocessing=clip.preprocessing)
-    pixels = mapped(lambda place: transform(data[place[0]].image(place[1])), places, 2)
-    parts = []
-    for done, batch in _batches(pixels):
-        with torch.inference_mode():
-            parts.append(clip.encode_image(clip.normalise(batch.to(clip.device))[:, None])[:, 0].float().cpu())
-        if progress is not None:
-            progress("features", done, len(places))
-    return torch.cat(parts).clone()
+    done, parts = 0, []
 
+    def watched(ordered: Iterable[Batch], _: int) -> Iterator[Batch]:
+        nonlocal done
+        for batch in ordered:
+            yield batch
+            done += len(batch)
+            if progress is not None and done < len(places):
+                progress("features", done, len(places))
 
-def _batches(pixels: Iterator[Tensor]) -> Iterator[tuple[int, Tensor]]:
-    done, waiting = 0, []
-    for image in pixels:
-        waiting.append(image)
-        if len(waiting) == BATCH:
-            done += BATCH
-            yield done, torch.stack(waiting)
-            waiting = []
-    if waiting:
-        yield done + len(waiting), torch.stack(waiting)
+    view = View(clip.config.resolution, clip.preprocessing)
+    order: list[int] = []
+    for name in dict.fromkeys(split for split, _ in places):
+        at = [k for k, place in enumerate(places) if place[0] == name]
+        part = data[name].subset([places[k][1] for k in at])
+        parts.append(embedded(clip, part, view, store=store, watch=watched)[:, 0].cpu())
+        order += at
+        done = len(order)
+    if progress is not None:
+        progress("features", len(places), len(places))
+    return torch.cat(parts)[torch.tensor(order).argsort()]

@@ -17,6 +17,8 @@ from cliptune.data import Dataset, Split
 from cliptune.data.loader import Masking, batches, gather
 from cliptune.data.masks import EXACT, Masks, open_masks
 from cliptune.data.transforms import test_transform
+from cliptune.features import View, usual_store
+from cliptune.features.passes import in_order
 from cliptune.protocols.scoring import OwnImages, own_images
 from cliptune.runs import load, read_config, read_result
 
@@ -187,8 +189,11 @@ class OpenedRun:
         adapter, parts = self.adapter, []
         with adapter.evaluating():
             text = adapter.text_features()
-            for batch in self.batches(split):
-                out = adapter(batch, text_features=text, needs=frozenset({"reference"}))
+            images, view = self.split(split), View(adapter.resolution, adapter.clip.preprocessing)
+            for batch, known in in_order(
+                adapter.clip, images, view, self.batch_size, frozen=adapter.image_is_frozen, store=usual_store()
+            ):
+                out = adapter(batch, text_features=text, image_embedding=known, needs=frozenset({"reference"}))
                 assert out.reference is not None
                 mean = torch.nn.functional.normalize(out.image_features.mean(dim=1), dim=-1)
                 parts.append((batch.labels, out.logits, out.reference.logits, mean))

@@ -11,9 +11,9 @@ import torch
 from cliptune.adapter import Adapter
 from cliptune.clip.model import CLIP
 from cliptune.data.items import Dataset, Split
-from cliptune.data.loader import batches
 from cliptune.data.selection import SELECTIONS, Pool, budget, select
-from cliptune.data.transforms import test_transform
+from cliptune.features import FeatureStore, View, opened
+from cliptune.features.passes import in_order
 from cliptune.protocols.training import class_set, evaluation_options, score, train
 from cliptune.registry import build
 from cliptune.runs.folder import read_images
@@ -124,18 +124,19 @@ def check_request(fraction: float, selection: str, selector_epochs: int = 0) -> 
         )
 
 
-def judge(adapter: Adapter, split: Split) -> Pool:
+def judge(adapter: Adapter, split: Split, store: FeatureStore | bool = True) -> Pool:
     """What an adapter says about every image of a split, with the test transform.
 
+    Args:
+        store: of embeddings, as in `fit`.
     Raises: ValueError if it has several texts per class, several views per image, or texts that depend on the image.
     """
-    transform = test_transform(adapter.resolution, preprocessing=adapter.clip.preprocessing)
-    device = adapter.clip.device
     logits, images, texts = [], [], None
     with adapter.evaluating(), torch.no_grad():
         texts = adapter.text_features()
-        for batch in batches(split, transform, _BATCH, shuffle=False, seed=0, device=device):
-            out = adapter(batch, text_features=texts)
+        view, frozen = View(adapter.resolution, adapter.clip.preprocessing), adapter.image_is_frozen
+        for batch, known in in_order(adapter.clip, split, view, _BATCH, frozen=frozen, store=opened(store)):
+            out = adapter(batch, text_features=texts, image_embedding=known)
             fits = out.image_features.shape[1] == 1 and out.text_features.shape[:2] == (1, len(adapter.class_names))
             if texts is None or not fits:
                 raise ValueError(
@@ -173,9 +174,10 @@ def _judged(
 ) -> tuple[Pool, Pool | None, torch.Tensor | None]:
     """The selector's word on train and val, and which training images it had right after each epoch (E, N)."""
     right: list[torch.Tensor] = []
+    store = training.get("store", True)
 
     def watch(adapter: Adapter, epoch: int, epochs: int) -> None:
-        pool = judge(adapter, dataset.train)
+        pool = judge(adapter, dataset.train, store)
         right.append(pool.logits.argmax(-1) == pool.labels)
 
     recipe = build(
@@ -188,8 +190,8 @@ def _judged(
         fit(recipe, dataset, seed=seed, device=training.get("device"), progress="silent")
     elif training.get("device") is not None:
         recipe.adapter.to(training["device"])
-    val = judge(recipe.adapter, dataset.val) if selection == "glister" and len(dataset.val) else None
-    return judge(recipe.adapter, dataset.train), val, torch.stack(right) if right else None
+    val = judge(recipe.adapter, dataset.val, store) if selection == "glister" and len(dataset.val) else None
+    return judge(recipe.adapter, dataset.train, store), val, torch.stack(right) if right else None
 
 
 def _blank(labels: torch.Tensor, classes: int) -> Pool:

@@ -93,5 +93,5 @@ def score(run: Run, name: str, split: Split, **evaluation: Any) -> float:
 def evaluation_options(training: Mapping[str, Any]) -> dict[str, Any]:
     """Those arguments of `fit` that `evaluate` has as well; an object that shows progress belongs to the training."""
     shown = training.get("progress")
-    passed_on = {key: training[key] for key in ("precision", "workers", "shared") if key in training}
+    passed_on = {key: training[key] for key in ("precision", "workers", "shared", "store") if key in training}
     return {**passed_on, "progress": shown if shown is None or isinstance(shown, str) else "silent"}

@@ -18,6 +18,7 @@ import torch
 from cliptune.sweep.cells import Cell
 from cliptune.sweep.running import Outcome, run_cell
 from cliptune.sweep.sharing import Waiting
+from cliptune.variables import FEATURES
 
 # A node that is taken away again and again, as cheap ones are, must not cost a run that resumes each time.
 RETRIES = 3
@@ -84,7 +85,8 @@ class RayEngine:
                     # Where a node does not see this folder, the run would be lost on it.
                     cell.folder.mkdir(parents=True, exist_ok=True)
                     named = task.options(name=cell.title, **reserved)
-                    under_way[named.remote(self._on_a_node(cell), threads, os.getcwd())] = cell
+                    told = (threads, os.getcwd(), os.environ.get(FEATURES))
+                    under_way[named.remote(self._on_a_node(cell), *told)] = cell
                 answered, _ = ray.wait(list(under_way))
                 for asked in answered:
                     cell = under_way.pop(asked)
@@ -144,8 +146,10 @@ class RayEngine:
         )
 
 
-def _work(cell: Cell, threads: int, directory: str) -> Outcome:
+def _work(cell: Cell, threads: int, directory: str, features: str | None) -> Outcome:
     """On a node, in a process of its own."""
+    if features is not None:  # asked for, or not, where the command was given
+        os.environ[FEATURES] = features
     torch.set_num_threads(threads)
     with suppress(OSError):  # so that relative paths among the options mean what they mean where they were typed
         os.chdir(directory)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import nullcontext
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -13,11 +13,10 @@ from torch import Tensor
 from cliptune.batch import Batch
 from cliptune.data.cache import ImageCache
 from cliptune.data.items import Split
-from cliptune.data.loader import batches, steps_per_epoch
 from cliptune.data.metrics import evaluate_logits
-from cliptune.data.transforms import test_transform
+from cliptune.features import FeatureStore, View, opened
+from cliptune.features.passes import Embed, in_order
 from cliptune.runs.predictions import Predictions
-from cliptune.training.feed import embed, in_order_without_images
 from cliptune.training.precision import towers_in
 from cliptune.training.progress import Progress, open_progress
 from cliptune.training.shared import SharedImages
@@ -68,6 +67,7 @@ def evaluate(
     images: ImageCache | None = None,
     embeddings: Tensor | None = None,
     shared: SharedImages | None = None,
+    store: FeatureStore | bool = True,
     progress: str | Progress | None = "silent",
     keep_logits: bool = False,
     keep_predictions: bool = True,
@@ -84,6 +84,8 @@ def evaluate(
         images: decoded images to share with other passes.
         embeddings: (N, V, D) image embeddings of the split, computed before; the images are then not read.
         shared: what other runs on these images decoded and, where no learnable reaches it, embedded before.
+        store: where embeddings that no learnable reaches are looked up and added: True for that of this machine
+            (`cliptune.features.usual_store`), False for none. It changes no number.
         progress: as in `fit`.
         keep_logits: return them as well.
         keep_predictions: return what was answered to every image, with hashes of the images and class names.
@@ -93,29 +95,37 @@ def evaluate(
         raise ValueError("evaluate: the split is empty, so there is nothing to score. Choose another split.")
     if device is not None:
         adapter.to(device)
-    where = adapter.clip.device
     with adapter.evaluating(), torch.no_grad(), towers_in(adapter.clip, precision) if precision else nullcontext():
         # None: the text depends on the image and is encoded with each batch.
         text = adapter.text_features()
         shown = open_progress(progress)
         cache = shared.pictures if images is None and shared is not None else images
 
-        def read(part: Split) -> Iterator[Batch]:
-            transform = test_transform(adapter.resolution, preprocessing=adapter.clip.preprocessing)
-            shown.start(steps_per_epoch(len(part), batch_size, drop_last=False), 0)
-            for batch in batches(
-                part, transform, batch_size, shuffle=False, seed=0, workers=workers, device=where, cache=cache
-            ):
+        def watched(ordered: Iterable[Batch], steps: int) -> Iterator[Batch]:
+            shown.start(steps, 0)
+            for batch in ordered:
                 yield batch
                 shown.advance("scoring")
 
+        def kept(part: Split, embed: Embed) -> Tensor:
+            if embeddings is not None:
+                return embeddings
+            return embed(part) if shared is None else shared.embeddings(adapter, part, embed)
+
         parts = []
         try:
-            if embeddings is None and shared is not None and adapter.image_is_frozen:
-                embeddings = shared.embeddings(adapter, split, lambda part: embed(adapter, read(part)))
-            passes = read(split) if embeddings is None else in_order_without_images(split, batch_size, where)
-            for batch in passes:
-                known = None if embeddings is None else embeddings[batch.index]
+            for batch, known in in_order(
+                adapter.clip,
+                split,
+                View(adapter.resolution, adapter.clip.preprocessing),
+                batch_size,
+                frozen=embeddings is not None or adapter.image_is_frozen,
+                store=opened(store),
+                kept=kept,
+                workers=workers,
+                cache=cache,
+                watch=watched,
+            ):
                 out = adapter(batch, text_features=text, image_embedding=known)
                 parts.append(out.logits.float().cpu())
         finally:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial, reduce
 from random import Random
 from typing import TYPE_CHECKING
@@ -17,6 +17,8 @@ from cliptune.data.items import Dataset, Split
 from cliptune.data.loader import DropLast, Masking, batches, gather, order, steps_per_epoch
 from cliptune.data.masks import Masks, open_masks
 from cliptune.data.transforms import Transform, mixed, test_transform, train_transform
+from cliptune.features import FeatureStore, View, embedded
+from cliptune.features.passes import in_order_without_images, without_images
 from cliptune.recipe import Stage
 from cliptune.training.distributed import Processes
 from cliptune.training.progress import counted
@@ -43,6 +45,7 @@ class Feed:
             each once and takes them in turn, epoch by epoch: much faster for learners of text alone, with less
             variety in the views.
         shared: what other runs on these images decoded and embedded before, and will look up after this one.
+        store: embeddings on disk, looked up and added to.
         say: told now and then how far the embedding of images is.
     Raises: ValueError if `views` cannot be had.
     """
@@ -59,6 +62,7 @@ class Feed:
         cache_features: str | bool = "auto",
         views: int | None = None,
         shared: SharedImages | None = None,
+        store: FeatureStore | None = None,
         say: Callable[[str], None] | None = None,
     ):
         if cache_features not in ("auto", False):
@@ -72,22 +76,20 @@ class Feed:
         self.seed, self.workers, self.views = seed, workers, views
         self.cache_features = cache_features == "auto"
         self.images = None if not cache_images else ImageCache() if shared is None else shared.pictures
-        self.shared, self.say = shared, say
+        self.shared, self.store, self.say = shared, store, say
         how = adapter.clip.preprocessing
-        self.train_transform: Transform = train_transform(adapter.resolution, preprocessing=how)
-        self.test_transform: Transform = test_transform(adapter.resolution, preprocessing=how)
+        self._test_view = self._training_view = View(adapter.resolution, how)
+        self.train_transform: Transform = self._view(seed, 0).transform
+        self.test_transform: Transform = self._test_view.transform
         self.masks: Masks | None = None
         self._tables: dict[tuple[str, int | None, int], Tensor] = {}
 
     def begin(self, stage: Stage) -> None:
         """Forget embeddings that an earlier stage's learnables may have changed; do and check what the stage asks."""
-        self.train_transform = train_transform(
-            self.adapter.resolution,
-            scale=stage.crop,
-            resize_first=stage.resize_first,
-            trivial=stage.trivial,
-            preprocessing=self.adapter.clip.preprocessing,
+        self._training_view = replace(
+            self._test_view, scale=stage.crop, resize_first=stage.resize_first, trivial=stage.trivial
         )
+        self.train_transform = self._view(self.seed, 0).transform
         self.masks = None if stage.masks is None else open_masks(stage.masks)
         if self.masks is not None:
             self.masks.check(self.data.train)
@@ -151,7 +153,7 @@ class Feed:
 
         def draw(positions: list[int]) -> Batch:
             if table is not None:
-                return _without_images(split, positions, self.processes.device)
+                return without_images(split, positions, self.processes.device)
             batch = gather(split, positions, transform, seed=seed, epoch=view or 0, cache=self.images, masking=masking)
             return batch.to(self.processes.device)
 
@@ -207,7 +209,7 @@ class Feed:
         seed = 0 if number is None else mixed(self.seed, number)
         table: Tensor | None
         if number is not None and views > 1:
-            shown = (self._embedded(self.data[name], self.train_transform, seed, view) for view in range(views))
+            shown = (self._embedded(self.data[name], self._view(seed, view)) for view in range(views))
             table = reduce(torch.add, (one / views for one in shown)) if average else torch.cat(list(shown), dim=1)
         else:
             table = self._table(name, None if number is None else 0, seed)
@@ -225,19 +227,33 @@ class Feed:
         key = (name, view, 0 if view is None else seed)
         if key not in self._tables:
             if view is not None:
-                self._tables[key] = self._embedded(self.data[name], self.train_transform, seed, view)
+                self._tables[key] = self._embedded(self.data[name], self._view(seed, view))
             elif self.shared is None:
-                self._tables[key] = self._embedded(self.data[name], self.test_transform)
+                self._tables[key] = self._embedded(self.data[name], self._test_view)
             else:
-                compute = partial(self._embedded, transform=self.test_transform)
+                compute = partial(self._embedded, view=self._test_view)
                 self._tables[key] = self.shared.embeddings(self.adapter, self.data[name], compute)
         return self._tables[key]
 
-    def _embedded(self, split: Split, transform: Transform, seed: int = 0, view: int = 0) -> Tensor:
-        """(N, 1, D) of a view of a split's images, computed."""
-        steps = steps_per_epoch(len(split), EVALUATION_BATCH, drop_last=False)
-        ordered = self._ordered(split, transform, seed, view)
-        return embed(self.adapter, counted(ordered, steps, f"Embedding {len(split):,} images", self.say))
+    def _embedded(self, split: Split, view: View) -> Tensor:
+        """(N, 1, D) of a view of a split's images, stored or computed."""
+
+        def watched(ordered: Iterable[Batch], steps: int) -> Iterable[Batch]:
+            return counted(ordered, steps, f"Embedding {len(split):,} images", self.say)
+
+        return embedded(
+            self.adapter.clip,
+            split,
+            view,
+            store=self.store,
+            workers=self.workers,
+            cache=self.images,
+            watch=watched,
+        )
+
+    def _view(self, seed: int, number: int) -> View:
+        """One of the augmented views that the stage draws."""
+        return replace(self._training_view, augmented=(seed, number))
 
     def _ordered(
         self, split: Split, transform: Transform, seed: int, epoch: int, images: bool = True
@@ -283,21 +299,3 @@ class StepPool:
 def drop_last(stage: Stage) -> DropLast:
     """What becomes of an epoch's last batch if it is not full; see `batches`."""
     return False if stage.keep_last else "field"
-
-
-@torch.no_grad()
-def embed(adapter: Adapter, ordered: Iterable[Batch]) -> Tensor:
-    """Embeddings (N, 1, D) of images in order, by the bare tower: right where no learnable reaches them."""
-    clip = adapter.clip
-    return torch.cat([clip.encode_image(clip.normalise(batch.images)[:, None]) for batch in ordered])
-
-
-def in_order_without_images(split: Split, batch_size: int, device: torch.device) -> Iterator[Batch]:
-    """A split's labels and positions in order, for embeddings that are known; the images are (b, 3, 0, 0)."""
-    for start in range(0, len(split), batch_size):
-        yield _without_images(split, list(range(start, min(start + batch_size, len(split)))), device)
-
-
-def _without_images(split: Split, positions: list[int], device: torch.device) -> Batch:
-    index = torch.tensor(positions, dtype=torch.int64)
-    return Batch(torch.empty(len(positions), 3, 0, 0), split.labels[index], index).to(device)

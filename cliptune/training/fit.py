@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from cliptune.data.items import Dataset, Split
+from cliptune.features import FeatureStore, opened
 from cliptune.noted import once
 from cliptune.recipe import Recipe
 from cliptune.runs.checkpoints import backbone, load_adapter, save_adapter
@@ -97,6 +98,7 @@ def fit(
     cache_features: str | bool = "auto",
     views: int | None = None,
     shared: SharedImages | None = None,
+    store: FeatureStore | bool = True,
     steps: int | None = None,
     images: int | None = None,
     continues: str | Path | None = None,
@@ -130,7 +132,9 @@ def fit(
         views: draw so many augmented views per image and reuse their embeddings, for learners of text alone; None
             draws new views in every epoch.
         shared: what other runs on these images decoded and embedded before; it is used and added to. The numbers are
-            those without it, up to the rounding of embeddings that were computed in other batches.
+            those without it.
+        store: embeddings on disk that runs share, used and added to where `cache_features` is "auto": True for those
+            of this machine (`cliptune.features.usual_store`), False for none. The numbers are those without it.
         steps: optimiser steps in place of the recipe's epochs, see `within_budget`: the schedule is stretched to them.
         images: the same, told by how many images the steps see.
         continues: folder of a finished run of the recipe's host, for recipes that go on after their host's training
@@ -174,6 +178,7 @@ def fit(
                         cache_features=cache_features,
                         views=views,
                         shared=shared,
+                        store=opened(store),
                         say=reporter.say,
                     )
                     options = Options(seed, precision, accumulate, select, save_every, log_prompts)

@@ -170,6 +170,7 @@ def _run(row: Row, clip: Any, dataset: Dataset, folder: Path, seed: int, quick: 
         options=options,
         source={"name": f"tinyworld/{row.suite}"},
         progress=_progress(),
+        store=False,  # nothing outside of its folder
         **row.training,
         **budget,
     )
