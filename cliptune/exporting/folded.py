@@ -38,10 +38,11 @@ class FoldedTarget:
     Args:
         adapter: speaking of the classes that are asked about. run: `adapter_config.json` of its run.
         dtype: of the image tower.
-    Raises: ValueError where the texts depend on the image.
+    Raises: ValueError where the texts depend on the image, or the image tower is another library's.
     """
 
     def __init__(self, adapter: Adapter, run: Mapping[str, Any], dtype: torch.dtype) -> None:
+        _check_tower(adapter.clip)
         tower = {f"{_IMAGE}{name}": _cast(value, dtype) for name, value in adapter.clip.image.state_dict().items()}
         learned = {f"{_LEARNED}{name}": value for name, value in adapter.learnables().items()}
         rest = {"clip.logit_scale": adapter.clip.logit_scale.detach(), "text_features": _features(adapter)}
@@ -64,6 +65,15 @@ class FoldedTarget:
 
     def describe(self, path: Path, about: Description) -> None:
         atomic_write_json(path.with_name(SETTINGS), {**self._settings, "about": about.plain})
+
+
+def _check_tower(clip: CLIP) -> None:
+    kind = getattr(clip.image, "kind", None)
+    if kind is not None:
+        raise ValueError(
+            "export: what is folded opens without other libraries, and the image tower of this backbone is another "
+            f"library's, {kind}. Use --to onnx or --to torch-export, which hold the whole program."
+        )
 
 
 def _features(adapter: Adapter) -> Tensor:
