@@ -11,7 +11,7 @@ import torch
 from cliptune.adapter import Adapter
 from cliptune.clip.model import CLIP
 from cliptune.clip.weights.load import load_clip
-from cliptune.clip.weights.other_towers import LIBRARIES
+from cliptune.clip.weights.other_towers import OTHERS
 from cliptune.preprocessing import Preprocessing
 from cliptune.prompts.base import MixedPrompt
 from cliptune.reading import shown
@@ -169,7 +169,7 @@ def noted_facts(saved: Mapping[str, Any]) -> dict[str, Any]:
     asked = {name: origin[name] for name in ("arch", "hyphens") if origin.get(name)}
     if origin.get("hide_prompts"):
         asked["hide_prompts"] = True
-    if origin.get("layout") == LIBRARIES:  # which leave nothing to ask about their towers
+    if origin.get("layout") in OTHERS:  # which leave nothing to ask about their towers
         heads = {}
     return {"activation": origin.get("activation"), "preprocessing": pictures, **heads, **asked}
 

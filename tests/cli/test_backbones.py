@@ -30,6 +30,20 @@ def test_a_part_of_a_name_narrows_the_list(cli):
     assert "ViT-B-32" not in out
 
 
+def test_those_with_other_towers_are_listed_too(cli):
+    rows = {row["name"]: row for row in json.loads(cli("backbones", "SigLIP2", "--json").out)}
+    assert rows["ViT-B-16-SigLIP2:webli"]["source"] == "hf-hub:timm/ViT-B-16-SigLIP2"
+    assert all("SigLIP2" in name and "tokens" in row["image_ports"] for name, row in rows.items())
+    assert "also on loading" in cli("backbones", "EVA02").out
+    told = cli("backbones", "convnext_base:laion400m_s13b_b51k").out
+    assert "image: pixels, features; text: tokens, bias, delta" in told
+    uncounted = cli("backbones", "xlm-roberta-base").out
+    assert "text tower of transformers, not counted" in uncounted
+    assert "text: none" in uncounted
+    # A name that several weights have is none yet.
+    assert "ViT-B-16-SigLIP2:webli" in cli("backbones", "ViT-B-16-SigLIP2").out
+
+
 def test_a_file_is_opened(cli, backbone):
     answer = cli("backbones", backbone, "--activation", "quick_gelu")
     assert answer.code == 0, answer.err

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from cliptune.choosing import Candidate, Candidates
+from cliptune.cli.shared.choosing import command_line
 from cliptune.runs import read_config, read_result
 from cliptune.runs.manifest import verify
 
@@ -207,3 +208,9 @@ def test_a_command_for_a_choice_keeps_its_split(fit):
     answer = fit()
     (command,) = [line for line in answer.out.splitlines() if line.strip().startswith("cliptune fit ")] or [""]
     assert not command or " --val 0 " in command
+
+
+def test_a_suggested_command_spells_options_as_the_command_does():
+    given = {"backbone": "here", "hide_prompts": True, "split-seed": 3, "trust": False, "shots": None}
+    line = command_line("photos", given, "gda", Path("out"))
+    assert line == "cliptune fit photos --method gda --backbone here --hide-prompts --split-seed 3 --out out"

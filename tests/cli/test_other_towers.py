@@ -11,6 +11,8 @@ import torch
 import yaml
 
 import cliptune
+from tests.clip.foreign.test_hugging_face import model_of
+from tests.clip.foreign.vocabularies import sentencepiece
 from tests.clip.weights.test_other_towers import saved
 
 FIT = ("--shots", 2, "--set", "epochs=1")
@@ -83,3 +85,30 @@ def test_backbones_tells_what_is_open(cli, tmp_path):
     assert (
         "tokens" not in cli("backbones", saved(tmp_path / "convnext", "convnext")).out.split("ports")[1].split(";")[0]
     )
+
+
+def test_a_siglip_of_transformers_is_fitted_and_opened_again(cli, photos, tmp_path):
+    folder = tmp_path / "siglip"
+    model_of("siglip").save_pretrained(folder)
+    sentencepiece(folder)
+    answer = cli("fit", photos, "--method", "maple", "--backbone", folder, "--out", "run", *FIT)
+    assert answer.code == 0, answer.out + answer.err
+    assert "transformers" not in answer.err  # nothing of its bars and reports
+    picture = next((photos / "snow").glob("*.png"))
+    answer = cli("predict", "run", picture, "--scores", "sigmoid", "--verbose")
+    assert answer.code == 0, answer.err
+    assert "squashed to 32 × 32 pixels" in answer.err
+    told = cli("backbones", folder).out
+    assert "image: pixels, tokens, bias, delta, features" in told
+    assert "against the library's own pass" in told
+
+
+def test_what_needs_clips_own_towers_says_so(cli, photos, tmp_path):
+    folder = saved(tmp_path / "eva", "eva")
+    answer = cli("convert", folder, "--layout", "open_clip", "--out", "converted")
+    assert answer.code != 0
+    assert "the towers of eva are another library's (Eva of timm)" in answer.err
+    assert cli("fit", photos, "--method", "coop", "--backbone", folder, "--out", "run", *FIT).code == 0
+    answer = cli("export", "run", "--to", "folded", "--out", "folded")
+    assert answer.code != 0
+    assert "the image tower of this backbone is another library's, Eva of timm. Use" in answer.err

@@ -82,10 +82,16 @@ def convert(
 
 def _to_layout(name: str, layout: str, out: Path, weights: WeightsOptions, overwrite: bool) -> None:
     from cliptune.clip.weights.layouts import stored_tensors, write_backbone
+    from cliptune.clip.weights.other_towers import OTHERS
 
     if out.exists() and (not out.is_dir() or (any(out.iterdir()) and not overwrite)):
         raise ValueError(f"convert: {out} exists already. Give another folder, or --overwrite.")
     clip = open_clip(name, weights)
+    if clip.origin.get("layout") in OTHERS:
+        raise ValueError(
+            f"convert: the towers of {clip.name} are another library's ({clip.image.kind}), and --layout renames those "
+            "of CLIP itself. Use the weights where they are: --backbone takes them as they lie."
+        )
     tensors = stored_tensors(name, trust=weights.trust)
     written = write_backbone(out, tensors, clip.config, clip.preprocessing, layout)
     say(f"{out} holds {clip.name} as {layout} names it, {count(len(tensors), 'tensor')} bit for bit:")

@@ -204,14 +204,15 @@ def command_line(folder: str, given: Mapping[str, Any], method: str, out: Path) 
     """`cliptune fit` with a method.
 
     Args:
-        given: option → value; those that are None or False are left out.
+        given: option → value, with _ or - in its name; those that are None or False are left out.
     """
     words = ["cliptune", "fit", folder, "--method", method]
     for name, value in given.items():
+        flag = f"--{name.replace('_', '-')}"
         if value is True:
-            words.append(f"--{name}")
+            words.append(flag)
         elif value is not None and value is not False:
-            words += [f"--{name}", f"{value:g}" if isinstance(value, float) else f"{value}"]
+            words += [flag, f"{value:g}" if isinstance(value, float) else f"{value}"]
     return shlex.join([*words, "--out", str(out)])
 
 

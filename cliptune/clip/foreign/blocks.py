@@ -98,7 +98,7 @@ class ForeignBlock:
 
     def __init__(self, module: nn.Module, names: Sequence[str], after: bool = False) -> None:
         self.module: Any = module
-        self.attn = ForeignAttention(module.attn)  # type: ignore[arg-type]
+        self.attn = ForeignAttention(_attention_of(module))
         self.norms, self.scales, self.after = names[:2], names[2:], after
 
     def looked_at(self, x: Tensor) -> Tensor:
@@ -157,6 +157,20 @@ def known_blocks(modules: Sequence[nn.Module]) -> list[ForeignBlock] | str:
     return found
 
 
+# Blocks of transformers that are built as SigLIP's, and their attention.
+_OF_TRANSFORMERS = {
+    "SiglipEncoderLayer": "SiglipAttention",
+    "Siglip2EncoderLayer": "Siglip2Attention",
+    "ChineseCLIPVisionLayer": "ChineseCLIPVisionAttention",
+    "AltCLIPEncoderLayer": "AltCLIPAttention",
+}
+_ATTENTIONS = {"Attention", "AttentionRope", "EvaAttention", "MultiheadAttention", *_OF_TRANSFORMERS.values()}
+
+
+def _attention_of(module: Any) -> Any:
+    return module.attn if hasattr(module, "attn") else module.self_attn
+
+
 def _block(module: nn.Module) -> ForeignBlock | str:
     kind = (type(module).__module__.partition(".")[0], type(module).__name__)
     forms: dict[tuple[str, str], tuple[Sequence[str], bool]] = {
@@ -165,11 +179,12 @@ def _block(module: nn.Module) -> ForeignBlock | str:
         ("timm", "EvaBlock"): (("norm1", "norm2", "gamma_1", "gamma_2"), False),
         ("timm", "EvaBlockPostNorm"): (("norm1", "norm2", "", ""), True),
         ("open_clip", "ResidualAttentionBlock"): (("ln_1", "ln_2", "ls_1", "ls_2"), False),
+        **{("transformers", name): (("layer_norm1", "layer_norm2", "", ""), False) for name in _OF_TRANSFORMERS},
     }
     if kind not in forms:
         return f"it has blocks of the kind {kind[1]}, whose inside is not known here"
-    attention: Any = module.attn
-    if type(attention).__name__ not in ("Attention", "AttentionRope", "EvaAttention", "MultiheadAttention"):
+    attention = _attention_of(module)
+    if type(attention).__name__ not in _ATTENTIONS:
         return f"its blocks attend by a {type(attention).__name__}, whose inside is not known here"
     if getattr(attention, "num_kv_groups", 1) != 1:
         return "its keys and values have fewer heads than its queries"

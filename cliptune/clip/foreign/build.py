@@ -15,6 +15,7 @@ from cliptune.clip.foreign.libraries import library, version
 from cliptune.clip.foreign.text import text_tower
 from cliptune.clip.model import CLIP, CLIPConfig, Tokenizer
 from cliptune.clip.tokens import TokenBatch
+from cliptune.clip.towers.image import ImageTower
 from cliptune.reading import listed
 
 # Largest difference, relative to the largest value, at which two float32 passes of one model still agree.
@@ -76,14 +77,20 @@ def foreign_clip(
     phrases = load_tensors(model, tensors, name)
     clip = behind_ports(model, config, name, tokenizer)
     check_parity(model, clip, name)
-    if hide_prompts:
-        if not getattr(clip.image, "gathers", False):
-            raise ValueError(
-                f"Backbone {name}: hide_prompts is for image towers whose pooling attends to all rows, and this one "
-                "reads a class token, or the mean of the patches. Leave it out."
-            )
-        clip.image.hide_prompts = True  # type: ignore[assignment]
+    hide_from_pooling(clip, name, hide_prompts)
     return clip.to(dtype).freeze(), phrases
+
+
+def hide_from_pooling(clip: CLIP, name: str, hide: bool) -> None:
+    """Hide image prompts from the pooling of a CLIP, if asked. Raises: ValueError if it has none that sees them."""
+    if not hide:
+        return
+    if not getattr(clip.image, "gathers", False):
+        raise ValueError(
+            f"Backbone {name}: hide_prompts is for image towers whose pooling attends to all rows, and this one "
+            "reads a class token, or the mean of the patches. Leave it out."
+        )
+    clip.image.hide_prompts = True  # type: ignore[assignment]
 
 
 def behind_ports(model: Any, config: Mapping[str, Any], name: str, tokenizer: Tokenizer | None) -> CLIP:
@@ -91,10 +98,17 @@ def behind_ports(model: Any, config: Mapping[str, Any], name: str, tokenizer: To
     embed = int(config["embed_dim"])
     image = image_tower(model.visual, embed)
     text: Any = text_tower(model, embed)
+    return around(image, text, embed, tokenizer, name, model.logit_scale, model.logit_bias)
+
+
+def around(
+    image: ImageTower, text: Any, embed: int, tokenizer: Tokenizer | None, name: str, scale: Tensor, bias: Tensor | None
+) -> CLIP:
+    """A frozen CLIP around two towers, with their log scale and, of a sigmoid loss, bias."""
     clip = CLIP(_sizes(image, text, embed), tokenizer, name, towers=(image, text))
-    clip.logit_scale.data = model.logit_scale.detach().reshape(())
-    if model.logit_bias is not None:
-        clip.logit_bias = model.logit_bias.detach().reshape(())
+    clip.logit_scale.data = scale.detach().reshape(())
+    if bias is not None:
+        clip.logit_bias = bias.detach().reshape(())
     return clip.freeze()
 
 
@@ -144,9 +158,13 @@ def load_tensors(model: nn.Module, tensors: Mapping[str, Tensor], name: str) -> 
 
 
 @torch.no_grad()
-def check_parity(model: Any, clip: CLIP, name: str) -> tuple[float, float]:
+def check_parity(
+    model: Any, clip: CLIP, name: str, libraries: tuple[str, str] = ("timm", "open_clip")
+) -> tuple[float, float]:
     """Compare a small random input through the library's own passes and through those here, without prompts.
 
+    Args:
+        model: with `encode_image` and `encode_text`. libraries: that image and text tower are of, for the error.
     Returns: largest difference of image and of text features, relative to the largest value.
     Raises: ValueError with a sentence if they differ: another release of the library computes otherwise.
     """
@@ -158,7 +176,7 @@ def check_parity(model: Any, clip: CLIP, name: str) -> tuple[float, float]:
         _difference(_first(model.encode_image(images)), clip.encode_image(images[None])[0]),
         _difference(_first(model.encode_text(texts.ids)), clip.encode_text(texts)[0]),
     )
-    for what, off, library_name in (("image", found[0], "timm"), ("text", found[1], "open_clip")):
+    for what, off, library_name in zip(("image", "text"), found, libraries, strict=True):
         if not off <= TOLERANCE:
             raise ValueError(
                 f"Backbone {name}: its {what} features differ by {off:.1e} from those that the installed "

@@ -34,6 +34,10 @@ _UNUSED: dict[str, dict[str, tuple[Any, ...]]] = {
         "act_kwargs": (),
     },
 }
+# `model_type` in transformers' config.json of CLIPs whose towers are not CLIP's own.
+TRANSFORMERS_KINDS = ("siglip", "siglip2", "chinese_clip", "altclip")
+# Any of these beside the weights makes their folder one of a tokenizer.
+TOKENIZER_FILES = ("tokenizer.json", "vocab.txt", "spiece.model", "tokenizer.model", "sentencepiece.bpe.model")
 # OpenAI's own vocabulary goes by the names of its models.
 _OPENAI = "openai/clip-"
 

@@ -6,6 +6,7 @@ import html
 import re
 import string
 from collections.abc import Callable, Mapping, Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
@@ -13,6 +14,7 @@ import ftfy
 import torch
 from torch import Tensor
 
+from cliptune.clip.foreign.configuration import TOKENIZER_FILES
 from cliptune.clip.foreign.libraries import library
 from cliptune.clip.towers.text import first_of
 from cliptune.noted import few
@@ -20,8 +22,6 @@ from cliptune.reading import shown
 
 Hyphens = Literal["glue", "space"]
 HYPHENS = ("glue", "space")
-# Any of these beside the weights makes their folder one of a tokenizer.
-TOKENIZER_FILES = ("tokenizer.json", "vocab.txt", "spiece.model", "tokenizer.model", "sentencepiece.bpe.model")
 _PUNCTUATION = str.maketrans("", "", string.punctuation)
 _GLUED = re.compile(rf"\w[{re.escape(string.punctuation.replace('_', ''))}]+(?=\w)")
 
@@ -142,6 +142,25 @@ class LibraryTokenizer:
         found = self.tokenizer(cleaned, add_special_tokens=False, return_offsets_mapping=True)
         return cleaned, list(found.input_ids), [start for start, _ in found.offset_mapping]
 
+    def decode(self, ids: Sequence[int]) -> str:
+        """Tokens as text. One alone that begins a word has a space behind it, as ends of words have in CLIP's
+        vocabulary: those of sentencepiece and BERT mark where a word begins, or goes on.
+        """
+        if len(ids) != 1:
+            text: str = self.tokenizer.decode(list(ids))
+            return text
+        piece = str(self.tokenizer.convert_ids_to_tokens(list(ids))[0])
+        if piece in self.tokenizer.all_special_tokens:
+            return piece
+        if piece.startswith("\u2581"):
+            return f"{piece[1:]} "
+        goes_on = piece.startswith("##") or not self._marks_what_goes_on
+        return piece.removeprefix("##") if goes_on else f"{piece} "
+
+    @cached_property
+    def _marks_what_goes_on(self) -> bool:
+        return any(piece.startswith("##") for piece in self.tokenizer.get_vocab())
+
     def notes(self, names: Sequence[str]) -> list[str]:
         """A sentence where cleaning joins words of class names that punctuation kept apart."""
         if self.clean != "canonicalize":
@@ -174,8 +193,12 @@ def library_tokenizer(
     transformers = library("transformers", f"{who}: its tokenizer {name}")
     here = folder is not None and any((folder / file).exists() for file in TOKENIZER_FILES)
     source, known = (str(folder), True) if here else (name, Path(name).is_dir() or offline)
+    # SigLIP's class of transformers is a slow one, also where a fast one lies beside the weights.
+    fast = here and folder is not None and (folder / "tokenizer.json").is_file()
     try:
         found = transformers.AutoTokenizer.from_pretrained(source, local_files_only=known)
+        if fast and not found.is_fast:
+            found = transformers.PreTrainedTokenizerFast.from_pretrained(source, local_files_only=True)
     except Exception as error:  # of many kinds, by what is missing
         where = f"in {folder}" if here else "in the hub's local cache" if known else "on the hub"
         raise FileNotFoundError(

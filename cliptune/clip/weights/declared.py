@@ -87,7 +87,7 @@ def _hugging_face(folder: Path) -> Declared:
         activation=activations[0],
         text_heads=number(text, "num_attention_heads", 8, path),
         image_heads=number(image, "num_attention_heads", 12, path),
-        pictures=_processor(folder),
+        pictures=read_processor(folder),
         usual=tuple(
             f"{tower}.{option}"
             for tower, of in (("text_config", text), ("vision_config", image))
@@ -97,7 +97,8 @@ def _hugging_face(folder: Path) -> Declared:
     )
 
 
-def _processor(folder: Path) -> Pictures:
+def read_processor(folder: Path) -> Pictures:
+    """What the image processor of transformers in a folder declares; empty if there is none."""
     path = folder / HUGGING_FACE_IMAGES
     if path.exists():
         return hugging_face_pictures(read_object(path), path)

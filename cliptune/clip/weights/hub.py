@@ -7,6 +7,7 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
+from cliptune.clip.foreign.configuration import TOKENIZER_FILES
 from cliptune.clip.weights.checkpoint import sha256
 from cliptune.clip.weights.choice import INNER_FOLDERS, WEIGHT_FILES, chosen
 from cliptune.clip.weights.declared import (
@@ -16,11 +17,14 @@ from cliptune.clip.weights.declared import (
     OPEN_CLIP_CONFIG,
 )
 from cliptune.clip.weights.download import OFFLINE_VARIABLES, offline
+from cliptune.clip.weights.other_towers import declares_tokenizer
 from cliptune.clip.weights.repository import Repository, open_repository
 from cliptune.clip.weights.shards import is_index, shards
 from cliptune.reading import shown
 
 PREFIX = "hf-hub:"
+# What else a tokenizer of transformers may be made of.
+_OF_TOKENIZERS = ("tokenizer_config.json", "special_tokens_map.json", "added_tokens.json", "merges.txt", "vocab.json")
 # How the hub's client names what it keeps: large files by SHA-256, small ones by Git's SHA-1.
 _SHA256, _GIT_SHA1 = re.compile("[0-9a-f]{64}"), re.compile("[0-9a-f]{40}")
 _REPOSITORY = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*", re.ASCII)
@@ -47,11 +51,16 @@ def hub_file(
     """
     who = "load_clip"
     repository, file = _with_weights(*named(name, revision, who), WEIGHT_FILES, INNER_FOLDERS, who)
-    folder = file.rpartition("/")[0]
+    folder, configured = file.rpartition("/")[0], None
     for beside in (OPEN_CLIP_CONFIG, HUGGING_FACE_CONFIG, HUGGING_FACE_IMAGES, HUGGING_FACE_PROCESSOR):
         place = f"{folder}/{beside}" if folder else beside
         if place in repository.files:
-            _fetched(repository, place, trust, who)
+            configured = _fetched(repository, place, trust, who).parent
+    if configured is not None and declares_tokenizer(configured):
+        for beside in (*TOKENIZER_FILES, *_OF_TOKENIZERS):
+            place = f"{folder}/{beside}" if folder else beside
+            if place in repository.files:
+                _fetched(repository, place, trust, who)
     path = _fetched(repository, file, trust, who)
     for shard in shards(path) if is_index(path) else ():
         place = f"{folder}/{shard}" if folder else shard

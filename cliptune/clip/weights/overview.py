@@ -16,17 +16,21 @@ from cliptune.clip.weights.architectures import architecture
 from cliptune.clip.weights.declared import HUGGING_FACE_CONFIG, OPEN_CLIP_CONFIG
 from cliptune.clip.weights.json_parts import read_object
 from cliptune.clip.weights.openai import OPENAI_CONFIGS, canonical_name
-from cliptune.clip.weights.other_towers import LIBRARIES
+from cliptune.clip.weights.other_towers import OTHERS
+from cliptune.clip.weights.others import OtherWeights, other_weights
 from cliptune.clip.weights.pretrained import Listed, listed_weights, named_weights
 from cliptune.preprocessing import Preprocessing
 from cliptune.reading import shown
 
 _VIT_PORTS = ("pixels", "tokens", "bias", "delta", "features")
 _RESNET_PORTS = ("pixels", "features")
+_TEXT_PORTS = ("tokens", "bias", "delta")
 _COMPARED = "a random input against the library's own pass, each time it is loaded"
 _MINI = "shipped, and compared with the values that it gave when it was made"
 _OPENAI = "the archives by their SHA-256; towers with random weights, against open_clip 3.3.0"
 _LISTED = "random weights of the architecture, against open_clip 3.3.0"
+OF_LIBRARY = "of the library"
+"""The activation of towers of other libraries."""
 
 
 @dataclass(frozen=True)
@@ -37,10 +41,11 @@ class Backbone:
         name: that `load_clip` and `--backbone` take.
         source: where its weights come from.
         resolution: R in pixels. width: of the image tower. layers: its blocks. embed: D. context: tokens of a text.
-        parameters: of both towers. megabytes: of them in float32, as they are kept in memory.
-        activation: "quick_gelu" or "gelu".
+        parameters: of both towers; None where a library alone knows. megabytes: of them in float32, as they are kept in
+            memory.
+        activation: "quick_gelu", "gelu", or that it is the library's.
         pictures: how they are prepared, in words.
-        image_ports: of the image tower; the text tower has tokens, bias and delta.
+        image_ports, text_ports: that are open.
         licence: as the configuration says; "" if it says none.
         verified: how it is known that it computes what its publisher's code does.
     """
@@ -52,11 +57,12 @@ class Backbone:
     layers: int
     embed: int
     context: int
-    parameters: int
-    megabytes: float
+    parameters: int | None
+    megabytes: float | None
     activation: str
     pictures: str
     image_ports: Sequence[str]
+    text_ports: Sequence[str]
     licence: str
     verified: str
 
@@ -86,13 +92,14 @@ class Backbone:
             activation=config.activation,
             pictures=how.told(config.resolution),
             image_ports=_VIT_PORTS if config.patch else _RESNET_PORTS,
+            text_ports=_TEXT_PORTS if config.text_layers else (),
             licence=licence,
             verified=verified,
         )
 
 
 def known_backbones() -> Iterator[Backbone]:
-    """All that have a name: `mini`, OpenAI's nine, and what open_clip lists of the same kind."""
+    """All that have a name: `mini`, OpenAI's nine, and what open_clip lists, of the same kind and with other towers."""
     from cliptune.clip.weights.load import load_clip
 
     yield described(load_clip("mini"), _MINI)
@@ -102,6 +109,7 @@ def known_backbones() -> Iterator[Backbone]:
         other_name = named_weights(line.architecture.removesuffix("-quickgelu"), line.tag) != line
         if line.tag != "openai" and not other_name:
             yield _listed(line)
+    yield from map(_other, other_weights())
 
 
 def listed_backbone(name: str) -> Backbone | None:
@@ -114,6 +122,9 @@ def listed_backbone(name: str) -> Backbone | None:
     line = named_weights(architecture_name, tag) if colon and tag != "openai" else None
     if line is not None:
         return _listed(line)
+    other = next((line for line in other_weights() if line.name.lower() == name.lower()), None)
+    if other is not None:
+        return _other(other)
     canonical = canonical_name(architecture_name) if tag in ("", "openai") else None
     if canonical is None or Path(name).exists():
         return None
@@ -126,11 +137,32 @@ def _listed(line: Listed) -> Backbone:
     return Backbone.of(line.name, f"hf-hub:{line.repository}", config, pictures, _LISTED)
 
 
+def _other(line: OtherWeights) -> Backbone:
+    of = line.architecture
+    return Backbone(
+        name=line.name,
+        source=f"hf-hub:{line.repository}" if line.repository.count("/") == 1 else line.repository,
+        resolution=of.resolution,
+        width=of.width,
+        layers=of.layers,
+        embed=of.embed,
+        context=of.context,
+        parameters=of.parameters,
+        megabytes=None if of.parameters is None else 4 * of.parameters / 2**20,
+        activation=OF_LIBRARY,
+        pictures=line.pictures.told(of.resolution),
+        image_ports=_VIT_PORTS if of.image_open else _RESNET_PORTS,
+        text_ports=_TEXT_PORTS if of.text_open else (),
+        licence="",
+        verified=f"{_LISTED}; and {_COMPARED}",
+    )
+
+
 def described(clip: CLIP, verified: str = "", licence: str = "") -> Backbone:
     """A CLIP that is loaded."""
     source = str(clip.origin.get("source", "built in memory"))
     parameters = sum(parameter.numel() for parameter in clip.parameters())
-    if clip.origin.get("layout") == LIBRARIES:
+    if clip.origin.get("layout") in OTHERS:
         verified = verified or _COMPARED
     return Backbone.of(clip.name, source, clip.config, clip.preprocessing, verified, licence, parameters)
 

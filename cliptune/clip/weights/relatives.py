@@ -29,7 +29,7 @@ _PARTS = {
 }
 # Model, and a name that its files alone have.
 _OTHERS = (
-    ("a SigLIP of transformers", re.compile(r"vision_model\.head\.probe")),
+    ("a SigLIP of transformers without its config.json", re.compile(r"vision_model\.head\.probe")),
     ("a PE-Core of Meta's own code", re.compile(r"visual\.attn_pool\.probe")),
     ("a CoCa", re.compile(r"text_decoder\..+|visual\.attn_pool\.query")),
     ("an EVA-CLIP of its own code", re.compile(r"visual\.(cls_token|blocks\.\d+\..+)")),

@@ -110,6 +110,33 @@ def test_a_text_that_is_too_long_is_named(kind):
         tokenizer([3])  # type: ignore[list-item]
 
 
+def test_a_token_is_named_with_where_words_begin(kind):
+    tokenizer = opened(kind)
+    _, ids, starts = tokenizer.pieces("a photo of a golden retriever")
+    words, apart = {0, 2, 8, 11, 13, 20}, False
+    for index, start in zip(ids, starts, strict=True):
+        # A space in front belongs to the word in sentencepiece's offsets, or is a token of its own.
+        begins = (start in words or start + 1 in words) and not apart
+        written = tokenizer.decode([index])
+        assert written.endswith(" ") == begins
+        apart = written == " "
+    assert tokenizer.decode([ids[0]]) == "a "
+    assert tokenizer.decode(ids).strip() == "a photo of a golden retriever"
+    assert not tokenizer.decode([tokenizer.behind[-1] or tokenizer.tokenizer.pad_token_id]).endswith(" ")
+
+
+def test_learned_tokens_are_near_words_of_their_vocabulary(kind):
+    from cliptune.analysis.words import nearest_words
+    from cliptune.methods import build
+
+    clip = with_tokenizer(kind)
+    adapter = build("coop", clip, NAMES, words="a photo of a", n_ctx=4).adapter
+    found = nearest_words(adapter, k=2)
+    ids = clip.tokenizer.pieces("a photo of a")[1]
+    assert [token.words[0] for token in found.tokens] == [clip.tokenizer.decode([i]).strip() for i in ids[:4]]
+    assert all(token.distances[0] == 0 for token in found.tokens)
+
+
 def test_canonical_text_is_big_visions():
     assert canonical("black-eyed  Susan") == "blackeyed susan"
     assert canonical("A340-300") == "a340300"

@@ -5,16 +5,20 @@ import json
 import pytest
 from safetensors.torch import save_file
 
+from cliptune.clip.foreign.build import foreign_model
 from cliptune.clip.weights.architectures import architecture, architecture_names
 from cliptune.clip.weights.load import load_clip
 from cliptune.clip.weights.openai import OPENAI_CONFIGS
+from cliptune.clip.weights.others import other_architectures, other_weights
 from cliptune.clip.weights.overview import (
+    OF_LIBRARY,
     count_parameters,
     described,
     known_backbones,
     listed_backbone,
     stated_licence,
 )
+from cliptune.clip.weights.pretrained import listed_weights, named_weights
 from tests.clip.weights.checkpoints import openai_tensors
 
 # Of open_clip 3.3.0's own models, counted without memory (benchmarks/openai_like.py).
@@ -58,7 +62,8 @@ def test_every_architecture_has_whole_heads():
 def test_every_weights_has_one_name():
     found = list(known_backbones())
     names = [one.name for one in found]
-    assert len(names) == len(set(names)) == 1 + 9 + 61
+    assert len(names) == len(set(names)) == 1 + 9 + 61 + len(other_weights())
+    found = [one for one in found if one.activation != OF_LIBRARY]
     hub = [one.source for one in found if one.source.startswith("hf-hub:")]
     # open_clip 3.3.0 lists one repository for two tags; `load_clip` notes it.
     twice = {source for source in hub if hub.count(source) > 1}
@@ -80,6 +85,45 @@ def test_every_weights_has_one_name():
 def test_one_is_found_by_its_name(asked, name):
     found = listed_backbone(asked)
     assert (found and found.name) == name
+
+
+def test_one_with_other_towers_tells_its_sizes_and_ports():
+    one = listed_backbone("ViT-B-16-SigLIP2:webli")
+    assert one.source == "hf-hub:timm/ViT-B-16-SigLIP2"
+    assert (one.width, one.layers, one.resolution, one.context) == (768, 12, 224, 64)
+    assert one.pictures.startswith("squashed to 224 × 224 pixels (bicubic); mean 0.5 0.5 0.5")
+    assert "tokens" in one.image_ports
+    closed = listed_backbone("MobileCLIP2-S0:dfndr2b")
+    assert (closed.image_ports, closed.text_ports) == (("pixels", "features"), ("tokens", "bias", "delta"))
+    uncounted = listed_backbone("xlm-roberta-base-ViT-B-32:laion5b_s13b_b90k")
+    assert (uncounted.parameters, uncounted.megabytes, uncounted.text_ports) == (None, None, ())
+
+
+@pytest.mark.parametrize("name", ["ViT-B-32-SigLIP2-256", "EVA02-B-16", "coca_ViT-B-32", "convnext_base"])
+def test_sizes_of_others_are_those_of_open_clips_models(name):
+    import open_clip
+    import torch
+
+    with torch.device("meta"):
+        model = foreign_model(open_clip.get_model_config(name), name)
+    spoken = getattr(model, "text_decoder", None)  # a CoCa's half that only speaks
+    count = sum(value.numel() for value in model.parameters())
+    count -= sum(value.numel() for value in spoken.parameters()) if spoken is not None else 0
+    # The bias of a sigmoid loss is no parameter here.
+    assert other_architectures()[name].parameters == count - int(model.logit_bias is not None)
+    assert other_architectures()[name].resolution in (model.visual.image_size, model.visual.image_size[0])
+
+
+def test_the_tables_hold_all_that_open_clip_lists():
+    import open_clip
+
+    mine = {(line.architecture.name, line.tag) for line in other_weights()}
+    mine |= {(line.architecture, line.tag) for line in listed_weights()}
+    theirs = set(open_clip.list_pretrained())
+    # One activation has one tag here, whatever the architecture is called.
+    missing = {pair for pair in theirs - mine if named_weights(*pair) is None}
+    assert not missing
+    assert len(other_architectures()) > 80
 
 
 def test_a_listed_one_tells_what_its_weights_were_trained_with():
