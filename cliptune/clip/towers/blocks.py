@@ -93,7 +93,7 @@ class Attention(nn.Module):
     def weights(self, q: Tensor, k: Tensor, mask: Tensor | None = None) -> Tensor:
         """Queries (..., Q, d) over keys (..., S, d) → what each attends to, (..., heads, Q, S), rows summing to one."""
         q, k = self.split(q), self.split(k)
-        scores = (q * q.shape[-1] ** -0.5) @ k.mT
+        scores: Tensor = (q * q.shape[-1] ** -0.5) @ k.mT
         return (scores if mask is None else scores + mask).softmax(dim=-1)
 
     def attend(self, q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None = None) -> Tensor:

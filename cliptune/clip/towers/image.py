@@ -125,7 +125,7 @@ class VisionTransformer(ImageTower):
             x = block.finish(x[:, :keep], block.attn.attend(q, k, v), *biases)
         if self.show is not None:
             attention = block.attn.weights(q[:, :1], k)[..., 0, 1:real].mean(dim=1)
-            rows = self.ln_post(x[:, :real]) @ self.proj
+            rows: Tensor = self.ln_post(x[:, :real]) @ self.proj
             self.show(rows, attention)
             return rows[:, 0].view(*lead, -1)
         final: Tensor = self.ln_post(x[:, 0])
