@@ -21,6 +21,7 @@ LEARNABLES = {
     "linear_probe": 0,  # fitted in closed form, not by gradient
     **dict.fromkeys(("zs_probe", "clap", "lp_plus_plus"), 0),  # trained by the head itself, on features computed once
     **dict.fromkeys(("gda", "ss_text", "proker", "ape"), 0),  # in closed form
+    "tda": 0,
     "taskres": 10 * 512,
     "ape_t": 10 * 250,  # and a weight for each image
     "coop": 4 * 512,
@@ -251,6 +252,10 @@ def test_unknown_method_option_and_add_on_name_the_nearest(tiny_clip):
         ("coop+rlp", {"rlp_rank": -1}),
         ("coop+rlp", {"rlp_rank": 0, "rlp_shared": True}),
         ("clip_lora", {"projections": "qq"}),
+        ("tda", {"alpha": 0.0}),
+        ("tda", {"beta": float("nan")}),
+        ("tda", {"shots": 0}),
+        ("tda", {"negative_alpha": -1.0}),
     ],
 )
 def test_numbers_out_of_range_are_a_sentence(method, options, tiny_clip):

@@ -176,6 +176,11 @@ def calibrate(
             "--select last."
         )
     adapter = opened(folder, f"Run folder {folder}", clip)
+    if adapter.head.order is not None:
+        raise ValueError(
+            f"calibrate: the run in {folder} answers an image by those that came before it, and the few that are held "
+            "out are another stream than those it will be asked about. Calibrate another method's run."
+        )
     data = _as_trained(folder, root)
     method = found_again(spec.method, read_adapter_config(folder).get("plugins", {}), f"Run folder {folder}")
     how = {"device": device, "workers": workers, "shared": shared or SharedImages(), **spec.training}

@@ -21,6 +21,7 @@ from cliptune.clip.model import CLIP, CLIPConfig
 from cliptune.clip.tokenizer import default_tokenizer
 from cliptune.exported.classifier import ExportedClassifier
 from cliptune.exported.description import Description
+from cliptune.exporting.graph import check_alone
 from cliptune.files import atomic_write_json
 from cliptune.preprocessing import Preprocessing
 from cliptune.prompts.base import MixedPrompt
@@ -44,6 +45,7 @@ class FoldedTarget:
     """
 
     def __init__(self, adapter: Adapter, run: Mapping[str, Any], dtype: torch.dtype) -> None:
+        check_alone(adapter)
         _check_own_tower(adapter.clip)
         tower = {f"{_IMAGE}{name}": _cast(value, dtype) for name, value in adapter.clip.image.state_dict().items()}
         learned = {f"{_LEARNED}{name}": value for name, value in adapter.learnables().items()}

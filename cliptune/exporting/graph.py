@@ -149,8 +149,18 @@ class _Conditional(nn.Module):
         return self.head(self.scale * image @ features.mT, self.texts, embedding)
 
 
+def check_alone(adapter: Adapter) -> None:
+    """Raises: ValueError for an adapter whose answer to a picture depends on those before, which an export has not."""
+    if adapter.head.order is not None:
+        raise ValueError(
+            "export: this method answers a picture by those that came before it, and an export answers each one alone. "
+            "Export zeroshot, which is what it is without them, or a method that learns from training images."
+        )
+
+
 def _answer(adapter: Adapter, ports: Ports, dtype: torch.dtype) -> nn.Module:
     """What makes logits (B, C) of image embeddings (B, V, D)."""
+    check_alone(adapter)
     if ports.condition is not None:
         return _Conditional(adapter, ports, dtype)
     features = adapter.text_features()

@@ -14,6 +14,7 @@ from cliptune.heads.probe import ProbeHead
 from cliptune.heads.refined import CategoryResidualHead, RefinedHead
 from cliptune.heads.rvp import RVPHead
 from cliptune.heads.ss_text import SSTextHead
+from cliptune.heads.stream import StreamHead
 from cliptune.heads.transfer import TransferHead
 
 __all__ = [
@@ -32,5 +33,6 @@ __all__ = [
     "RVPHead",
     "RefinedHead",
     "SSTextHead",
+    "StreamHead",
     "TransferHead",
 ]

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -19,6 +20,8 @@ class Head(nn.Module):
     `growing`: names of its tensors whose first size depends on the data, and comes with what is loaded.
     `settled`: false while it waits to be shown the text features (see `settle`), always so if it needs them every time.
     `chosen`: what it chose on validation images: "images", their number, and "chose", symbol → value. None for others.
+    `order`: seed of the order in which `evaluate` shows it the images of a split, where answers depend on images that
+        came before; None where they do not.
     `notes`: what it chose by itself where an option was left out, a sentence each.
     `listener`: is told what a long `refit` is doing, as `listener(line, minor)`.
     `share`: of that `refit`, what is done, in (0, 1]; None where it is not known.
@@ -31,6 +34,7 @@ class Head(nn.Module):
     chosen: Mapping[str, Any] | None = None
     listener: Callable[[str, bool], None] | None = None
     share: float | None = None
+    order: int | None = None
     notes: tuple[str, ...] = ()
 
     def forward(self, similarity: Tensor, texts: TextBatch, image_embedding: Tensor) -> Tensor:
@@ -49,6 +53,11 @@ class Head(nn.Module):
 
     def observe(self, out: Any, labels: Tensor, split: str = "train") -> None:
         """See a batch of outputs with its labels; heads that count or fit keep what they need."""
+
+    @contextmanager
+    def stream(self) -> Iterator[None]:
+        """Images that are shown inside the block come one after the other, whatever batches they are in."""
+        yield
 
     def refit(self) -> None:
         """An epoch, or an observing stage, has ended."""

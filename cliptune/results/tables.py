@@ -394,7 +394,8 @@ def caveats(flags: Mapping[str, Any], data: Mapping[str, Any]) -> tuple[str, ...
     if flags.get("extra_images"):
         words.append("images beyond the shots")
     if flags.get("unlabelled_test_images"):
-        words.append("transductive")
+        seen = flags["unlabelled_test_images"]
+        words.append("transductive" if seen is True else f"sees unlabelled test images {seen}")
     models = [str(model) for model in flags.get("external_models") or ()]
     return (*words, *(["external: " + ", ".join(models)] if models else []))
 

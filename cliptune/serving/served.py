@@ -103,4 +103,10 @@ def open_served(path: str | Path, device: str = "cpu") -> Served:
         return ServedExport(open_exported(path))
     from cliptune.runs import load
 
-    return ServedRun(load(path, device=device))
+    adapter = load(path, device=device)
+    if adapter.head.order is not None:
+        raise ValueError(
+            f"serve: the run in {path} answers a picture by those that came before it, so that one who asks would get "
+            "answers that depend on what others have sent. Serve another method's run."
+        )
+    return ServedRun(adapter)

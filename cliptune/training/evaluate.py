@@ -69,6 +69,7 @@ def evaluate(
     shared: SharedImages | None = None,
     store: FeatureStore | bool = True,
     progress: str | Progress | None = "silent",
+    order: int | None = None,
     keep_logits: bool = False,
     keep_predictions: bool = True,
 ) -> Evaluation:
@@ -87,6 +88,8 @@ def evaluate(
         store: where embeddings that no learnable reaches are looked up and added: True for that of this machine
             (`cliptune.features.usual_store`), False for none. It changes no number.
         progress: as in `fit`.
+        order: for a head whose answers depend on images that came before, seed of the order in which they come; None
+            for the head's own. What is returned is in the split's order.
         keep_logits: return them as well.
         keep_predictions: return what was answered to every image, with hashes of the images and class names.
     Raises: ValueError if the split is empty, has unknown labels, or labels that the adapter has no class for.
@@ -95,7 +98,16 @@ def evaluate(
         raise ValueError("evaluate: the split is empty, so there is nothing to score. Choose another split.")
     if device is not None:
         adapter.to(device)
-    with adapter.evaluating(), torch.no_grad(), towers_in(adapter.clip, precision) if precision else nullcontext():
+    given, place = split, _shuffled(adapter, len(split), order)
+    if place is not None:
+        split = split.subset(place.tolist())
+        embeddings = None if embeddings is None else embeddings[place]
+    with (
+        adapter.evaluating(),
+        torch.no_grad(),
+        adapter.head.stream(),
+        towers_in(adapter.clip, precision) if precision else nullcontext(),
+    ):
         # None: the text depends on the image and is encoded with each batch.
         text = adapter.text_features()
         shown = open_progress(progress)
@@ -131,10 +143,21 @@ def evaluate(
         finally:
             shown.close()
     logits = torch.cat(parts)
+    if place is not None:
+        logits, split = logits[place.argsort()], given
     numbers = evaluate_logits(logits, split.labels)
     numbers["per_class"] = _named(adapter.classes.names, numbers["per_class"])
     answers = Predictions.of(logits, split, adapter.classes.names) if keep_predictions else None
     return Evaluation(**numbers, logits=logits if keep_logits else None, predictions=answers)
+
+
+def _shuffled(adapter: Adapter, n: int, order: int | None) -> Tensor | None:
+    """The positions (N,) in the order in which a head that wants one is shown the images."""
+    own = adapter.head.order
+    if own is None:
+        return None
+    seed = own if order is None else order
+    return torch.randperm(n, generator=torch.Generator().manual_seed(seed))
 
 
 def _named(names: tuple[str, ...] | list[str], values: list[float | None]) -> dict[str, float | None]:

@@ -29,6 +29,7 @@ def evaluate(
     truncate: Flag = False,
     per_class: Flag = False,
     sets: float | None = None,
+    orders: int | None = None,
     json: Flag = False,
     lists: ListOptions = ListOptions(),
     weights: WeightsOptions = WeightsOptions(),
@@ -75,10 +76,14 @@ def evaluate(
     sets
         Of a run that `cliptune calibrate` calibrated: how many images have the right class in their set, where this
         share was asked for, such as 0.9.
+    orders
+        Of a method that answers an image by those before it (tda): score its own images in so many random orders, such
+        as 10, and say how far the accuracies lie apart.
     json
         Print all numbers as JSON.
     """
     from cliptune.data import DataSpec
+    from cliptune.protocols.orders import over_orders
     from cliptune.protocols.scoring import score_run
     from cliptune.runs import read_result
 
@@ -97,6 +102,8 @@ def evaluate(
         raise ValueError(
             f"--{next(iter(lists.given))} is for another list, --data LIST. The run's own data are read as they were."
         )
+    if orders is not None and (data, classes, on) != (None, None, None):
+        raise ValueError("--orders is for the run's own images and classes. Leave out --data, --classes and --on.")
     with notes_said_once():
         adapter = open_run(run, backbone, device, weights) if on is None else open_on(run, on, device, weights)
         scored = score_run(
@@ -113,6 +120,9 @@ def evaluate(
             elsewhere=on is not None,
             coverage=sets,
         )
+    several = None
+    if orders is not None:
+        several = over_orders(run, adapter, orders, split=split, root=root, workers=workers, precision=precision)
     warned = () if scored.own_images else scored.notes[-1:]
     for sentence in warned:
         remark(sentence)
@@ -122,6 +132,8 @@ def evaluate(
     calibrated = None if scored.calibrated is None else _with_interval(scored.calibrated)
     if calibrated is not None:
         numbers["calibrated"] = calibrated
+    if several is not None:
+        numbers["orders"] = {**vars(several), "mean": several.mean, "deviation": several.deviation}
     if json:
         show_json({**numbers, "notes": list(scored.notes)})
         return
@@ -137,6 +149,13 @@ def evaluate(
         say(
             f"Sets of {held['asked']:g} hold the right class of {percent(held['coverage'])} % of the images (95 % "
             f"interval {held['low']:.1f} to {held['high']:.1f}) and {held['mean_size']:.2f} classes on average."
+        )
+    if several is not None:
+        lowest, highest = min(several.accuracies), max(several.accuracies)
+        say(
+            f"In {len(several.accuracies)} orders: accuracy {several.mean:.2f} % on average, {lowest:.2f} to "
+            f"{highest:.2f}, deviation {several.deviation:.2f} points; {several.changed:.1f} % of the images are not "
+            "answered alike in all of them."
         )
     tell_notes(scored.notes, told=warned)
     if per_class:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from cliptune.cli.shared.inputs import listed_names, open_run
 from cliptune.cli.shared.options import Flag, WeightsOptions
@@ -22,6 +23,15 @@ if TYPE_CHECKING:
     """Probabilities (B, C) → which classes are in the set of each picture, (B, C) bool."""
 
 _BATCH = 32
+
+
+class _Answering(NamedTuple):
+    """Class names, what answers, what makes sets if they are asked for, and what is open meanwhile."""
+
+    class_names: tuple[str, ...]
+    ask: Ask
+    choose: Choose | None = None
+    stream: AbstractContextManager[None] = nullcontext()
 
 
 def predict(
@@ -85,7 +95,6 @@ def predict(
     verbose
         Say first which backbone answers, and how its weights want pictures prepared.
     """
-    from cliptune.data import ImageError, read_image
     from cliptune.exporting.opening import is_exported
 
     if top < 1:
@@ -97,50 +106,58 @@ def predict(
         fixed = {"classes": classes, "template": template, "weight": weight, "backbone": backbone, "device": device}
         fixed |= {"truncate": truncate or None, "verbose": verbose or None}
         fixed |= {"scores": None if scores == "softmax" else scores, "sets": sets}
-        class_names, ask, choose = _export(run, fixed, weights)
+        answering = _export(run, fixed, weights)
     else:
-        class_names, ask, choose = _adapter(
-            run, classes, template, weight, backbone, device, weights, truncate, scores, sets, verbose
-        )
+        answering = _adapter(run, classes, template, weight, backbone, device, weights, truncate, scores, sets, verbose)
+    with answering.stream:
+        found, sizes = _answered(paths, answering, top, tell=not json and out is None)
+    unreadable = len(paths) - len(found)
+    if json:
+        show_json(found)
+    if out is not None and format is not None and found:
+        from cliptune.data.own.predictions import write_predictions
+
+        write_predictions(out, format, _predicted(found, sizes), answering.class_names, overwrite=overwrite)
+        remark(f"Written to {out}: {count(len(found), 'prediction')} as {format}.")
+    if unreadable:
+        others = "; the others were named" if unreadable < len(paths) else ""
+        raise ValueError(f"{unreadable} of {len(paths)} pictures could not be read{others}.")
+
+
+def _answered(
+    paths: list[Path], answering: _Answering, top: int, *, tell: bool
+) -> tuple[list[dict[str, Any]], list[tuple[int, int]]]:
+    """What is said of each picture that can be read, and its size."""
+    from cliptune.data import ImageError, read_image
+
     found: list[dict[str, Any]] = []
     sizes: list[tuple[int, int]] = []
-    unreadable = 0
     for start in range(0, len(paths), _BATCH):
         opened = []
         for path in paths[start : start + _BATCH]:
             try:
                 opened.append((path, read_image(path, exif=True)))
             except (ImageError, OSError) as error:
-                unreadable += 1
                 remark(str(error))
         if not opened:
             continue
-        probabilities = ask([picture for _, picture in opened])
+        probabilities = answering.ask([picture for _, picture in opened])
         best = (-probabilities).argsort(axis=-1, kind="stable")
         sizes += [picture.size for _, picture in opened]
-        inside = None if choose is None else choose(probabilities)
+        inside = None if answering.choose is None else answering.choose(probabilities)
         for row, ((path, _), values, labels) in enumerate(
             zip(opened, probabilities.tolist(), best.tolist(), strict=True)
         ):
-            ranked = [{"class": class_names[label], "probability": values[label]} for label in labels]
+            ranked = [{"class": answering.class_names[label], "probability": values[label]} for label in labels]
             entry: dict[str, Any] = {"image": str(path), "predictions": ranked[:top]}
             shown = entry["predictions"]
             if inside is not None:
                 shown = [one for one, label in zip(ranked, labels, strict=True) if inside[row, label]]
                 entry["set"] = [one["class"] for one in shown]
             found.append(entry)
-            if not json and out is None:
+            if tell:
                 _tell(path, shown, alone=len(paths) == 1)
-    if json:
-        show_json(found)
-    if out is not None and format is not None and found:
-        from cliptune.data.own.predictions import write_predictions
-
-        write_predictions(out, format, _predicted(found, sizes), class_names, overwrite=overwrite)
-        remark(f"Written to {out}: {count(len(found), 'prediction')} as {format}.")
-    if unreadable:
-        others = "; the others were named" if unreadable < len(paths) else ""
-        raise ValueError(f"{unreadable} of {len(paths)} pictures could not be read{others}.")
+    return found, sizes
 
 
 def _adapter(
@@ -155,8 +172,8 @@ def _adapter(
     scores: Literal["softmax", "sigmoid"],
     sets: float | None,
     verbose: bool,
-) -> tuple[tuple[str, ...], Ask, Choose | None]:
-    """Class names, what answers, and what makes sets if they are asked for, of a run.
+) -> _Answering:
+    """Of a run.
 
     Raises: ValueError for sets of a run that is not calibrated for these classes.
     """
@@ -188,11 +205,13 @@ def _adapter(
         answers: np.ndarray = adapter.probabilities(adapter.logits(shown), scores).cpu().numpy()
         return answers
 
-    return adapter.class_names, ask, choose
+    if adapter.head.order is not None:
+        remark("This method answers each picture by those before it, so the order in which they are given matters.")
+    return _Answering(adapter.class_names, ask, choose, adapter.head.stream())
 
 
-def _export(run: str, fixed: dict[str, Any], weights: WeightsOptions) -> tuple[tuple[str, ...], Ask, None]:
-    """The same of an export. Raises: ValueError if something is asked that an export has decided."""
+def _export(run: str, fixed: dict[str, Any], weights: WeightsOptions) -> _Answering:
+    """Of an export. Raises: ValueError if something is asked that an export has decided."""
     from cliptune.exporting.opening import open_exported
 
     given = [f"--{name}" for name, value in {**fixed, **weights.given}.items() if value is not None]
@@ -202,7 +221,7 @@ def _export(run: str, fixed: dict[str, Any], weights: WeightsOptions) -> tuple[t
             "cannot change them. Leave it out, or export the run again."
         )
     model = open_exported(run)
-    return model.class_names, model.probabilities, None
+    return _Answering(model.class_names, model.probabilities)
 
 
 def _check_sets(sets: float | None, scores: str, format: str | None) -> None:
