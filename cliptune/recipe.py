@@ -182,6 +182,46 @@ class HostStages:
     prompt: str
 
 
+@dataclass(frozen=True)
+class Narrow:
+    """A setting that was published for wide towers and was not seen to work on one as narrow as the recipe's.
+
+    Args:
+        option: of the method, or "steps" for the optimiser steps of its own stages.
+        used: its value. works: one that was seen to work.
+        width: of the text tower.
+        note: all of it as a sentence.
+    """
+
+    option: str
+    used: float
+    works: float
+    width: int
+    note: str
+
+
+@dataclass(frozen=True)
+class FewestSteps:
+    """Optimiser steps from which on a method was seen to learn on a narrow tower; how many it takes, `fit` knows.
+
+    Args:
+        least: steps of its own stages together. works: as many as were seen to learn well.
+        width: of the text tower.
+        note: a sentence with a place {steps} for those that are taken.
+    """
+
+    least: int
+    works: int
+    width: int
+    note: str
+
+    def judge(self, steps: int) -> tuple[Narrow, ...]:
+        """What there is to say of so many steps: nothing, if they are enough."""
+        if steps >= self.least:
+            return ()
+        return (Narrow("steps", steps, self.works, self.width, self.note.format(steps=f"{steps:,}")),)
+
+
 @dataclass
 class Recipe:
     """An adapter and the stages that train it.
@@ -196,6 +236,8 @@ class Recipe:
         plugins: name → path, sha256 and kind of each part that comes from outside the package.
         host_stages: of a recipe that goes on after its host's, what a finished run of the host may stand for.
         notes: what was replaced, or chosen where an option was left out, a sentence each.
+        narrow: settings that were not seen to work on so narrow a tower. fewest_steps: what is to be judged of its
+            stages when their steps are known; None for nothing.
     """
 
     adapter: Adapter
@@ -207,8 +249,11 @@ class Recipe:
     plugins: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     host_stages: HostStages | None = None
     notes: tuple[str, ...] = ()
+    narrow: tuple[Narrow, ...] = ()
+    fewest_steps: FewestSteps | None = None
 
     @property
     def all_notes(self) -> tuple[str, ...]:
-        """Each once: what the adapter's parts noted, its own notes, and the remarks as sentences."""
-        return once(self.adapter.notes, self.notes, (f"{self.method}: {remark}." for remark in self.remarks))
+        """Each once: what the adapter's parts noted, its own notes, the remarks as sentences, and narrow settings."""
+        remarks = (f"{self.method}: {remark}." for remark in self.remarks)
+        return once(self.adapter.notes, self.notes, remarks, (one.note for one in self.narrow))

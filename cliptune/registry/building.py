@@ -18,6 +18,7 @@ import cliptune.wrappers
 from cliptune.clip.model import CLIP, CLIPConfig
 from cliptune.clip.tokenizer import default_tokenizer
 from cliptune.recipe import Recipe
+from cliptune.registry.narrow import mark_narrow
 from cliptune.registry.plugins import (
     from_entry_point,
     from_file,
@@ -140,6 +141,7 @@ def build(method: str, clip: CLIP, classes: Sequence[str] | ClassSet, *, seed: i
         **({} if template is None else {"template": template}),
         **({} if truncate is None else {"truncate": truncate}),
     }
+    mark_narrow(recipe, {hosts[0]: module, **wrappers}, clip)
     usual = {f.name: f.default for config in configs for f in fields(config)}
     chosen = [
         f"{name}={value}" for name, value in recipe.config.items() if _is_told(value) and value != usual.get(name)

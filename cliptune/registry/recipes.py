@@ -90,10 +90,11 @@ def read_recipes(text: str, name: str) -> dict[str, tuple[Entry, ...]]:
     except (ValueError, RecursionError) as error:
         raise ValueError(f"{where}: expected TOML, but {shown(str(error), 200)}. Correct the file.") from error
     content.pop("released", None)  # for `released_settings`
+    content.pop("narrow", None)  # for `narrow`
     for protocol, entries in content.items():
         if protocol not in PROTOCOLS or not isinstance(entries, list):
             raise ValueError(
-                f"{where}: expected [[{']], [['.join(PROTOCOLS)}]] or [released], got {shown(protocol)!r}."
+                f"{where}: expected [[{']], [['.join(PROTOCOLS)}]], [released] or [narrow], got {shown(protocol)!r}."
             )
     return {
         protocol: tuple(_entry(name, protocol, row, f"{where}, [[{protocol}]] {i}") for i, row in enumerate(rows, 1))

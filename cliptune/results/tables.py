@@ -387,6 +387,8 @@ def caveats(flags: Mapping[str, Any], data: Mapping[str, Any]) -> tuple[str, ...
     if flags.get("method_chosen"):
         chosen = flags["method_chosen"]
         words.append(f"method chosen by {chosen['folds']}-fold cross-validation among {chosen['among']}")
+    for narrow in flags.get("narrow") or ():
+        words.append(f"{narrow['option']}={narrow['used']:g} where {narrow['works']:g} worked on narrow towers")
     if flags.get("views") is not None:
         words.append(f"{flags['views']} augmented views per image, used again")
     if flags.get("augmentation") is False:

@@ -56,6 +56,15 @@ def within_budget(recipe: Recipe, n: int, *, steps: int | None = None, images: i
     return replace(recipe, stages=[s if s.optimiser is None else next(stretched) for s in recipe.stages])
 
 
+def judged(recipe: Recipe, n: int) -> Recipe:
+    """The recipe with what there is to say of its steps over n training images; an add-on's own stages do not count."""
+    if recipe.fewest_steps is None:
+        return recipe
+    own = recipe.stages[: None if recipe.host_stages is None else recipe.host_stages.stages]
+    steps = sum(all_steps(stage, epoch_steps(stage, n)) for stage in own if stage.optimiser is not None)
+    return replace(recipe, narrow=(*recipe.narrow, *recipe.fewest_steps.judge(steps)), fewest_steps=None)
+
+
 def epoch_steps(stage: Stage, n: int) -> int:
     """Optimiser steps of a whole epoch over n images."""
     return steps_per_epoch(n, stage.batch_size, drop_last=drop_last(stage))

@@ -7,7 +7,7 @@ import json
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,7 +22,7 @@ from cliptune.runs.checkpoints import backbone, load_adapter, save_adapter
 from cliptune.runs.folder import RunFolder
 from cliptune.runs.jsonable import jsonable
 from cliptune.runs.predictions import write_predictions
-from cliptune.training.budget import within_budget
+from cliptune.training.budget import judged, within_budget
 from cliptune.training.continued import end_of
 from cliptune.training.distributed import Processes, processes
 from cliptune.training.evaluate import Evaluation
@@ -151,7 +151,7 @@ def fit(
     """
     check_precision(precision)
     _check(recipe, data, select, accumulate)
-    recipe = within_budget(recipe, len(data.train), steps=steps, images=images)
+    recipe = judged(within_budget(recipe, len(data.train), steps=steps, images=images), len(data.train))
     given = {name: value for name, value in (("steps", steps), ("images", images)) if value is not None}
     adapter = recipe.adapter
     with processes(device) as group, _undisturbed(group.device):
@@ -340,6 +340,7 @@ def _result(training: Training, config: dict[str, Any]) -> dict[str, Any]:
         "augmentation": _augments(recipe),
         "views": training.feed.views,
         **recipe.flags,
+        **({"narrow": [asdict(one) for one in recipe.narrow]} if recipe.narrow else {}),
         # What was really chosen, and on how many images, takes the place of what the recipe may do.
         **({} if training.position.chosen is None else {"validation_images": training.position.chosen}),
     }
