@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,9 @@ import torch
 from cliptune.clip import CLIP, CLIPConfig
 from cliptune.clip.tokenizer import default_tokenizer
 from cliptune.data import Dataset, from_images
+from cliptune.features import embedding
+from cliptune.features.tower import encoded
+from cliptune.variables import FEATURES
 
 NAMES = ("lynx", "puma", "red fox", "snow", "blue jay")
 
@@ -49,12 +53,35 @@ def random_clip(config: CLIPConfig = TINY, seed: int = 0) -> CLIP:
 
 
 @pytest.fixture(autouse=True, scope="session")
-def own_features(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+def features_of_all(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """Nothing that is stored for later runs goes into the home; subprocesses are told alike."""
     folder = tmp_path_factory.mktemp("features")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("CLIPTUNE_FEATURES", str(folder))
+        patch.setenv(FEATURES, str(folder))
         yield folder
+
+
+@pytest.fixture(autouse=True)
+def own_features(features_of_all: Path, request: pytest.FixtureRequest) -> Iterator[Path]:
+    """No test finds what another stored. The folder is made when something is."""
+    folder = features_of_all / hashlib.sha256(request.node.nodeid.encode()).hexdigest()[:16]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv(FEATURES, str(folder))
+        yield folder
+
+
+@pytest.fixture
+def computed(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Images whose embedding is computed, batch by batch; those that fill up a group are not among them."""
+    counts: list[int] = []
+
+    def counting(clip: CLIP, batches: Iterable[torch.Tensor], group: int) -> Iterator[torch.Tensor]:
+        for rows in encoded(clip, batches, group):
+            counts.append(len(rows))
+            yield rows
+
+    monkeypatch.setattr(embedding, "encoded", counting)
+    return counts
 
 
 @pytest.fixture(autouse=True)

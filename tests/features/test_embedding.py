@@ -30,21 +30,6 @@ def store(tmp_path):
     return FeatureStore(tmp_path / "store")
 
 
-@pytest.fixture
-def counted(monkeypatch):
-    """Pictures that pass the tower, as they do."""
-    passed = []
-
-    def counting(clip, images, group):
-        for rows in real(clip, images, group):
-            passed.append(len(rows))
-            yield rows
-
-    real = module.encoded
-    monkeypatch.setattr(module, "encoded", counting)
-    return passed
-
-
 @pytest.mark.parametrize("view", [VIEW, replace(VIEW, augmented=(7, 2)), replace(VIEW, resize_first=True)])
 def test_bits_are_those_without_a_store(tiny_clip, files, store, view):
     plain = embedded(tiny_clip, files, view)
@@ -57,28 +42,28 @@ def test_bits_are_those_without_a_store(tiny_clip, files, store, view):
     torch.testing.assert_close(plain, direct, atol=1e-5, rtol=1e-5)
 
 
-def test_a_picture_passes_the_tower_once(tiny_clip, files, store, counted):
+def test_a_picture_passes_the_tower_once(tiny_clip, files, store, computed):
     embedded(tiny_clip, files, VIEW, store=store)
-    assert counted == [5]  # the sixth equals the first
+    assert computed == [5]  # the sixth equals the first
     embedded(tiny_clip, files, VIEW, store=FeatureStore(store.folder))
     embedded(tiny_clip, files.subset([4, 2]), VIEW, store=store)
-    assert counted == [5]
+    assert computed == [5]
 
 
-def test_parts_complete_each_other(tiny_clip, files, store, counted):
+def test_parts_complete_each_other(tiny_clip, files, store, computed):
     embedded(tiny_clip, files.subset([1, 3]), VIEW, store=store)
     whole = embedded(tiny_clip, files, VIEW, store=store)
-    assert counted == [2, 3]
+    assert computed == [2, 3]
     assert torch.equal(whole, embedded(tiny_clip, files, VIEW))
 
 
-def test_augmented_views_belong_to_their_place_and_draw(tiny_clip, files, store, counted):
+def test_augmented_views_belong_to_their_place_and_draw(tiny_clip, files, store, computed):
     first = replace(VIEW, augmented=(1, 0))
     embedded(tiny_clip, files, first, store=store)
-    assert counted == [6]  # equal files at different places are drawn differently
+    assert computed == [6]  # equal files at different places are drawn differently
     for other in (replace(VIEW, augmented=(1, 1)), replace(VIEW, augmented=(2, 0)), replace(first, scale=(0.5, 1.0))):
         assert torch.equal(embedded(tiny_clip, files, other, store=store), embedded(tiny_clip, files, other))
-    assert sum(counted) == 7 * 6
+    assert sum(computed) == 7 * 6
 
 
 def test_a_part_of_the_augmented_views_is_drawn_as_in_the_whole(tiny_clip, files, store):
@@ -128,7 +113,7 @@ def test_turning_by_the_tag_is_another_picture(tiny_clip, tmp_path, store):
     assert not torch.equal(one, other)
 
 
-def test_what_was_computed_before_a_picture_fails_is_kept(tiny_clip, files, store, counted, monkeypatch):
+def test_what_was_computed_before_a_picture_fails_is_kept(tiny_clip, files, store, computed, monkeypatch):
     monkeypatch.setattr(module, "READ", 8)
     items = [Item(f"{i}.png", 0, "a") for i in range(5)] + [Item("broken.png", 0, "a")]
     draw = torch.Generator().manual_seed(4)
@@ -140,9 +125,9 @@ def test_what_was_computed_before_a_picture_fails_is_kept(tiny_clip, files, stor
     split = Split.of_files(files.source.root, items)
     with pytest.raises(ImageError):
         embedded(tiny_clip, split, VIEW, store=store)
-    assert counted == [8]
+    assert computed == [8]
     embedded(tiny_clip, split.subset(range(8)), VIEW, store=store)
-    assert counted == [8]
+    assert computed == [8]
 
 
 def test_a_missing_file_is_told_as_without_a_store(tiny_clip, files, store):
@@ -155,11 +140,11 @@ def test_a_missing_file_is_told_as_without_a_store(tiny_clip, files, store):
     assert sentences[0] == sentences[1]
 
 
-def test_pictures_in_memory_are_known_by_their_pixels(tiny_clip, dataset, store, counted):
+def test_pictures_in_memory_are_known_by_their_pixels(tiny_clip, dataset, store, computed):
     embedded(tiny_clip, dataset.test, VIEW, store=store)
     again = Split.of_images(dataset.test.source.images, dataset.test.labels, dataset.class_names)
     embedded(tiny_clip, again, VIEW, store=store)
-    assert counted == [15]
+    assert computed == [15]
 
 
 def test_workers_change_nothing(tiny_clip, files, store):

@@ -32,7 +32,7 @@ def feed(adapter, data, **options):
     return Feed(adapter, data, Processes(torch.device("cpu")), seed=1, **options)
 
 
-def test_frozen_images_without_augmentation_are_encoded_once(tiny_clip, monkeypatch):
+def test_frozen_images_without_augmentation_are_encoded_once(tiny_clip, computed):
     data = squares()
     options = {"epochs": 4}
     plain = recipe(tiny_clip, **options)
@@ -40,9 +40,8 @@ def test_frozen_images_without_augmentation_are_encoded_once(tiny_clip, monkeypa
     live = fit(plain, data, progress="silent", cache_features=False).adapter
     cached = recipe(tiny_clip, **options)
     cached.stages[0].augment = False
-    images = Count(monkeypatch, tiny_clip, "encode_image")
     fit(cached, data, progress="silent", select="val")
-    assert images.rows == len(data.train) + len(data.val)
+    assert sum(computed) == len(data.train) + len(data.val)
     for name, value in fit(cached, data, progress="silent").adapter.learnables().items():
         assert value.shape == live.learnables()[name].shape
 
@@ -74,12 +73,11 @@ def test_images_that_a_learnable_reaches_are_never_cached(tiny_clip, monkeypatch
     assert images.rows == 3 * (16 + len(data.val))
 
 
-def test_drawn_views_are_encoded_once_and_taken_in_turn(tiny_clip, monkeypatch):
+def test_drawn_views_are_encoded_once_and_taken_in_turn(tiny_clip, computed):
     data = squares()
-    images = Count(monkeypatch, tiny_clip, "encode_image")
     r = recipe(tiny_clip, epochs=5)
     fit(r, data, progress="silent", views=2)
-    assert images.rows == 2 * len(data.train)
+    assert sum(computed) == 2 * len(data.train)
 
     source = feed(r.adapter, data, views=2)
     for epoch in (0, 1, 2):

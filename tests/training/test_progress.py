@@ -3,9 +3,10 @@ import time
 
 import pytest
 
+from cliptune.features import embedding
 from cliptune.heads import probe
 from cliptune.registry import build
-from cliptune.training import evaluate, feed, fit
+from cliptune.training import evaluate, fit
 from cliptune.training.progress import Bar, Lines, Silent, counted, duration, open_progress
 from tests.training.support import recipe, squares
 
@@ -98,7 +99,7 @@ def test_a_fit_says_how_far_images_are_embedded_and_scored(monkeypatch, tiny_cli
         return plain(*arguments)
 
     monkeypatch.setattr(tiny_clip, "encode_image", slow)
-    monkeypatch.setattr(feed, "EVALUATION_BATCH", 6)
+    monkeypatch.setattr(embedding, "READ", 8)
     probe = build("gda", tiny_clip, squares().class_names)
     run = fit(probe, squares(), progress="silent", log=said.append)
     assert [line for line in said if "Embedding" in line] == [
@@ -106,11 +107,10 @@ def test_a_fit_says_how_far_images_are_embedded_and_scored(monkeypatch, tiny_cli
         "Embedding 18 images: 67 % done, 11 s left",
     ]
     shown = io.StringIO()
-    evaluate(run.adapter, squares().test, batch_size=4, progress=Lines(shown, every=10))
+    evaluate(run.adapter, squares().test, progress=Lines(shown, every=10))
     assert shown.getvalue().splitlines() == [
-        "scoring: step 1 of 3 (33 %), 22 s left",
-        "scoring: step 2 of 3 (67 %), 11 s left",
-        "scoring: step 3 of 3 (100 %), 0 s left",
+        "scoring: step 1 of 2 (50 %), 11 s left",
+        "scoring: step 2 of 2 (100 %), 0 s left",
     ]
 
 

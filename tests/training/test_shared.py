@@ -6,18 +6,6 @@ from cliptune.training import SharedImages, evaluate, fit
 from tests.training.support import squares
 
 
-def encoded(monkeypatch, clip):
-    counts = []
-    plain = clip.encode_image
-
-    def counting(views, *rest):
-        counts.append(len(views))
-        return plain(views, *rest)
-
-    monkeypatch.setattr(clip, "encode_image", counting)
-    return counts
-
-
 @pytest.mark.parametrize("method", ["gda", "linear_probe", "zeroshot", "coop", "vpt"])
 def test_what_is_shared_changes_no_number(tiny_clip, method):
     data, shared = squares(), SharedImages()
@@ -32,36 +20,33 @@ def test_what_is_shared_changes_no_number(tiny_clip, method):
     assert torch.equal(alone, logits(shared=shared))
 
 
-def test_an_image_is_embedded_once_for_all_runs_and_parts(tiny_clip, monkeypatch):
+def test_an_image_is_embedded_once_for_all_runs_and_parts(tiny_clip, computed):
     data, shared = squares(), SharedImages()
-    counts = encoded(monkeypatch, tiny_clip)
     for method in ("gda", "linear_probe", "zs_probe"):
         run = fit(build(method, tiny_clip, data.class_names), data, progress="silent", shared=shared)
         evaluate(run.adapter, data.test, shared=shared)
-    assert sum(counts) == len(data.train) + len(data.test) + len(data.val)  # linear_probe looks at val
-    seen = len(counts)
+    assert sum(computed) == len(data.train) + len(data.test) + len(data.val)  # linear_probe looks at val
+    seen = len(computed)
     part = data.with_picks(range(0, len(data.train), 2), [], {"rule": "every other"})
     run = fit(build("gda", tiny_clip, data.class_names), part, progress="silent", shared=shared)
     evaluate(run.adapter, data.train.subset([3, 1, 3]), shared=shared)
-    assert len(counts) == seen
+    assert len(computed) == seen
 
 
-def test_an_image_that_repeats_is_embedded_once(tiny_clip, monkeypatch):
+def test_an_image_that_repeats_is_embedded_once(tiny_clip, computed):
     data, shared = squares(), SharedImages()
     adapter = build("zeroshot", tiny_clip, data.class_names).adapter
-    counts = encoded(monkeypatch, tiny_clip)
     twice = evaluate(adapter, data.test.subset([2, 0, 2]), shared=shared, keep_logits=True).logits
-    assert sum(counts) == 2
+    assert sum(computed) == 2
     assert torch.equal(twice[0], twice[2])
 
 
-def test_another_precision_is_another_embedding(tiny_clip, monkeypatch):
+def test_another_precision_is_another_embedding(tiny_clip, computed):
     data, shared = squares(), SharedImages()
     adapter = build("zeroshot", tiny_clip, data.class_names).adapter
-    counts = encoded(monkeypatch, tiny_clip)
     for precision in ("fp32", "bf16", "fp32"):
         evaluate(adapter, data.test, shared=shared, precision=precision)
-    assert sum(counts) == 2 * len(data.test)
+    assert sum(computed) == 2 * len(data.test)
 
 
 def test_images_that_learnables_reach_are_not_looked_up(tiny_clip):
