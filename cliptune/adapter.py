@@ -378,7 +378,7 @@ class Adapter(nn.Module):
                 self.head.settle(text, self.texts)
             side = self.resolution
             probe = Batch.of(torch.zeros(1, 3, side, side, device=self.clip.device))
-            views = self.views(probe, ports.pixels).shape[1]
+            views = self.views(probe, ports.pixels).shape[1] * ports.image.read_outs
             prototypes = self.head.fold(text[0].double(), self.texts, views)
         return FoldedClassifier((self.clip.scale.double() * prototypes).float())
 

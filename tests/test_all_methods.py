@@ -27,6 +27,7 @@ LEARNABLES = {
     "cocoop": 4 * 512 + (512 * 32 + 32) + (32 * 512 + 512),
     "kgcoop": 4 * 512,
     **dict.fromkeys(("tip_adapter", "tip_adapter_f"), 0),  # the keys come with the images: N · K · D
+    "prolip": 768 * 512,
     "clip_lora": 12 * 3 * 2 * (2 * 512 + 2 * 768),
     # The default teacher is the student's own CLIP, so that the projector is square.
     "promptkd": 9 * 4 * 768 + 2 * (512 * 512 + 512) + 2 * 512,
@@ -145,7 +146,7 @@ def test_same_seed_same_numbers(method, tiny_clip, batch):
     assert all(torch.equal(value, b[name]) for name, value in a.items())
     random_start = methods.build(method, tiny_clip, CLASS_NAMES, seed=3).adapter.learnables()
     differs = [name for name, value in other.adapter.learnables().items() if not torch.equal(value, random_start[name])]
-    still = ("zeroshot", *CLOSED, "coop", "kgcoop", "tip_adapter_f", "ape_t", "taskres", "bias_tuning", *VISUAL)
+    still = ("zeroshot", *CLOSED, "coop", "kgcoop", "tip_adapter_f", "ape_t", "taskres", "bias_tuning", "prolip", *VISUAL)
     assert method in still or differs
 
 
@@ -240,6 +241,7 @@ def test_unknown_method_option_and_add_on_name_the_nearest(tiny_clip):
         ("lp_plus_plus", {"views": -1}),
         ("lp_plus_plus", {"epochs": 0}),
         ("taskres", {"alpha": 0.0}),
+        ("prolip", {"weight": -1.0}),
         ("ape", {"views": -1}),
         ("ape", {"share": 0.0}),
         ("ape", {"gamma": -0.1}),

@@ -50,8 +50,8 @@ def from_published(
 
     Args:
         method: one whose file knows the names of its release: "coop", "cocoop", "kgcoop", "vpt", "ivlp",
-            "maple", "promptsrc", "promptkd"; or "vp", "ar", "attrvr", "dvp_cse", "dvp_cls" (see `interop.visual`). With
-            add-ons it answers as the checkpoint does and can be trained on: "rlp" makes the given matrices frozen
+            "maple", "promptsrc", "promptkd", "prolip"; or "vp", "ar", "attrvr", "dvp_cse", "dvp_cls" (see
+            `interop.visual`). With add-ons it answers as the checkpoint does and can be trained on: "rlp" makes the given matrices frozen
             starts; "bias" begins at zero, or at what the checkpoint's towers have beyond the frozen ones; "dapt" has
             nothing in a checkpoint; "dpc" begins its second stage, in mode "released" unless told otherwise.
         tensors: released state dict; a "module." or missing "prompt_learner." prefix is understood. The frozen CLIP
@@ -75,7 +75,8 @@ def from_published(
         )
     foreign = {name for add_on in joined for name in describe(add_on).options}
     own = {name: value for name, value in options.items() if name not in foreign}
-    whole = (lambda key: key) if host in VISUAL else _full_name
+    bare = host in VISUAL or getattr(find(host), "PUBLISHED_BARE", False)
+    whole = (lambda key: key) if bare else _full_name
     states = [{whole(key): value for key, value in given.items()} for given in (tuned, tensors) if given is not None]
     plains = [_of_host(host, state, clip, class_names, **own) for state in states]
     notes = _left_out(states) + _compare_towers(method, states, clip, but=() if "bias" not in joined else _BIASES)
