@@ -62,7 +62,16 @@ def with_inserted(x: Tensor, rows: Tensor, at: int, before: int, flow: float) ->
     """Rows (N, n, d) in the sequence x (N, T, d) at a place, where `before` rows of the layer before may stand."""
     if before and flow:
         rows = rows + flow * x[:, at : at + before]
-    return torch.cat([x[:, :at], rows.expand(len(x), -1, -1), x[:, at + before :]], dim=1)
+    return torch.cat([x[:, :at], rows.expand(x.shape[0], -1, -1), x[:, at + before :]], dim=1)
+
+
+def norms_of(tower: nn.Module, pre: nn.LayerNorm | None, post: nn.LayerNorm) -> dict[tuple[int, str], nn.LayerNorm]:
+    """(layer, site) → LayerNorm of a tower of `Block`s, in the order in which rows pass them."""
+    blocks = cast(Transformer, tower.transformer).blocks
+    found = {} if pre is None else {(0, "pre"): pre}
+    for layer, block in enumerate(blocks):
+        found |= {(layer, "attn"): block.ln_1, (layer, "mlp"): block.ln_2}
+    return {**found, (len(blocks) - 1, "post"): post}
 
 
 class Tapped(Protocol):

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from cliptune.clip.ports import EMPTY, KINDS, TowerPorts
-from cliptune.clip.towers.blocks import Transformer, gaussian, normed, projected, with_inserted
+from cliptune.clip.towers.blocks import Transformer, gaussian, normed, norms_of, projected, with_inserted
 from cliptune.clip.towers.layout import bias_rows, image_layout
 
 
@@ -97,6 +97,11 @@ class VisionTransformer(ImageTower):
     @property
     def last_map(self) -> Tensor:
         return self.proj
+
+    @property
+    def norms(self) -> dict[tuple[int, str], nn.LayerNorm]:
+        """(layer, site) → LayerNorm."""
+        return norms_of(self, self.ln_pre, self.ln_post)
 
     def forward(self, views: Tensor, ports: TowerPorts = EMPTY) -> Tensor:
         """Encode views (B, V, 3, R, R), normalised → (B, V, D), not unit-norm; (B, 2 V, D) with a second read-out.

@@ -18,6 +18,7 @@ from cliptune.clip.towers.blocks import (
     Transformer,
     gaussian,
     normed,
+    norms_of,
     projected,
     with_inserted,
 )
@@ -91,6 +92,11 @@ class TextTower(nn.Module):
     @property
     def layers(self) -> int:
         return len(self.transformer)
+
+    @property
+    def norms(self) -> dict[tuple[int, str], nn.LayerNorm]:
+        """(layer, site) → LayerNorm."""
+        return norms_of(self, None, self.ln_final)
 
     @property
     def croppable(self) -> bool:
