@@ -28,6 +28,10 @@ LEARNABLES = {
     "kgcoop": 4 * 512,
     **dict.fromkeys(("tip_adapter", "tip_adapter_f"), 0),  # the keys come with the images: N · K · D
     "prolip": 768 * 512,
+    "mmrl": 5 * 512 + 7 * (512 * 768 + 768) + 7 * (512 * 512 + 512) + 768 * 512,  # 4.99 M
+    "mmrl_plus_plus": (  # 0.81 M
+        5 * 512 + 512 * (768 + 512) + 7 * (4 * (2 * 512 + 768 + 512) + 768 + 512) + 64 * (768 + 512)
+    ),
     "two_stage": 4 * 12 * (768 + 512) + 10 * 512,
     "clip_lora": 12 * 3 * 2 * (2 * 512 + 2 * 768),
     # The default teacher is the student's own CLIP, so that the projector is square.

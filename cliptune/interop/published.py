@@ -22,7 +22,7 @@ from cliptune.registry.building import build, describe, find
 from cliptune.texts import ClassSet, ContextPhrasing
 
 # What a released checkpoint holds besides learnables: word embeddings of its class list, and the frozen CLIP.
-_CLASS_BUFFERS = ("token_prefix", "token_suffix", "token_midfix")
+_CLASS_BUFFERS = ("token_prefix", "token_suffix", "token_midfix", "prompt_embeddings")
 _FROZEN = ("image_encoder.", "text_encoder.", "logit_scale", "dtype")
 # DVP's releases hold a NumPy array of numbers beside their tensors; these names rebuild one and do nothing else.
 _ARRAYS = [(np.zeros(0).__reduce__()[0], f"numpy.{core}.multiarray._reconstruct") for core in ("core", "_core")] + [
@@ -30,6 +30,8 @@ _ARRAYS = [(np.zeros(0).__reduce__()[0], f"numpy.{core}.multiarray._reconstruct"
     np.dtype,
     *{type(np.dtype(kind)) for kind in ("f2", "f4", "f8", "i4", "i8")},
 ]
+# What MMRL's releases learn among the tensors of the frozen image tower.
+_SECOND_READ_OUT = ("encoder.proj_rep", "encoder.A", "encoder.B")
 _OUTSIDE = (*_FROZEN, "VPT_image_trans.")
 _BIASES = tuple(FROZEN_BIAS.values())
 _TOWERS = {"image_encoder.": "image.", "text_encoder.": "text."}
@@ -50,8 +52,9 @@ def from_published(
 
     Args:
         method: one whose file knows the names of its release: "coop", "cocoop", "kgcoop", "vpt", "ivlp",
-            "maple", "promptsrc", "promptkd", "prolip"; or "vp", "ar", "attrvr", "dvp_cse", "dvp_cls" (see
-            `interop.visual`). With add-ons it answers as the checkpoint does and can be trained on: "rlp" makes the given matrices frozen
+            "maple", "promptsrc", "promptkd", "prolip", "mmrl", "mmrl_plus_plus"; or "vp", "ar", "attrvr", "dvp_cse",
+            "dvp_cls" (see `interop.visual`). With add-ons it answers as the checkpoint does and can be trained on:
+            "rlp" makes the given matrices frozen
             starts; "bias" begins at zero, or at what the checkpoint's towers have beyond the frozen ones; "dapt" has
             nothing in a checkpoint; "dpc" begins its second stage, in mode "released" unless told otherwise.
         tensors: released state dict; a "module." or missing "prompt_learner." prefix is understood. The frozen CLIP
@@ -254,4 +257,4 @@ def _full_name(key: str) -> str:
 def _is_frozen(key: str) -> bool:
     if key.removeprefix("prompt_learner.") in _CLASS_BUFFERS:
         return True
-    return key.startswith(_FROZEN) and not key.endswith((".VPT", ".VPT_shallow"))
+    return key.startswith(_FROZEN) and not key.endswith((".VPT", ".VPT_shallow", *_SECOND_READ_OUT))
