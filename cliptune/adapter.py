@@ -441,12 +441,10 @@ class Adapter(nn.Module):
                     "to fold into. Fold a method with fixed texts."
                 )
             text = self._prompted(ports, ports.text)
-            if not self.head.settled:
-                self.head.settle(text, self.texts)
-            side = self.resolution
+            head, side = self.head_for(text), self.resolution
             probe = Batch.of(torch.zeros(1, 3, side, side, device=self.clip.device))
-            views = self.views(probe, ports.pixels).shape[1]
-            prototypes = self.head.fold(text[0].double(), self.texts, views)
+            views = self.views(probe, ports.pixels).shape[1] * ports.image.read_outs
+            prototypes = head.fold(text[0].double(), self.texts, views)
         return FoldedClassifier((self.clip.scale.double() * prototypes).float())
 
     @property

@@ -325,6 +325,8 @@ def _check(adapter: Adapter, batch: Batch, ports: Ports, out: Outputs, tower: st
         why = "a margin compares two classes for one image, so it is for the image tower and at least two classes"
     elif len(batch) and not 0 <= int(batch.labels.min()) <= int(batch.labels.max()) < classes:
         why = f"every image needs a label from 0 to {classes - 1}. Give a batch with labels"
+    elif moved := sorted(getattr(ports, tower).kinds & {"norm", "projection", "inserted"}):
+        why = f"this method enters the {tower} tower at {moved[0]}, which the sum over tokens does not know"
     elif ports.features is not None:
         why = "something learned follows the image tower (a features port). Use a method without a projector"
     elif out.image_features.shape[1] != 1 or not adapter.texts.one_vote_each:

@@ -75,6 +75,8 @@ def tapped(adapter: Adapter, tower: str, see: See, layers: Sequence[int] | None 
     def tap(layer: int, block: Taps, weights: Tensor, values: Tensor) -> Tensor | None:
         if tower == "text":
             layout = of.layout_of(given["to"])
+            if more := weights.shape[-1] - layout.group.shape[-1]:
+                layout = of.layout_of(given["to"], more)
             lead = (len(weights) // len(given["to"]), len(given["to"]))
         else:
             assert isinstance(of, Patched)  # what has blocks has patches
@@ -95,7 +97,15 @@ def tapped(adapter: Adapter, tower: str, see: See, layers: Sequence[int] | None 
 
 
 def own_blocks(adapter: Adapter, tower: str) -> list[Block]:
-    """The blocks of a tower that are CLIP's own. Raises: ValueError for those of another library."""
+    """The blocks of a tower that are CLIP's own, as the frozen weights have them.
+
+    Raises: ValueError for those of another library, or whose LayerNorms are learned.
+    """
+    if "norm" in getattr(adapter.prompt(seen=adapter.seen), tower).kinds:
+        raise ValueError(
+            f"The LayerNorms of the {tower} tower are learned here, and the blocks are taken apart as the frozen CLIP "
+            "has them. Ask about another method."
+        )
     found: Sequence[Any] = blocks_of(adapter, tower)
     if not all(isinstance(block, Block) for block in found):
         raise ValueError(

@@ -6,6 +6,9 @@
 | `tokens[layer]` | (*lead, n, d) | at that block's input, drop the prompt rows left by the block before, put these in |
 | `bias[layer, site, group]` | (*lead, d) | added to the residual stream there |
 | `delta[layer, projection]` | `Delta` of (r, d) and (d, r) | added to the map that makes q, k or v there |
+| `norm[layer, site, part]` | (d,) | added to the scale or the shift of a LayerNorm |
+| `projection[read_out]` | (d, D) | added to the last map of the tower; or the map of a second read-out |
+| `inserted[layer]` | (*lead, n, d) | rows that stand in the sequence from that block on, unseen by those before |
 | `features` | (B, V, D) → (B, V, D') | after the image tower, before unit norm |
 | `text_features` | (I, C, D) → (I, C, D) | after the text tower and the mean of a class's sentences, before unit norm |
 | `text_lengths` | bool | what `text_features` gives is compared as it is, its length included |
@@ -17,7 +20,7 @@ all, (K, n, d) is class-specific, (B, 1, n, d) is per instance; no flag tells th
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -30,6 +33,11 @@ from cliptune.clip.deltas import mixed as mixed_delta
 
 BiasKey = tuple[int, str, str]
 SITES = ("attn_out", "mlp_out")
+NormKey = tuple[int, str, str]
+NORMS = ("pre", "attn", "mlp", "post")
+PARTS = ("scale", "shift")
+READ_OUTS = ("first", "second")
+KINDS = ("tokens", "bias", "delta", "norm", "projection", "inserted")
 
 PixelPort = Callable[[Tensor, Any], Tensor]
 FeaturePort = Callable[[Tensor], Tensor]
@@ -44,11 +52,24 @@ class TowerPorts:
         bias: (layer, site, group) → (*lead, d); site "attn_out" or "mlp_out"; group "all" or a token name
             (image: "cls", "patch", "prompt"; text: "sos", "prompt", "class", "eot").
         delta: (layer, projection) → low-rank change of the frozen map; projection "q", "k" or "v".
+        norm: (layer, site, part) → (d,), what is added to a LayerNorm's "scale" or "shift"; site "attn" or "mlp" for
+            the one in front of that part of a block, "pre" in front of block 0 (image), "post" behind the last block.
+        projection: "first" → (d, D), added to the map from the row that is read out to the embedding; "second" →
+            (d, D), the map of a second read-out, the mean of the inserted rows behind the last LayerNorm. The tower
+            then gives two embeddings per view, side by side: (B, 2 V, D).
+        inserted: layer → (*lead, n, d), rows that no block before sees: behind the start of a text, so that all words
+            see them, or behind the patches, without position. From the first such layer on they are part of the
+            sequence; later layers replace them.
+        flow: share of what the block before made of the inserted rows that is added to those that replace them.
     """
 
     tokens: Mapping[int, Tensor] = field(default_factory=dict)
     bias: Mapping[BiasKey, Tensor] = field(default_factory=dict)
     delta: Mapping[DeltaKey, Delta] = field(default_factory=dict)
+    norm: Mapping[NormKey, Tensor] = field(default_factory=dict)
+    projection: Mapping[str, Tensor] = field(default_factory=dict)
+    inserted: Mapping[int, Tensor] = field(default_factory=dict)
+    flow: float = 0.0
 
     def __post_init__(self) -> None:
         if self.tokens and min(self.tokens) != 0:
@@ -69,13 +90,42 @@ class TowerPorts:
                     f"TowerPorts: a delta changes one of {', '.join(PROJECTIONS)}, got {projection!r} (layer {layer})."
                 )
 
+        for layer, site, part in self.norm:
+            if site not in NORMS or part not in PARTS:
+                raise ValueError(
+                    f"TowerPorts: a LayerNorm stands at one of {', '.join(NORMS)} and has the parts "
+                    f"{' and '.join(PARTS)}, got {site!r} and {part!r} (layer {layer})."
+                )
+        if strangers := set(self.projection) - set(READ_OUTS):
+            raise ValueError(
+                f"TowerPorts: a projection belongs to one of the read-outs {', '.join(READ_OUTS)}, got {strangers}."
+            )
+        if "second" in self.projection and not self.inserted:
+            raise ValueError(
+                "TowerPorts: the second read-out is the mean of inserted rows, and none are given. Insert some."
+            )
+
+    @property
+    def kinds(self) -> frozenset[str]:
+        """Which of `KINDS` are given."""
+        return frozenset(kind for kind in KINDS if getattr(self, kind))
+
     @property
     def empty(self) -> bool:
-        return not self.tokens and not self.bias and not self.delta
+        return not self.kinds
+
+    @property
+    def read_outs(self) -> int:
+        """Embeddings per view."""
+        return 2 if "second" in self.projection else 1
 
     def deltas(self, layer: int) -> dict[str, Delta]:
         """Projection → delta of one block."""
         return {projection: delta for (at, projection), delta in self.delta.items() if at == layer}
+
+    def norms(self, layer: int, site: str) -> dict[str, Tensor]:
+        """Part → what is added to it in one LayerNorm."""
+        return {part: value for (at, where, part), value in self.norm.items() if (at, where) == (layer, site)}
 
     def leaves(self) -> Iterator[tuple[tuple[str, Any], Tensor]]:
         yield from ((("tokens", layer), value) for layer, value in self.tokens.items())
@@ -83,18 +133,32 @@ class TowerPorts:
         for key, delta in self.delta.items():
             yield ("delta", (*key, "down")), delta.down
             yield ("delta", (*key, "up")), delta.up
+        for kind in ("norm", "projection", "inserted"):
+            yield from (((kind, key), value) for key, value in getattr(self, kind).items())
 
     def map(self, fn: Callable[[Tensor], Tensor]) -> TowerPorts:
         return TowerPorts(
             {k: fn(v) for k, v in self.tokens.items()},
             {k: fn(v) for k, v in self.bias.items()},
             {k: v.map(fn) for k, v in self.delta.items()},
+            {k: fn(v) for k, v in self.norm.items()},
+            {k: fn(v) for k, v in self.projection.items()},
+            {k: fn(v) for k, v in self.inserted.items()},
+            self.flow,
         )
 
-    def check(self, who: str, layers: int, width: int) -> None:
-        """Raise a sentence if a leaf does not fit a tower of `layers` blocks and that width."""
+    def check(self, who: str, layers: int, width: int, embed: int) -> None:
+        """Raise a sentence if a leaf does not fit a tower of `layers` blocks, that width and embedding size."""
+        for read_out, value in self.projection.items():
+            if value.shape != (width, embed):
+                raise ValueError(
+                    f"{who}: projection[{read_out}] must have shape {(width, embed)}, got {tuple(value.shape)}. "
+                    "Build the prompt for this backbone."
+                )
         for (kind, key), value in self.leaves():
-            layer = key if kind == "tokens" else key[0]
+            if kind == "projection":
+                continue
+            layer = key[0] if isinstance(key, tuple) else key
             if not 0 <= layer < layers:
                 raise ValueError(
                     f"{who}: prompts may enter blocks 0 to {layers - 1}, got block {layer}. "
@@ -114,6 +178,26 @@ def called(tower: object) -> str:
     return name
 
 
+def check_open(who: str, tower: Any, which: str, kinds: Iterable[str]) -> None:
+    """Raise a sentence if a tower is not open at some kinds of ports.
+
+    Args: who: asks. tower: with `open_at`. which: "image" or "text".
+    """
+    if closed := sorted(set(kinds) - tower.open_at):
+        raise ValueError(
+            f"{who}: the {which} tower of this backbone, a {called(tower)}, has no place for "
+            f"{' and '.join(SAID[kind] for kind in closed)}. Use a ViT backbone of CLIP's own form, or another method."
+        )
+
+
+SAID = {
+    "tokens": "prompt tokens",
+    "bias": "biases",
+    "delta": "changes of its attention",
+    "norm": "changes of its LayerNorms",
+    "projection": "a change of its projection",
+    "inserted": "rows from a later block on",
+}
 EMPTY = TowerPorts()
 Condition = Callable[[TowerPorts, Tensor], TowerPorts]
 
@@ -187,14 +271,17 @@ def mix(a: Ports, b: Ports, weight: float) -> Ports:
 
 
 def _joined(tower: str, a: TowerPorts, b: TowerPorts) -> TowerPorts:
-    for kind in ("tokens", "bias", "delta"):
+    for kind in KINDS:
         both = set(getattr(a, kind)) & set(getattr(b, kind))
         if both:
             raise ValueError(
                 f"compose: two prompts both write {tower}.{kind}{sorted(both)}. "
                 "Give one of them other layers, or use a wrapper that mixes prompts."
             )
-    return TowerPorts({**a.tokens, **b.tokens}, {**a.bias, **b.bias}, {**a.delta, **b.delta})
+    if a.inserted and b.inserted:
+        raise ValueError(f"compose: two prompts both insert rows into the {tower} tower. Only one may.")
+    joined: dict[str, Any] = {kind: {**getattr(a, kind), **getattr(b, kind)} for kind in KINDS}
+    return TowerPorts(**joined, flow=a.flow if a.inserted else b.flow)
 
 
 def _only(name: str, a: Any, b: Any) -> Any:
@@ -204,13 +291,15 @@ def _only(name: str, a: Any, b: Any) -> Any:
 
 
 def _mixed(tower: str, a: TowerPorts, b: TowerPorts, weight: float) -> TowerPorts:
-    if any(set(getattr(a, kind)) != set(getattr(b, kind)) for kind in ("tokens", "bias", "delta")):
+    if any(set(getattr(a, kind)) != set(getattr(b, kind)) for kind in KINDS) or a.flow != b.flow:
         raise ValueError(
             f"mix: the two prompts enter the {tower} tower at different places "
             f"({sorted(a.tokens)} and {sorted(b.tokens)}). Mix prompts of one kind and depth."
         )
-    return TowerPorts(
-        {k: torch.lerp(v, b.tokens[k], weight) for k, v in a.tokens.items()},
-        {k: torch.lerp(v, b.bias[k], weight) for k, v in a.bias.items()},
-        {k: mixed_delta(v, b.delta[k], weight) for k, v in a.delta.items()},
-    )
+    plain: dict[str, Any] = {
+        kind: {k: torch.lerp(v, getattr(b, kind)[k], weight) for k, v in getattr(a, kind).items()}
+        for kind in KINDS
+        if kind != "delta"
+    }
+    delta = {k: mixed_delta(v, b.delta[k], weight) for k, v in a.delta.items()}
+    return TowerPorts(**plain, delta=delta, flow=a.flow)

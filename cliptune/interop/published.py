@@ -22,7 +22,7 @@ from cliptune.registry.building import build, describe, find
 from cliptune.texts import ClassSet, ContextPhrasing
 
 # What a released checkpoint holds besides learnables: word embeddings of its class list, and the frozen CLIP.
-_CLASS_BUFFERS = ("token_prefix", "token_suffix", "token_midfix")
+_CLASS_BUFFERS = ("token_prefix", "token_suffix", "token_midfix", "prompt_embeddings")
 _FROZEN = ("image_encoder.", "text_encoder.", "logit_scale", "dtype")
 # DVP's releases hold a NumPy array of numbers beside their tensors; these names rebuild one and do nothing else.
 _ARRAYS = [(np.zeros(0).__reduce__()[0], f"numpy.{core}.multiarray._reconstruct") for core in ("core", "_core")] + [
@@ -32,6 +32,8 @@ _ARRAYS = [(np.zeros(0).__reduce__()[0], f"numpy.{core}.multiarray._reconstruct"
 ]
 # What dept learns, beside the prompt.
 _SECOND_HEAD = ("film_lp_img.", "film_lp_text.", "linear_probe_proj.")
+# What MMRL's releases learn among the tensors of the frozen image tower.
+_SECOND_READ_OUT = ("encoder.proj_rep", "encoder.A", "encoder.B")
 _OUTSIDE = (*_FROZEN, *_SECOND_HEAD, "VPT_image_trans.")
 _BIASES = tuple(FROZEN_BIAS.values())
 _TOWERS = {"image_encoder.": "image.", "text_encoder.": "text."}
@@ -52,8 +54,9 @@ def from_published(
 
     Args:
         method: one whose file knows the names of its release: "coop", "cocoop", "kgcoop", "vpt", "ivlp",
-            "maple", "promptsrc", "promptkd"; or "vp", "ar", "attrvr", "dvp_cse", "dvp_cls" (see `interop.visual`). With
-            add-ons it answers as the checkpoint does and can be trained on: "rlp" makes the given matrices frozen
+            "maple", "promptsrc", "promptkd", "prolip", "mmrl", "mmrl_plus_plus"; or "vp", "ar", "attrvr", "dvp_cse",
+            "dvp_cls" (see `interop.visual`). With add-ons it answers as the checkpoint does and can be trained on:
+            "rlp" makes the given matrices frozen
             starts; "bias" begins at zero, or at what the checkpoint's towers have beyond the frozen ones; "dapt" has
             nothing in a checkpoint; "dept" has its head there; "dpc" begins its second stage. The last two are
             "released" in mode and fusion unless told otherwise.
@@ -78,7 +81,8 @@ def from_published(
         )
     foreign = {name for add_on in joined for name in describe(add_on).options}
     own = {name: value for name, value in options.items() if name not in foreign}
-    whole = (lambda key: key) if host in VISUAL else _full_name
+    bare = host in VISUAL or getattr(find(host), "PUBLISHED_BARE", False)
+    whole = (lambda key: key) if bare else _full_name
     states = [{whole(key): value for key, value in given.items()} for given in (tuned, tensors) if given is not None]
     beside = _SECOND_HEAD if set(BESIDE) & set(joined) else ()
     hosts = [{key: value for key, value in state.items() if not key.startswith(beside)} for state in states]
@@ -261,4 +265,4 @@ def _full_name(key: str) -> str:
 def _is_frozen(key: str) -> bool:
     if key.removeprefix("prompt_learner.") in _CLASS_BUFFERS:
         return True
-    return key.startswith(_FROZEN) and not key.endswith((".VPT", ".VPT_shallow"))
+    return key.startswith(_FROZEN) and not key.endswith((".VPT", ".VPT_shallow", *_SECOND_READ_OUT))

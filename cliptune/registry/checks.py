@@ -72,6 +72,8 @@ def trained(recipe: Recipe, batch: Batch, steps: int = 2) -> tuple[Adapter, set[
     """
     adapter, moved = recipe.adapter, set()
     for stage in recipe.stages:
+        for begin in stage.before:
+            begin(adapter)
         if stage.optimiser is None or stage.objective is None:
             observed(adapter, batch, stage)
             continue

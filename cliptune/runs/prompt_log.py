@@ -59,7 +59,8 @@ def line_of(prompt: Prompt, stage: str, epoch: int) -> dict[str, Any]:
     leaves, other_leaves = _leaves(trained), _leaves(others)
     changed = {name: value for name, value in other_leaves.items() if value != leaves.get(name)}
     beyond = (trained.pixels, trained.features, trained.text_features, trained.condition)
-    whole = all(port is None for port in beyond)
+    # How much of the rows flows on from block to block is no tensor, and not kept.
+    whole = all(port is None for port in beyond) and not (trained.image.flow or trained.text.flow)
     line = {"stage": stage, "epoch": epoch, "whole": whole, "leaves": leaves}
     return {**line, "others": changed} if changed else line
 
@@ -117,16 +118,27 @@ def _tower(leaves: Mapping[str, Any], tower: str) -> TowerPorts:
     tokens: dict[int, Tensor] = {}
     bias: dict[tuple[int, str, str], Tensor] = {}
     factors: dict[tuple[int, str], dict[str, Tensor]] = {}
+    norm: dict[tuple[int, str, str], Tensor] = {}
+    projection: dict[str, Tensor] = {}
+    inserted: dict[int, Tensor] = {}
     own = {name.split(" ", 1)[1]: noted for name, noted in leaves.items() if name.split(" ")[0] == tower}
     for name, noted in own.items():
         kind, layer, *rest = name.split(" ")
         value = _decoded(noted)
         if kind == "tokens":
             tokens[int(layer)] = value
+        elif kind == "inserted":
+            inserted[int(layer)] = value
+        elif kind == "projection":
+            projection[layer] = value
+        elif kind == "norm":
+            site, part = rest
+            norm[int(layer), site, part] = value
         elif kind == "bias":
             site, group = rest
             bias[int(layer), site, group] = value
         else:
             projection, factor = rest
             factors.setdefault((int(layer), projection), {})[factor] = value
-    return TowerPorts(tokens, bias, {key: Delta(f["down"], f["up"]) for key, f in factors.items()})
+    delta = {key: Delta(f["down"], f["up"]) for key, f in factors.items()}
+    return TowerPorts(tokens, bias, delta, norm, projection, inserted)

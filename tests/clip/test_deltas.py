@@ -77,7 +77,7 @@ def test_the_shared_prefix_is_still_run_once(tiny_clip, monkeypatch):
     rows: list[int] = []
     block = tiny_clip.text.transformer.blocks[1]
     finish = block.finish
-    monkeypatch.setattr(block, "finish", lambda x, *rest: rows.append(x.shape[1]) or finish(x, *rest))
+    monkeypatch.setattr(block, "finish", lambda x, *rest, **more: rows.append(x.shape[1]) or finish(x, *rest, **more))
     tiny_clip.encode_text(texts, random_deltas(4, 24))
     prefix = texts.shared_length
     assert prefix == 5

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from cliptune.clip.foreign.blocks import Stack, known_blocks
-from cliptune.clip.ports import EMPTY, SITES, TowerPorts
+from cliptune.clip.ports import EMPTY, SITES, TowerPorts, check_open
 from cliptune.clip.towers.image import ImageTower, check_views
 from cliptune.clip.towers.layout import bias_rows, image_layout
 
@@ -82,6 +82,8 @@ class PatchTower(ImageTower):
         self.hide_prompts = False
         self.watch: Callable[[Tensor], Tensor] | None = None
 
+    open_at = frozenset({"tokens", "bias", "delta"})
+
     @property
     def layers(self) -> int:
         return len(self.transformer)
@@ -90,7 +92,8 @@ class PatchTower(ImageTower):
         """Encode views (B, V, 3, R, R), normalised → (B, V, D), not unit-norm."""
         lead = views.shape[:2]
         check_views(self.kind, views, self.resolution)
-        ports.check(self.kind, self.layers, self.width)
+        check_open(self.kind, self, "image", ports.kinds)
+        ports.check(self.kind, self.layers, self.width, self.embed)
         self._check_groups(ports)
         x, rope = self.stem.rows(views.flatten(0, 1).to(_dtype(self)))
         real, patches = x.shape[1], slice(self.prefix, self.prefix + self.patches)

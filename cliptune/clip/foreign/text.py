@@ -29,6 +29,7 @@ class ClosedText(nn.Module):
     """
 
     croppable = linear = False
+    open_at: frozenset[str] = frozenset()
 
     def __init__(
         self, model: nn.Module, kind: str, embedding: nn.Embedding, context: int, width: int, embed: int
@@ -49,7 +50,7 @@ class ClosedText(nn.Module):
         features: Tensor = found[0] if isinstance(found, tuple) else found
         return features[None]
 
-    def layout_of(self, texts: TokenBatch) -> TokenLayout:
+    def layout_of(self, texts: TokenBatch, inserted: int = 0) -> TokenLayout:
         """Which group each row belongs to."""
         return texts.layout
 

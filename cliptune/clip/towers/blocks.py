@@ -15,6 +15,7 @@ from cliptune.clip.deltas import Delta, added
 
 Tap = Callable[[Tensor, Tensor], Tensor | None]
 UNCHANGED: Mapping[str, Delta] = {}
+UNMOVED: Mapping[str, Tensor] = {}
 
 
 def gaussian(*shape: int, std: float) -> nn.Parameter:
@@ -37,6 +38,40 @@ ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {"quick_gelu": QuickGELU, "gel
 # What configurations of other models declare beside those.
 _MORE_ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {"gelu_tanh": partial(nn.GELU, approximate="tanh")}
 LAYER_NORM_EPS = 1e-5
+
+
+def normed(norm: nn.LayerNorm, x: Tensor, moved: Mapping[str, Tensor] = UNMOVED) -> Tensor:
+    """A frozen LayerNorm of x (..., d), with (d,) added to its "scale" and "shift"."""
+    if not moved:
+        out: Tensor = norm(x)
+        return out
+    scale, shift = (
+        frozen if (added := moved.get(part)) is None else frozen + added.to(frozen.dtype)
+        for frozen, part in ((norm.weight, "scale"), (norm.bias, "shift"))
+    )
+    return F.layer_norm(x, norm.normalized_shape, scale, shift, norm.eps)
+
+
+def projected(row: Tensor, frozen: Tensor, added: Tensor | None) -> Tensor:
+    """(..., d) by a frozen map (d, D), and what is added to it."""
+    out = row @ frozen
+    return out if added is None else out + row @ added.to(row.dtype)
+
+
+def with_inserted(x: Tensor, rows: Tensor, at: int, before: int, flow: float) -> Tensor:
+    """Rows (N, n, d) in the sequence x (N, T, d) at a place, where `before` rows of the layer before may stand."""
+    if before and flow:
+        rows = rows + flow * x[:, at : at + before]
+    return torch.cat([x[:, :at], rows.expand(x.shape[0], -1, -1), x[:, at + before :]], dim=1)
+
+
+def norms_of(tower: nn.Module, pre: nn.LayerNorm | None, post: nn.LayerNorm) -> dict[tuple[int, str], nn.LayerNorm]:
+    """(layer, site) → LayerNorm of a tower of `Block`s, in the order in which rows pass them."""
+    blocks = cast(Transformer, tower.transformer).blocks
+    found = {} if pre is None else {(0, "pre"): pre}
+    for layer, block in enumerate(blocks):
+        found |= {(layer, "attn"): block.ln_1, (layer, "mlp"): block.ln_2}
+    return {**found, (len(blocks) - 1, "post"): post}
 
 
 class Tapped(Protocol):
@@ -131,12 +166,22 @@ class Block(nn.Module):
         )
         self.ln_2 = nn.LayerNorm(width, eps)
 
-    def finish(self, x: Tensor, attended: Tensor, attn_bias: Tensor | None, mlp_bias: Tensor | None) -> Tensor:
-        """The rest of the block, once the rows x (..., T, d) have attended: residuals, MLP, biases of the ports."""
+    def finish(
+        self,
+        x: Tensor,
+        attended: Tensor,
+        attn_bias: Tensor | None,
+        mlp_bias: Tensor | None,
+        moved: Mapping[str, Tensor] = UNMOVED,
+    ) -> Tensor:
+        """The rest of the block, once the rows x (..., T, d) have attended: residuals, MLP, biases of the ports.
+
+        Args: moved: what is added to the LayerNorm in front of the MLP.
+        """
         x = x + self.attn.out_proj(attended)
         if attn_bias is not None:
             x = x + attn_bias
-        x = x + self.mlp(self.ln_2(x))
+        x = x + self.mlp(normed(self.ln_2, x, moved))
         return x if mlp_bias is None else x + mlp_bias
 
 

@@ -8,20 +8,28 @@ from typing import Protocol, runtime_checkable
 import torch
 from torch import Tensor, nn
 
-from cliptune.clip.ports import EMPTY, TowerPorts
-from cliptune.clip.towers.blocks import Transformer, gaussian
+from cliptune.clip.ports import EMPTY, KINDS, TowerPorts
+from cliptune.clip.towers.blocks import Transformer, gaussian, normed, norms_of, projected, with_inserted
 from cliptune.clip.towers.layout import bias_rows, image_layout
 
 
 class ImageTower(nn.Module):
     """What CLIP asks of an image tower, whatever it is made of.
 
-    Attributes: width: d. resolution: R. embed: D.
+    Attributes:
+        width: d. resolution: R. embed: D.
+        open_at: the kinds of `TowerPorts` that it takes.
     """
 
     width: int
     resolution: int
     embed: int
+    open_at: frozenset[str] = frozenset()
+
+    @property
+    def last_map(self) -> Tensor | None:
+        """(d, D), from the row that is read out to the embedding; None where there is no such map."""
+        return None
 
 
 @runtime_checkable
@@ -83,31 +91,45 @@ class VisionTransformer(ImageTower):
         self.show: Callable[[Tensor, Tensor], None] | None = None
 
     prefix = 1
+    open_at = frozenset(KINDS)
 
     @property
     def layers(self) -> int:
         return len(self.transformer)
 
+    @property
+    def last_map(self) -> Tensor:
+        return self.proj
+
+    @property
+    def norms(self) -> dict[tuple[int, str], nn.LayerNorm]:
+        """(layer, site) → LayerNorm."""
+        return norms_of(self, self.ln_pre, self.ln_post)
+
     def forward(self, views: Tensor, ports: TowerPorts = EMPTY) -> Tensor:
-        """Encode views (B, V, 3, R, R), normalised → (B, V, D), not unit-norm.
+        """Encode views (B, V, 3, R, R), normalised → (B, V, D), not unit-norm; (B, 2 V, D) with a second read-out.
 
         Image tokens follow the patches: layer 0 before the first LayerNorm, without position; deeper layers replace
-        the rows that the block before left.
+        the rows that the block before left. Inserted rows come behind them.
         """
         lead = views.shape[:2]
         check_views("VisionTransformer", views, self.resolution)
-        ports.check("VisionTransformer", self.layers, self.width)
+        ports.check("VisionTransformer", self.layers, self.width, self.embed)
         x = self.embed_patches(views.flatten(0, 1))
         real = x.shape[1]
         if 0 in ports.tokens:
             x = torch.cat([x, self._rows(ports.tokens[0], lead)], dim=1)
-        x = self.ln_pre(x)
+        x, inserted = normed(self.ln_pre, x, ports.norms(0, "pre")), 0
         recording = any(block.attn.tap is not None for block in self.transformer.blocks)
         for i, block in enumerate(self.transformer.blocks):
             if i > 0 and i in ports.tokens:
-                x = torch.cat([x[:, :real], self._rows(ports.tokens[i], lead)], dim=1)
+                end = x[:, x.shape[1] - inserted :]
+                x = torch.cat([x[:, :real], self._rows(ports.tokens[i], lead), end], dim=1)
+            if i in ports.inserted:
+                x = with_inserted(x, self._rows(ports.inserted[i], lead), x.shape[1] - inserted, inserted, ports.flow)
+                inserted = ports.inserted[i].shape[-2]
             keep = x.shape[1]
-            if not (self.plain or recording):
+            if not (self.plain or recording or inserted):
                 last = 1 if self.show is None else real
                 keep = last if i == self.layers - 1 else real if i + 1 in ports.tokens else keep
             layout = image_layout(self.patches, x.shape[1] - real, x.device)[:keep]
@@ -115,21 +137,24 @@ class VisionTransformer(ImageTower):
                 None if b is None else self._rows(b, lead)
                 for b in (bias_rows(ports, i, site, layout) for site in ("attn_out", "mlp_out"))
             ]
-            h, deltas = block.ln_1(x), ports.deltas(i)
+            h, deltas = normed(block.ln_1, x, ports.norms(i, "attn")), ports.deltas(i)
             if self.watch is not None and i == self.layers - 1:
                 h = self.watch(h)
             if keep < x.shape[1]:
                 q, (k, v) = block.attn.query(h[:, :keep], deltas), block.attn.key_value(h, deltas)
             else:
                 q, k, v = block.attn.qkv(h, deltas)
-            x = block.finish(x[:, :keep], block.attn.attend(q, k, v), *biases)
+            x = block.finish(x[:, :keep], block.attn.attend(q, k, v), *biases, ports.norms(i, "mlp"))
+        moved, projection = ports.norms(self.layers - 1, "post"), ports.projection
         if self.show is not None:
             attention = block.attn.weights(q[:, :1], k)[..., 0, 1:real].mean(dim=1)
-            rows: Tensor = self.ln_post(x[:, :real]) @ self.proj
-            self.show(rows, attention)
-            return rows[:, 0].view(*lead, -1)
-        final: Tensor = self.ln_post(x[:, 0])
-        return (final @ self.proj).view(*lead, -1)
+            self.show(projected(normed(self.ln_post, x[:, :real], moved), self.proj, projection.get("first")), attention)
+        embedding = projected(normed(self.ln_post, x[:, 0], moved), self.proj, projection.get("first"))
+        if "second" not in projection:
+            return embedding.view(*lead, -1)
+        mean = normed(self.ln_post, x[:, x.shape[1] - inserted :], moved).mean(dim=1)
+        other = mean @ projection["second"].to(mean.dtype)
+        return torch.stack([embedding, other], dim=1).view(lead[0], -1, self.embed)
 
     def embed_patches(self, images: Tensor) -> Tensor:
         """(N, 3, R, R) → (N, 1 + G², d): class token and patches with their positions."""

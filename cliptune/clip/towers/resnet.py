@@ -1,4 +1,4 @@
-"""CLIP's modified ResNet image tower; open at `pixels` and `features` only."""
+"""CLIP's modified ResNet image tower; open at `pixels`, `features` and `projection` only."""
 
 from __future__ import annotations
 
@@ -59,16 +59,17 @@ class AttentionPool(nn.Module):
         self.v_proj = nn.Linear(width, width)
         self.c_proj = nn.Linear(width, embed)
 
-    def forward(self, x: Tensor) -> Tensor:
-        """(N, d, h, w) → (N, D)."""
+    def forward(self, x: Tensor, added: Tensor | None = None) -> Tensor:
+        """(N, d, h, w) → (N, D). Args: added: to the last map, (d, D)."""
         cells = x.flatten(2).mT
         tokens = torch.cat([cells.mean(dim=1, keepdim=True), cells], dim=1) + self.positional_embedding
         q, k, v = (
             y.unflatten(-1, (self.heads, -1)).transpose(1, 2)
             for y in (self.q_proj(tokens[:, :1]), self.k_proj(tokens), self.v_proj(tokens))
         )
-        pooled: Tensor = self.c_proj(F.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2)[:, 0])
-        return pooled
+        attended = F.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2)[:, 0]
+        pooled: Tensor = self.c_proj(attended)
+        return pooled if added is None else pooled + attended @ added.to(attended.dtype)
 
 
 class ModifiedResNet(ImageTower):
@@ -101,16 +102,23 @@ class ModifiedResNet(ImageTower):
         self.stages = len(blocks)
         self.attnpool = AttentionPool(resolution // 32, channels, heads, embed)
 
+    open_at = frozenset({"projection"})
+
+    @property
+    def last_map(self) -> Tensor:
+        return self.attnpool.c_proj.weight.T
+
     def forward(self, views: Tensor, ports: TowerPorts = EMPTY) -> Tensor:
         """Encode views (B, V, 3, R, R), normalised → (B, V, D), not unit-norm.
 
         Raises: ValueError if image tokens or biases are given: this tower has no place for them.
         """
-        if not ports.empty:
+        if ports.kinds - self.open_at:
             raise ValueError(
                 "ModifiedResNet: this image tower takes no prompt tokens and no biases, and some were given. "
                 "Use a ViT backbone for this method, or a method that prompts the text or the pixels only."
             )
+        ports.check("ModifiedResNet", 0, len(self.last_map), self.embed)
         check_views("ModifiedResNet", views, self.resolution)
         x = views.flatten(0, 1).to(self.conv1.weight.dtype)
         for i in (1, 2, 3):
@@ -119,5 +127,5 @@ class ModifiedResNet(ImageTower):
         x = F.avg_pool2d(x, 2)
         for stage in range(1, self.stages + 1):
             x = getattr(self, f"layer{stage}")(x)
-        pooled: Tensor = self.attnpool(x)
+        pooled: Tensor = self.attnpool(x, ports.projection.get("first"))
         return pooled.view(*views.shape[:2], -1)

@@ -10,9 +10,18 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from cliptune.clip.ports import EMPTY, SITES, TowerPorts
+from cliptune.clip.ports import EMPTY, KINDS, SITES, TowerPorts
 from cliptune.clip.tokens import Chunk, PrefixPlan, TokenBatch
-from cliptune.clip.towers.blocks import LAYER_NORM_EPS, Block, Transformer, gaussian
+from cliptune.clip.towers.blocks import (
+    LAYER_NORM_EPS,
+    Block,
+    Transformer,
+    gaussian,
+    normed,
+    norms_of,
+    projected,
+    with_inserted,
+)
 from cliptune.clip.towers.layout import TokenLayout, bias_rows
 
 Pool = Literal["end", "last", "first", "class"]
@@ -78,9 +87,16 @@ class TextTower(nn.Module):
         self.plain = False
         self.max_rows = 2048
 
+    open_at = frozenset(KINDS)
+
     @property
     def layers(self) -> int:
         return len(self.transformer)
+
+    @property
+    def norms(self) -> dict[tuple[int, str], nn.LayerNorm]:
+        """(layer, site) → LayerNorm."""
+        return norms_of(self, None, self.ln_final)
 
     @property
     def croppable(self) -> bool:
@@ -98,7 +114,11 @@ class TextTower(nn.Module):
         Text tokens (*lead, n, d) go to `texts.slots`; at layer 0 they replace the placeholder embeddings and get
         positional embeddings, deeper they replace the rows of the block before: the last ones where they are fewer.
         """
-        ports.check("TextTower", self.layers, self.width)
+        ports.check("TextTower", self.layers, self.width, self.embed)
+        if "second" in ports.projection:
+            raise ValueError(
+                "TextTower: a text has one read-out, and a second one was asked for. Give it to the image."
+            )
         places = texts.slots.shape[1]
         for layer, tokens in ports.tokens.items():
             if tokens.shape[-2] > places or (layer == 0 and tokens.shape[-2] < places):
@@ -107,9 +127,9 @@ class TextTower(nn.Module):
                     f"for {places}. Build texts and prompt with the same n_ctx."
                 )
         for (kind, key), value in ports.leaves():
-            if kind == "delta":
+            if kind not in _PER_TEXT:
                 continue
-            lead = value.shape[:-2] if kind == "tokens" else value.shape[:-1]
+            lead = value.shape[: -_PER_TEXT[kind]]
             if lead and lead[-1] not in (1, len(texts)):
                 raise ValueError(
                     f"TextTower: text {kind}[{key}] was made for {lead[-1]} classes, but {len(texts)} texts were "
@@ -119,7 +139,11 @@ class TextTower(nn.Module):
         if self.end_id is not None and texts.ends is None:
             texts = replace(texts, ends=first_of(texts.ids, self.end_id))
         recording = any(block.attn.tap is not None for block in self.transformer.blocks)
-        return self._plain(texts, ports) if self.plain or recording or not self.croppable else self._fast(texts, ports)
+        fast = self.croppable and not (self.plain or recording)
+        if fast and ports.inserted:
+            # They stand behind the start of the text, among the rows that all texts share, if these share any.
+            fast = _shareable(texts, ports) >= texts.head
+        return self._fast(texts, ports) if fast else self._plain(texts, ports)
 
     # -- the plain path: the truth of the fast one, and what is recorded --------------------------------------
 
@@ -142,46 +166,60 @@ class TextTower(nn.Module):
         if self.class_embedding is not None:
             own = (self.class_embedding + self.positional_embedding[length]).expand(len(x), 1, -1)
             x = torch.cat([x, own], dim=1)
-        mask, layout = self._mask(texts, x, lead), self.layout_of(texts)
+        mask, layout, inserted = self._mask(texts, x, lead), self.layout_of(texts), 0
         for i, block in enumerate(self.transformer.blocks):
+            if i in ports.inserted:
+                x = with_inserted(x, rows(ports.inserted[i]), texts.head, inserted, ports.flow)
+                if not inserted:
+                    inserted = ports.inserted[i].shape[-2]
+                    slots = slots + inserted * (slots >= texts.head)
+                    mask, layout = self._mask(texts, x, lead, inserted), self.layout_of(texts, inserted)
             if i > 0 and i in ports.tokens:
                 x = x.scatter(1, slots[:, -ports.tokens[i].shape[-2] :], rows(ports.tokens[i]))
             biases = [bias_rows(ports, i, site, layout) for site in SITES]
-            h = block.ln_1(x)
+            h = normed(block.ln_1, x, ports.norms(i, "attn"))
             attended = block.attn.attend(*block.attn.qkv(h, ports.deltas(i)), mask)
-            x = block.finish(x, attended, *(None if b is None else rows(b) for b in biases))
-        x = x.unflatten(0, lead)[:, torch.arange(len(texts), device=x.device), self._read_out(texts)]
-        return self._projected(self.ln_final(x))
+            added = (None if b is None else rows(b) for b in biases)
+            x = block.finish(x, attended, *added, moved=ports.norms(i, "mlp"))
+        x = x.unflatten(0, lead)[:, torch.arange(len(texts), device=x.device), self._read_out(texts, inserted)]
+        return self._projected(x, ports)
 
-    def _read_out(self, texts: TokenBatch) -> Tensor:
+    def _read_out(self, texts: TokenBatch, inserted: int = 0) -> Tensor:
         """(K,) the row that is the text's."""
         if self.pool == "end":
-            return texts.eot
-        return texts.eot.new_full((len(texts),), {"first": 0, "last": -1, "class": -1}[self.pool])
+            return texts.eot + inserted
+        if self.pool == "first":
+            return texts.eot.new_full((len(texts),), 0 if texts.head else inserted)
+        return texts.eot.new_full((len(texts),), -1)
 
-    def _projected(self, final: Tensor) -> Tensor:
-        embedding = final if self.text_projection is None else final @ self.text_projection
+    def _projected(self, row: Tensor, ports: TowerPorts) -> Tensor:
+        """(..., d) → (..., D): the last LayerNorm and the last map."""
+        row, added = normed(self.ln_final, row, ports.norms(self.layers - 1, "post")), ports.projection.get("first")
+        if self.text_projection is None:
+            embedding = row if added is None else row + row @ added
+        else:
+            embedding = projected(row, self.text_projection, added)
         return embedding if self.projection_bias is None else embedding + self.projection_bias
 
-    def _mask(self, texts: TokenBatch, x: Tensor, lead: tuple[int, int]) -> Tensor | None:
+    def _mask(self, texts: TokenBatch, x: Tensor, lead: tuple[int, int], inserted: int = 0) -> Tensor | None:
         """(T, T) or (I K, 1, T, T), added to the scores; None where every row sees all rows."""
         mask = causal_mask(x.shape[1], x) if self.causal else None
         if self.class_embedding is None:
             return mask
         # As in the released weights, whose mask of padding stands one row too far to the right.
-        seen = F.pad(texts.ids != self.pad_id, (1, 0), value=True)
+        seen = F.pad(texts.ids != self.pad_id, (1 + inserted, 0), value=True)
         hidden = (
             x.new_zeros(seen.shape).masked_fill(~seen, float("-inf")).expand(*lead, -1).flatten(0, 1)[:, None, None]
         )
         return hidden if mask is None else hidden + mask
 
-    def layout_of(self, texts: TokenBatch) -> TokenLayout:
-        """Which group each row of the plain path belongs to."""
-        if self.class_embedding is None:
-            return texts.layout
-        # The class token is what is read, as an end of text is elsewhere.
-        own = texts.layout.names.index("eot")
-        return TokenLayout(texts.layout.names, F.pad(texts.layout.group, (0, 1), value=own))
+    def layout_of(self, texts: TokenBatch, inserted: int = 0) -> TokenLayout:
+        """Which group each row of the plain path belongs to, where so many are inserted."""
+        layout = texts.layout
+        if self.class_embedding is not None:
+            # The class token is what is read, as an end of text is elsewhere.
+            layout = TokenLayout(layout.names, F.pad(layout.group, (0, 1), value=layout.names.index("eot")))
+        return layout if not inserted else _widened(layout, texts.head, inserted)
 
     # -- the fast path: facts F1 to F7 of causal attention ----------------------------------------------------
 
@@ -204,32 +242,39 @@ class TextTower(nn.Module):
         position = self.positional_embedding[:k]
         u = (self.token_embedding(texts.ids[0, :k]) + position).expand(_images(ports), -1, -1)
         layout = TokenLayout(texts.layout.names, texts.layout.group[0, :k])
-        mask = causal_mask(k, u)
-        every = torch.arange(k, device=u.device)
         kept: list[KeyValue] = []
+        inserted = 0
         for i, block in enumerate(self.transformer.blocks):
+            if i in ports.inserted:
+                u = with_inserted(u, _lead(ports.inserted[i], 2)[:, 0], texts.head, inserted, ports.flow)
+                if not inserted:
+                    inserted = ports.inserted[i].shape[-2]
+                    at, layout = at + inserted * (at >= texts.head), _widened(layout, texts.head, inserted)
             if i in ports.tokens and len(at):
                 here, slot = _entering(ports.tokens[i], texts, plan.prefix_slots)
                 prompt = _lead(ports.tokens[i], 2)[:, 0, slot]
                 prompt = prompt + position[at] if i == 0 else prompt
                 u = u.index_copy(1, at[here], prompt.expand(len(u), -1, -1))
-            h = block.ln_1(u)
+            h = normed(block.ln_1, u, ports.norms(i, "attn"))
             key, value = block.attn.key_value(h, ports.deltas(i))
             kept.append(KeyValue(key, value))
             if i == self.layers - 1:
                 break
+            every = torch.arange(u.shape[1], device=u.device)
             need = every
             if i + 1 in ports.tokens:
                 # A row whose output the next block replaces is needed as key and value only (F7).
                 here, _ = _entering(ports.tokens[i + 1], texts, plan.prefix_slots)
                 need = every[~torch.isin(every, at[here])]
+            mask = causal_mask(len(every), u)
             biases = [_packed_bias(ports, i, site, layout) for site in SITES]
             rows = block.finish(
                 u[:, need],
                 block.attn.attend(block.attn.query(h[:, need], ports.deltas(i)), key, value, mask[need]),
                 *(_pick(b, need) for b in biases),
+                moved=ports.norms(i, "mlp"),
             )
-            u = rows if len(need) == k else u.index_copy(1, need, rows)
+            u = rows if len(need) == len(every) else u.index_copy(1, need, rows)
         return kept
 
     def _suffix(
@@ -249,18 +294,29 @@ class TextTower(nn.Module):
                 prompt = prompt + position[chunk.slot_rows] if i == 0 else prompt
                 y = y.index_copy(1, chunk.slot_rows[here], prompt.expand(len(y), -1, -1))
             biases = [_packed_bias(ports, i, site, layout, chunk.row_class) for site in SITES]
-            h = block.ln_1(y)
+            h, moved = normed(block.ln_1, y, ports.norms(i, "attn")), ports.norms(i, "mlp")
             before = None if prefix is None else prefix[i]
             if i == self.layers - 1:
                 # Only the end-of-text row of each class is read (F6).
                 deltas = ports.deltas(i)
                 q, (key, value) = block.attn.query(h[:, chunk.last], deltas), block.attn.key_value(h, deltas)
                 attended = _attend(block, q, key, value, before, chunk, last_only=True)
-                y = block.finish(y[:, chunk.last], attended, *(_pick(b, chunk.last) for b in biases))
+                y = block.finish(y[:, chunk.last], attended, *(_pick(b, chunk.last) for b in biases), moved=moved)
             else:
                 attended = _attend(block, *block.attn.qkv(h, ports.deltas(i)), before, chunk)
-                y = block.finish(y, attended, *biases)
-        return self._projected(self.ln_final(y))
+                y = block.finish(y, attended, *biases, moved=moved)
+        return self._projected(y, ports)
+
+
+# Kinds of ports that may differ from text to text → their own dimensions.
+_PER_TEXT = {"tokens": 2, "bias": 1, "inserted": 2}
+
+
+def _widened(layout: TokenLayout, at: int, inserted: int) -> TokenLayout:
+    """The layout with so many rows of a prompt inserted at a place."""
+    group = layout.group
+    rows = group.new_full((*group.shape[:-1], inserted), layout.names.index("prompt"))
+    return TokenLayout(layout.names, torch.cat([group[..., :at], rows, group[..., at:]], dim=-1))
 
 
 def first_of(ids: Tensor, wanted: int) -> Tensor:
@@ -332,8 +388,8 @@ def _entering(tokens: Tensor, texts: TokenBatch, slot: Tensor) -> tuple[Tensor |
 
 
 def _leads(ports: TowerPorts) -> list[torch.Size]:
-    leaves = [(kind, value) for (kind, _), value in ports.leaves() if kind != "delta"]
-    return [_lead(value, 2 if kind == "tokens" else 1).shape[:2] for kind, value in leaves]
+    leaves = ((kind, value) for (kind, _), value in ports.leaves() if kind in _PER_TEXT)
+    return [_lead(value, _PER_TEXT[kind]).shape[:2] for kind, value in leaves]
 
 
 def _images(ports: TowerPorts) -> int:
@@ -344,6 +400,8 @@ def _shareable(texts: TokenBatch, ports: TowerPorts) -> int:
     """Length of the prefix that is the same for all texts under these ports (F3, F4)."""
     shared = texts.shared_length
     if any(_lead(value, 1).shape[1] > 1 for value in ports.bias.values()):
+        return 0
+    if any(_lead(value, 2).shape[1] > 1 for value in ports.inserted.values()):
         return 0
     if any(_lead(value, 2).shape[1] > 1 for value in ports.tokens.values()):
         shared = min(shared, int(texts.slots.min()))
