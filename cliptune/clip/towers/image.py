@@ -148,7 +148,9 @@ class VisionTransformer(ImageTower):
         moved, projection = ports.norms(self.layers - 1, "post"), ports.projection
         if self.show is not None:
             attention = block.attn.weights(q[:, :1], k)[..., 0, 1:real].mean(dim=1)
-            self.show(projected(normed(self.ln_post, x[:, :real], moved), self.proj, projection.get("first")), attention)
+            self.show(
+                projected(normed(self.ln_post, x[:, :real], moved), self.proj, projection.get("first")), attention
+            )
         embedding = projected(normed(self.ln_post, x[:, 0], moved), self.proj, projection.get("first"))
         if "second" not in projection:
             return embedding.view(*lead, -1)
