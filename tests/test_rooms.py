@@ -11,7 +11,7 @@ from cliptune.registry import add_ons, names
 
 ROOT = Path(cliptune.__file__).parent
 # Nothing of the package stands below these.
-BOTTOM = {"batch", "files", "noted", "preprocessing", "reading", "saliency", "variables", "version"}
+BOTTOM = {"batch", "files", "noted", "preprocessing", "reading", "saliency", "timing", "variables", "version"}
 # Each room, and each room inside a room, with those that it may import besides itself and the bottom.
 ALLOWED = {
     "clip": {"clip/towers"},

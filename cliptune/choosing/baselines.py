@@ -18,8 +18,8 @@ from cliptune.runs import read_result
 from cliptune.runs.folder import held
 from cliptune.runs.manifest import write_result
 from cliptune.runs.predictions import read_predictions
+from cliptune.timing import Stopwatch
 from cliptune.training import SharedImages, evaluate
-from cliptune.training.clock import Stopwatch
 
 KEY = "beside"
 """Of a run's result, where baselines are entered."""

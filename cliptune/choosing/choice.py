@@ -22,12 +22,11 @@ from cliptune.prompts import NoPrompt
 from cliptune.protocols.training import class_set, evaluation_options, train
 from cliptune.results.statistics import Interval, proportion
 from cliptune.texts import TemplatePhrasing
+from cliptune.timing import Stopwatch, counted, duration
 from cliptune.training import SharedImages, evaluate
-from cliptune.training.clock import Stopwatch
 from cliptune.training.distributed import processes
 from cliptune.training.feed import Feed
 from cliptune.training.precision import towers_in
-from cliptune.training.progress import counted, duration
 
 Say = Callable[[str], None]
 

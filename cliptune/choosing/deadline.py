@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from bisect import insort
 
-from cliptune.training.clock import Stopwatch
-from cliptune.training.progress import duration
+from cliptune.timing import Stopwatch, duration
 
 # A training is judged by its own pace once it has taken so many steps and seconds.
 STEPS, SECONDS = 5, 1.0

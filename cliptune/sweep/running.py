@@ -10,7 +10,7 @@ from cliptune.protocols.by_spec import run
 from cliptune.runs import read_result
 from cliptune.runs.manifest import write_result
 from cliptune.sweep.cells import Cell
-from cliptune.training.clock import Stopwatch
+from cliptune.timing import Stopwatch
 from cliptune.training.continued import HostRunMismatch
 from cliptune.training.fit import add_notes
 from cliptune.training.progress import Progress

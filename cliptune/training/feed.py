@@ -20,8 +20,8 @@ from cliptune.data.transforms import Transform, mixed, test_transform, train_tra
 from cliptune.features import FeatureStore, View, embedded
 from cliptune.features.passes import in_order_without_images, without_images
 from cliptune.recipe import Stage
+from cliptune.timing import counted
 from cliptune.training.distributed import Processes
-from cliptune.training.progress import counted
 from cliptune.training.shared import SharedImages
 
 if TYPE_CHECKING:

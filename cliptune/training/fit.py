@@ -22,6 +22,7 @@ from cliptune.runs.checkpoints import backbone, load_adapter, save_adapter
 from cliptune.runs.folder import RunFolder
 from cliptune.runs.jsonable import jsonable
 from cliptune.runs.predictions import write_predictions
+from cliptune.timing import duration
 from cliptune.training.budget import judged, within_budget
 from cliptune.training.continued import end_of
 from cliptune.training.distributed import Processes, processes
@@ -29,7 +30,7 @@ from cliptune.training.evaluate import Evaluation
 from cliptune.training.feed import Feed
 from cliptune.training.loop import Options, Training
 from cliptune.training.precision import check_precision, towers_in
-from cliptune.training.progress import Progress, duration, open_progress
+from cliptune.training.progress import Progress, open_progress
 from cliptune.training.reporting import Reporter
 from cliptune.training.shared import SharedImages
 from cliptune.training.state import Position

@@ -16,8 +16,8 @@ from cliptune.recipe import Recipe, Stage
 from cliptune.runs.folder import RunFolder
 from cliptune.runs.jsonable import jsonable
 from cliptune.runs.prompt_log import line_of
+from cliptune.timing import SHOWN_EVERY, Stopwatch, time_left
 from cliptune.training.budget import all_steps, length, steps_in
-from cliptune.training.clock import Stopwatch
 from cliptune.training.continued import End
 from cliptune.training.distributed import Processes
 from cliptune.training.evaluate import evaluate
@@ -26,7 +26,6 @@ from cliptune.training.gradients import LossOf, add_gradients
 from cliptune.training.memory import PeakMemory
 from cliptune.training.optim import build_optimiser, set_rate
 from cliptune.training.precision import build_scaler
-from cliptune.training.progress import SHOWN_EVERY, time_left
 from cliptune.training.reporting import Reporter
 from cliptune.training.schedules import learning_rate
 from cliptune.training.state import Best, Position, capture, restore_adapter, restore_stage

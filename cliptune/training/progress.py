@@ -3,15 +3,9 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterable, Iterator
-from typing import Protocol, TextIO, TypeVar
+from typing import Protocol, TextIO
 
-from cliptune.training.clock import Stopwatch
-
-T = TypeVar("T")
-
-SHOWN_EVERY = 10.0
-"""Seconds between two lines on how far something is that takes no optimiser steps."""
+from cliptune.timing import Stopwatch, duration
 
 
 class Progress(Protocol):
@@ -123,34 +117,3 @@ def open_progress(progress: str | Progress | None) -> Progress:
     if progress == "silent":
         return Silent()
     raise ValueError(f"progress must be 'bar', 'lines', 'silent' or an object that shows it, got {progress!r}.")
-
-
-def counted(parts: Iterable[T], total: int, what: str, say: Callable[[str], None] | None) -> Iterator[T]:
-    """The same parts; now and then it is said how far they are, and the time left.
-
-    Args:
-        total: how many parts there are.
-        what: is done, such as "Embedding 20,000 images".
-        say: gets the lines; None for nobody.
-    """
-    started, shown = Stopwatch(), Stopwatch()
-    for done, part in enumerate(parts, 1):
-        yield part
-        if say is not None and done < total and shown.seconds >= SHOWN_EVERY:
-            say(f"{what}: {100 * done / total:.0f} % done, {time_left(started.seconds, done / total)} left")
-            shown = Stopwatch()
-
-
-def time_left(seconds: float, share: float) -> str:
-    """For what took so many seconds up to a share in (0, 1]."""
-    return duration(seconds / share * (1 - share))
-
-
-def duration(seconds: float) -> str:
-    """A time in words short enough for a line: "42 s", "3 min 10 s", "2 h 5 min"."""
-    whole = round(max(seconds, 0))
-    if whole < 60:
-        return f"{whole} s"
-    if whole < 3600:
-        return f"{whole // 60} min {whole % 60} s"
-    return f"{whole // 3600} h {whole % 3600 // 60} min"

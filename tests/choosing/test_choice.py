@@ -5,13 +5,13 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from cliptune import timing
 from cliptune.choosing import Candidate, Candidates, choose, corrected, stratified_folds
 from cliptune.choosing import choice as choose_module
 from cliptune.choosing.deadline import Deadline, OutOfTime
 from cliptune.data.items import Dataset
 from cliptune.registry import build
 from cliptune.runs.jsonable import jsonable
-from cliptune.training import clock as clock_module
 from cliptune.training import evaluate, fit
 from tests.training.support import few, squares
 
@@ -143,7 +143,7 @@ def test_what_cannot_be_tried_is_left_out_with_its_sentence(tiny_clip, tiny_resn
 def test_what_does_not_fit_the_time_is_left_out_and_said(tiny_clip, monkeypatch):
     """Every look at the clock is a second: training takes many of them, a head takes few."""
     ticks = itertools.count()
-    monkeypatch.setattr(clock_module.time, "monotonic", lambda: next(ticks))
+    monkeypatch.setattr(timing.time, "monotonic", lambda: next(ticks))
     long = Candidate("coop", {"epochs": 5000, "batch_size": 2}, {"views": 1})
     choice = chosen(tiny_clip, squares(), ZERO, GDA, long, seconds=2000)
     assert [score.accuracy is None for score in choice.scores] == [False, False, True]
@@ -164,7 +164,7 @@ def test_where_nothing_fits_the_time_the_untried_one_is_taken_and_it_is_said(tin
 
 def test_a_training_is_stopped_once_its_pace_is_too_slow(monkeypatch):
     now = [0.0]
-    monkeypatch.setattr(clock_module.time, "monotonic", lambda: now[0])
+    monkeypatch.setattr(timing.time, "monotonic", lambda: now[0])
     deadline = Deadline(left=100, times=2)
     now[0] = 4.0  # before the first step
     deadline.start(total=45, done=0)

@@ -124,6 +124,15 @@ def test_probabilities_stand_in_the_files(cli, photos, run):
         assert read((photos / f"p_{kind}").read_text()) == pytest.approx(probability, abs=1e-6)
 
 
+def test_how_far_naming_is_can_be_seen_where_no_picture_is_told(cli, photos, run, monkeypatch):
+    monkeypatch.setattr("cliptune.timing.SHOWN_EVERY", 0.0)
+    monkeypatch.setattr("cliptune.cli.commands.predict._BATCH", 8)
+    written = cli("predict", run, photos, "--format", "csv", "--out", "long.csv")
+    assert "Naming 32 pictures: 25 % done" in written.err and " left" in written.err
+    assert "Naming" in cli("predict", run, photos, "--json").err
+    assert "Naming" not in cli("predict", run, photos).err
+
+
 @pytest.mark.parametrize("alone", [("--format", "csv"), ("--out", "x.csv")])
 def test_format_and_file_belong_together(cli, photos, run, alone):
     assert "belong together" in cli("predict", run, photos, *alone).err

@@ -6,8 +6,9 @@ import pytest
 from cliptune.features import embedding
 from cliptune.heads import probe
 from cliptune.registry import build
+from cliptune.timing import counted, duration
 from cliptune.training import evaluate, fit
-from cliptune.training.progress import Bar, Lines, Silent, counted, duration, open_progress
+from cliptune.training.progress import Bar, Lines, Silent, open_progress
 from tests.training.support import recipe, squares
 
 

@@ -385,7 +385,7 @@ class _Screen:
         return _Within(cell.title, self._describe)
 
     def ended(self, outcome: Outcome, done: int, total: int, left: float | None) -> None:
-        from cliptune.training.progress import duration
+        from cliptune.timing import duration
 
         self._left = f"; about {duration(left)} left" if left is not None and done < total else ""
         if outcome.error is not None:

@@ -107,7 +107,7 @@ def demo(*, out: str = "runs/demo", seed: int = 1, quick: Flag = False, full: Fl
     from cliptune.clip.weights.load import load_clip
     from cliptune.data import load_data
     from cliptune.data.tinyworld.suites import list_suites
-    from cliptune.training.clock import Stopwatch
+    from cliptune.timing import Stopwatch
 
     watch = Stopwatch()
     # mini's matrices are small: more threads gain little, and lose much where another program wants the same cores.

@@ -129,10 +129,12 @@ def _answered(
 ) -> tuple[list[dict[str, Any]], list[tuple[int, int]]]:
     """What is said of each picture that can be read, and its size."""
     from cliptune.data import ImageError, read_image
+    from cliptune.timing import counted
 
     found: list[dict[str, Any]] = []
     sizes: list[tuple[int, int]] = []
-    for start in range(0, len(paths), _BATCH):
+    starts = range(0, len(paths), _BATCH)
+    for start in counted(starts, len(starts), f"Naming {len(paths):,} pictures", None if tell else remark):
         opened = []
         for path in paths[start : start + _BATCH]:
             try:

@@ -162,7 +162,7 @@ def _cells(made: Sequence[Row], names: Sequence[str], budget: bool) -> tuple[lis
 
 def _spent(row: Row) -> dict[str, str]:
     """What the training took, by column: means over the runs."""
-    from cliptune.training.progress import duration
+    from cliptune.timing import duration
 
     steps, images, seconds = (row.spent.get(name) for name in ("steps", "images", "seconds"))
     cells = {"steps": _whole(steps), "images seen": _whole(images)}

@@ -84,7 +84,7 @@ def chosen(
 ) -> tuple[RunSpec, dict[str, Any]]:
     """The run with the method that suits its training images, and the choice; both are told."""
     from cliptune.choosing import settle, usual_candidates
-    from cliptune.training.progress import duration
+    from cliptune.timing import duration
 
     with notes_said_once():
         sampled = data if spec.shots is None else data.few_shot(spec.shots, spec.seed)

@@ -98,7 +98,7 @@ def looked_at(spec: RunSpec, data: Dataset, out: Path, *, overwrite: bool, stric
 
 
 def _tell(result: Mapping[str, Any]) -> None:
-    from cliptune.training.progress import duration
+    from cliptune.timing import duration
 
     learned, images = count(result["learnables"], "value"), count(result["train_images"], "image")
     seconds = result["seconds"]

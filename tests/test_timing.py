@@ -2,8 +2,8 @@ import time
 
 import pytest
 
-from cliptune.training import clock, fit
-from cliptune.training.clock import Stopwatch
+from cliptune.timing import Stopwatch
+from cliptune.training import fit
 from cliptune.training.progress import Lines
 from tests.training.support import recipe, squares
 from tests.training.test_fit import same
@@ -23,7 +23,7 @@ class Jumping:
 
 def test_a_watch_adds_up_what_goes_forward(monkeypatch):
     readings = iter([100.0, 103.0, 40.0, 42.0, 42.0, 50.0])
-    monkeypatch.setattr(clock.time, "monotonic", lambda: next(readings))
+    monkeypatch.setattr(time, "monotonic", lambda: next(readings))
     watch = Stopwatch()
     assert [watch.seconds for _ in range(5)] == [3.0, 3.0, 5.0, 5.0, 13.0]
 
