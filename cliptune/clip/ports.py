@@ -186,7 +186,7 @@ def check_open(who: str, tower: Any, which: str, kinds: Iterable[str]) -> None:
     if closed := sorted(set(kinds) - tower.open_at):
         raise ValueError(
             f"{who}: the {which} tower of this backbone, a {called(tower)}, has no place for "
-            f"{' and '.join(SAID[kind] for kind in closed)}. Use a ViT backbone of CLIP's own form, or another method."
+            f"{' and '.join(SAID[kind] for kind in closed)}. Use a ViT backbone of OpenAI's form, or another method."
         )
 
 

@@ -26,18 +26,20 @@ class Tower:
     Args:
         name: of its best-known model. kind: what sentences call it; "" for CLIP's own.
         blocks: has it blocks of attention over patches? class_token: is one of its rows read out?
+        projects: does it end in a linear map?
     """
 
     name: str
     kind: str = ""
     blocks: bool = True
     class_token: bool = True
+    projects: bool = True
 
 
 TOWERS = (
     Tower("ViT"),
     Tower("ResNet", blocks=False),
-    Tower("SigLIP", "VisionTransformer of timm", class_token=False),
+    Tower("SigLIP", "VisionTransformer of timm", class_token=False, projects=False),
     Tower("PE-Core", "Eva of timm"),
     Tower("EVA-02", "Eva of timm"),
     Tower("MobileCLIP2-B", "VisionTransformer of timm"),
@@ -93,8 +95,10 @@ def _clip(tower: Tower) -> CLIP:
 
 def _stand_in(tower: Tower) -> ImageTower:
     width, resolution, embed = SIZES.image_width, SIZES.resolution, SIZES.embed
+    end = nn.Identity()
+    end.head = nn.Linear(width, embed) if tower.projects else nn.Identity()
     if not tower.blocks:
-        return ClosedTower(nn.Identity(), tower.kind, "it has no blocks", width, resolution, embed)
+        return ClosedTower(end, tower.kind, "it has no blocks", width, resolution, embed)
     module: Any = nn.Identity()
     module.attn = nn.Identity()
     blocks = [ForeignBlock(module, ("", "", "", "")) for _ in range(int(SIZES.image_layers))]  # type: ignore[arg-type]
@@ -102,7 +106,7 @@ def _stand_in(tower: Tower) -> ImageTower:
         module,
         Stem(module),
         Stack(blocks),
-        End(module),
+        End(end),
         kind=tower.kind,
         resolution=resolution,
         width=width,

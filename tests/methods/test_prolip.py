@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from dataclasses import replace
 
 import pytest
@@ -16,6 +17,7 @@ from cliptune.runs import load_adapter
 from cliptune.training import fit
 from cliptune.training.optim import build_optimiser, set_rate
 from cliptune.training.schedules import learning_rate
+from tests.clip.foreign.tiny import tiny_pair
 from tests.conftest import CLASS_NAMES, random_clip
 from tests.golden.reference import golden
 from tests.training.support import NAMES, few
@@ -60,9 +62,10 @@ def test_training_is_the_releases(released):
     torch.testing.assert_close(logits, stored["logits"], rtol=1e-4, atol=1e-3)
 
 
-@pytest.mark.parametrize("backbone", ["tiny_clip", "tiny_resnet"])
+@pytest.mark.parametrize("backbone", ["tiny_clip", "tiny_resnet", "pe", "eva", "mobile", "gap", "clipa", "convnext"])
 def test_the_map_takes_the_place_of_the_frozen_one(backbone, request):
-    clip = request.getfixturevalue(backbone)
+    known = backbone.startswith("tiny")
+    clip = request.getfixturevalue(backbone) if known else copy.deepcopy(tiny_pair(backbone)[1])
     side = clip.image.resolution
     images = torch.rand(3, 3, side, side)
     adapter = build("prolip", clip, NAMES).adapter
@@ -119,6 +122,11 @@ def test_the_released_checkpoint_is_read_and_written(tiny_clip, images):
     assert torch.equal(interop.to_published("prolip", adapter)["vit_proj"], stored["vit_proj"])
     with pytest.raises(ValueError, match="'vit_proj' is missing"):
         interop.from_published("prolip", {"linear.weight": torch.randn(16, 40)}, tiny_clip, NAMES)
+
+
+def test_a_tower_that_ends_in_its_pooling_has_no_map():
+    with pytest.raises(ValueError, match="a VisionTransformer of timm, has no place for a change of its projection"):
+        build("prolip", tiny_pair("siglip")[1], NAMES)
 
 
 def test_what_cannot_work_is_a_sentence(tiny_clip, monkeypatch):

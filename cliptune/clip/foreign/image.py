@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from operator import attrgetter
 from typing import Any
 
 import torch
@@ -10,12 +12,13 @@ from torch import Tensor, nn
 
 from cliptune.clip.foreign.blocks import Stack, known_blocks
 from cliptune.clip.ports import EMPTY, SITES, TowerPorts, check_open
+from cliptune.clip.towers.blocks import projected
 from cliptune.clip.towers.image import ImageTower, check_views
 from cliptune.clip.towers.layout import bias_rows, image_layout
 
 
 class ClosedTower(ImageTower):
-    """An image tower that is open at `pixels` and `features` only.
+    """An image tower that is open at `pixels` and `features` only, and at `projection` where it ends in a linear map.
 
     Args:
         model: images (N, 3, R, R) → (N, D).
@@ -28,18 +31,30 @@ class ClosedTower(ImageTower):
         self.model, self.kind, self.why = model, kind, why
         self.width, self.resolution, self.embed = width, resolution, embed
 
+    @property
+    def open_at(self) -> frozenset[str]:  # type: ignore[override]
+        return frozenset() if self.last_map is None else frozenset({"projection"})
+
+    @property
+    def last_map(self) -> Tensor | None:
+        last = last_linear(self.model)
+        return None if last is None else last.weight.T
+
     def forward(self, views: Tensor, ports: TowerPorts = EMPTY) -> Tensor:
         """Encode views (B, V, 3, R, R), normalised → (B, V, D), not unit-norm.
 
         Raises: ValueError if image tokens, biases or deltas are given.
         """
-        if not ports.empty:
+        if ports.kinds - self.open_at:
             raise ValueError(
                 f"{self.kind}: this image tower takes no prompt tokens, biases or deltas, and some were given, because "
                 f"{self.why}. Use a ViT backbone for this method, or a method that prompts the text or the pixels only."
             )
         check_views(self.kind, views, self.resolution)
-        features: Tensor = self.model(views.flatten(0, 1).to(_dtype(self)))
+        if ports.projection:
+            ports.check(self.kind, 0, len(self.last_map), self.embed)  # type: ignore[arg-type]  # open, so there is one
+        with added_to(last_linear(self.model), ports.projection.get("first")):
+            features: Tensor = self.model(views.flatten(0, 1).to(_dtype(self)))
         return features.view(*views.shape[:2], -1)
 
 
@@ -82,7 +97,14 @@ class PatchTower(ImageTower):
         self.hide_prompts = False
         self.watch: Callable[[Tensor], Tensor] | None = None
 
-    open_at = frozenset({"tokens", "bias", "delta"})
+    @property
+    def open_at(self) -> frozenset[str]:  # type: ignore[override]
+        own = frozenset({"tokens", "bias", "delta"})
+        return own if self.last_map is None else own | {"projection"}
+
+    @property
+    def last_map(self) -> Tensor | None:
+        return self.end.last_map
 
     @property
     def layers(self) -> int:
@@ -111,7 +133,8 @@ class PatchTower(ImageTower):
             if self.watch is not None and i == self.layers - 1:
                 seen = self.watch(seen)
             x = block(x, seen, ports.deltas(i), biases, _of_block(rope, i), patches)
-        pooled = self.end(x if self.gathers and not self.hide_prompts else x[:, :real])
+        seen = x if self.gathers and not self.hide_prompts else x[:, :real]
+        pooled = self.end(seen, ports.projection.get("first"))
         return pooled.view(*lead, -1)
 
     def _check_groups(self, ports: TowerPorts) -> None:
@@ -142,13 +165,45 @@ class Stem:
 
 
 class End:
-    """What a tower does after its last block: rows (N, T, d) → (N, D)."""
+    """What a tower does after its last block."""
 
     def __init__(self, model: Any) -> None:
         self.model = model
 
-    def __call__(self, x: Tensor) -> Tensor:
+    @property
+    def last_map(self) -> Tensor | None:
+        """(d, D); None where the tower does not end in a linear map."""
+        last = last_linear(self.model)
+        return None if last is None else last.weight.T
+
+    def __call__(self, x: Tensor, added: Tensor | None = None) -> Tensor:
+        """Rows (N, T, d) → (N, D). Args: added: to the last map."""
         raise NotImplementedError
+
+
+def last_linear(model: Any) -> nn.Linear | None:
+    """The linear map that an image model ends in: open_clip's, or the classifier of timm in its place."""
+    for place in ("head.proj", "trunk.head.fc", "trunk.head", "head"):
+        try:
+            found = attrgetter(place)(model)
+        except AttributeError:
+            continue
+        if isinstance(found, nn.Linear):
+            return found
+    return None
+
+
+@contextmanager
+def added_to(last: nn.Linear | None, added: Tensor | None) -> Iterator[None]:
+    """Inside the block a linear map of x gives x · added more."""
+    if last is None or added is None:
+        yield
+        return
+    hook = last.register_forward_hook(lambda _, given, out: out + given[0] @ added.to(out.dtype))
+    try:
+        yield
+    finally:
+        hook.remove()
 
 
 class _TimmStem(Stem):
@@ -165,9 +220,10 @@ class _TimmStem(Stem):
 
 
 class _TimmEnd(End):
-    def __call__(self, x: Tensor) -> Tensor:
+    def __call__(self, x: Tensor, added: Tensor | None = None) -> Tensor:
         trunk = self.model.trunk
-        pooled: Tensor = self.model.head(trunk.forward_head(trunk.norm(x)))
+        with added_to(last_linear(self.model), added):
+            pooled: Tensor = self.model.head(trunk.forward_head(trunk.norm(x)))
         return pooled
 
 
@@ -186,9 +242,14 @@ class _OpenClipStem(Stem):
 
 
 class _OpenClipEnd(End):
-    def __call__(self, x: Tensor) -> Tensor:
+    @property
+    def last_map(self) -> Tensor | None:
+        found: Tensor | None = self.model.proj
+        return found
+
+    def __call__(self, x: Tensor, added: Tensor | None = None) -> Tensor:
         pooled: Tensor = self.model._pool(x)[0]
-        return pooled if self.model.proj is None else pooled @ self.model.proj
+        return pooled if self.model.proj is None else projected(pooled, self.model.proj, added)
 
 
 class _First(nn.Module):
@@ -197,6 +258,15 @@ class _First(nn.Module):
     def __init__(self, model: nn.Module) -> None:
         super().__init__()
         self.model = model
+
+    @property
+    def head(self) -> Any:
+        """Where `last_linear` looks."""
+        return getattr(self.model, "head", None)
+
+    @property
+    def trunk(self) -> Any:
+        return getattr(self.model, "trunk", None)
 
     def forward(self, images: Tensor) -> Tensor:
         found = self.model(images)
