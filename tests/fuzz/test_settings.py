@@ -13,7 +13,10 @@ from hypothesis import strategies as st
 
 from cliptune.cli.released.commands import in_our_words
 from cliptune.cli.shared.settings import resolve
+from cliptune.registry.building import find
+from cliptune.registry.narrow import read_limits
 from cliptune.registry.recipes import data_file, read_recipes
+from cliptune.texts.word_list import read_word_list
 from tests.fuzz.campaign import REFUSED, UNKNOWN, campaign
 from tests.fuzz.changes import changed_bytes, changed_values, values
 
@@ -113,3 +116,32 @@ def test_recipes(tmp_path):
         return read_recipes(case.decode("utf-8", "replace"), "coop")
 
     campaign("recipes", cases, read, tmp_path)
+
+
+def test_limits_of_narrow_towers(tmp_path):
+    rlp = data_file("rlp").read_bytes()
+    odd = (b"narrow = 1", b"[narrow]\nrlp_rank = 1", b"[narrow.steps]", b"[[narrow]]", b"narrow.rlp_rank.works = true")
+    cases = changed_bytes([rlp]) | changed_bytes(odd) | st.sampled_from(odd)
+
+    def read(case: bytes) -> Any:
+        return read_limits(case.decode("utf-8", "replace"), find("rlp"), "rlp.toml")
+
+    campaign("limits of narrow towers", cases, read, tmp_path)
+
+
+def test_word_lists(tmp_path):
+    seeds = (b"# behind our parts\nsea\n\n  a wall \n", "\ufeffMeer\nHäuser\r\nsea".encode())
+    odd = (b"", b"#", b"\n" * 5000, b"\xff\xfe\x00", b"a\0b", "\u2028\u2029".encode(), b"sea " * 3000)
+
+    def read(case: bytes) -> Any:
+        (tmp_path / "words.txt").write_bytes(case)
+        return read_word_list(tmp_path / "words.txt")
+
+    def plain(case: bytes) -> Any:
+        """For lines of plain letters alone."""
+        lines = case.split(b"\n")
+        if not all(line.isalpha() for line in lines if line) or not case.isascii():
+            return UNKNOWN
+        return tuple(dict.fromkeys(line.decode() for line in lines if line)) or REFUSED
+
+    campaign("word lists", changed_bytes(seeds) | st.sampled_from((*seeds, *odd)), read, tmp_path, plain=plain)
