@@ -14,7 +14,7 @@ from torch import Tensor
 from cliptune.adapter import Adapter
 from cliptune.clip.model import CLIP
 from cliptune.clip.weights.checkpoint import read_safetensors, read_saved
-from cliptune.interop.add_ons import BESIDE, FROZEN_BIAS, Part, parted, plain_host, put_into
+from cliptune.interop.add_ons import BESIDE, FOLDING, FROZEN_BIAS, Part, parted, plain_host, put_into
 from cliptune.interop.visual import VISUAL, flattened, visual_from_published, visual_to_published
 from cliptune.noted import few, warn
 from cliptune.recipe import Recipe
@@ -78,6 +78,12 @@ def from_published(
             "parallel one as the checkpoint and its host's as `tuned` (--tuned)."
             if tuned is None
             else f"from_published: a tuned prompt beside the checkpoint belongs to dpc, and the method is {method!r}."
+        )
+    unread = sorted(set(joined) - {*FOLDING, *BESIDE, "bias"})
+    if unread:
+        raise ValueError(
+            f"from_published: how {' and '.join(unread)} would go on from a released checkpoint of {host} is not "
+            f"known. Read it as one of {host}, with {', '.join((*FOLDING, *BESIDE))} or bias, or train anew."
         )
     foreign = {name for add_on in joined for name in describe(add_on).options}
     own = {name: value for name, value in options.items() if name not in foreign}

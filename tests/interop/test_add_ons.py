@@ -169,3 +169,12 @@ def test_a_second_head_is_read_from_its_release():
         from_published("coop+dept", {"ctx": tensors["prompt_learner.ctx"]}, recipe.adapter.clip, names)
     with pytest.raises(ValueError, match="must have shape"):
         from_published("coop+dept", tensors, recipe.adapter.clip, names[:3])
+
+
+@pytest.mark.parametrize("add_on", ["atprompt", "textrefiner"])
+def test_add_ons_without_a_place_in_checkpoints_are_a_sentence(add_on, tiny_clip):
+    tensors = to_published("coop", moved("coop", tiny_clip))
+    with pytest.raises(ValueError, match=f"how {add_on} would go on"):
+        from_published(f"coop+{add_on}", tensors, tiny_clip, CLASS_NAMES)
+    with pytest.raises(ValueError, match=f"what {add_on} learns has no place"):
+        to_published(f"coop+{add_on}", moved(f"coop+{add_on}", tiny_clip))

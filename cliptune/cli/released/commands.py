@@ -16,6 +16,8 @@ from cliptune.reading import shown
 
 _TRAINING = ("--trainer", "--config-file", "--dataset-config-file", "--eval-only", "--model-dir")
 _LORA = ("--root_path", "--n_iters", "--dataset")
+# Add-ons whose releases train on a half of the classes, or on a source to transfer from.
+_WITHOUT_SHOTS = {"dpc", "dept", "atprompt", "textrefiner"}
 _COMMON = {"OPTIM.LR": "lr", "OPTIM.MAX_EPOCH": "epochs", "DATALOADER.TRAIN_X.BATCH_SIZE": "batch_size"}
 # What every released configuration sets and every method here does.
 _STANDARD = {
@@ -183,9 +185,8 @@ def _protocol(method: str, asked: argparse.Namespace, config: Mapping[str, Any],
     modal = str(config.get("TRAINER.MODAL", ""))
     if "cross" in (Path(asked.config_file).stem + modal):
         return "cross"
-    return (
-        "base2new" if classes != "all" or modal == "base2novel" or "dpc" in method or "dept" in method else "few_shot"
-    )
+    split = classes != "all" or modal == "base2novel" or not _WITHOUT_SHOTS.isdisjoint(method.split("+"))
+    return "base2new" if split else "few_shot"
 
 
 def _recipe(
