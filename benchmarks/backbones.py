@@ -160,6 +160,24 @@ def table(rows: list[Row]) -> str:
     return "\n".join(lines)
 
 
+def families(rows: list[Row]) -> str:
+    """How many architectures of each image tower answer, with the largest differences."""
+    kinds: dict[str, list[Row]] = {}
+    for row in rows:
+        kinds.setdefault("refused" if row.why else "CLIP's own" if row.own else row.tower, []).append(row)
+    lines = [
+        "| image tower | architectures | answer | take image tokens | image differs by | text differs by |",
+        "|---|---|---|---|---|---|",
+    ]
+    for kind, of in sorted(kinds.items()):
+        answering = [row for row in of if row.answers]
+        image = max((row.image_off for row in answering), default=0.0)
+        text = max((row.text_off for row in answering), default=0.0)
+        taking = sum(row.tokens for row in answering)
+        lines.append(f"| {kind} | {len(of)} | {len(answering)} | {taking} | {image:.0e} | {text:.0e} |")
+    return "\n".join(lines)
+
+
 def main() -> int:
     import open_clip
 
@@ -180,6 +198,7 @@ def main() -> int:
             print(table([rows[-1]]).splitlines()[-1], flush=True)
     answering, tokens = sum(row.answers for row in rows), sum(row.answers and row.tokens for row in rows)
     own = sum(row.answers and row.own for row in rows)
+    print(f"\n{families(rows)}\n")
     print(
         f"{answering} of {len(rows)} architectures answer as open_clip {open_clip.__version__} does, to {LARGEST:.0e}; "
         f"{tokens} of them take image tokens. CLIP's own towers are enough for {own}."

@@ -191,6 +191,7 @@ def _compatibility(name: str | None, json: bool) -> None:
     say(
         "✓ works   (✓) works, with a restriction   ✗ does not",
         *(f"{number:>2}  {note}" for note, number in notes.items()),
+        "`cliptune methods --table --towers` says which method works on which kind of image tower.",
     )
 
 
@@ -203,14 +204,20 @@ def _on_towers(name: str | None, json: bool) -> None:
     if json:
         show_json([{**asdict(cell), "mark": cell.mark} for cell in cells])
         return
-    notes: dict[str, int] = {}
+    kinds = {tower.name: tower.kind or "ModifiedResNet" for tower in TOWERS}
+    notes: dict[str, list[str]] = {}  # sentences, but for the kind of tower that each speaks of, with all those kinds
     rows: dict[str, list[str]] = {}
     for cell in cells:
-        number = f" {notes.setdefault(cell.note, len(notes) + 1)}" if cell.note else ""
+        kind, reason = kinds[cell.tower], cell.note.removeprefix(f"{cell.method}: ").removeprefix("bias: ")
+        said = reason.replace(kind, "{}", 1)
+        if said and kind not in notes.setdefault(said, []):
+            notes[said].append(kind)
+        number = f" {list(notes).index(said) + 1}" if said else ""
         rows.setdefault(label(cell.method), []).append(cell.mark + number)
     columns = [tower.name for tower in TOWERS]
     show_table(["method", *columns], [[method, *marks] for method, marks in rows.items()], left=len(columns) + 1)
-    say("✓ works   ✗ does not", *(f"{number:>2}  {note}" for note, number in notes.items()))
+    sentences = (said.format(" or ".join(of)) if "{}" in said else said for said, of in notes.items())
+    say("✓ works   ✗ does not", *(f"{number:>2}  {sentence}" for number, sentence in enumerate(sentences, 1)))
 
 
 def _parts(cell: Cell) -> list[str]:

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -13,7 +12,7 @@ from torch import Tensor, nn
 from cliptune.clip.foreign.blocks import Stack, known_blocks
 from cliptune.clip.foreign.build import around, check_parity, hide_from_pooling
 from cliptune.clip.foreign.image import End, PatchTower, Stem
-from cliptune.clip.foreign.libraries import library, version
+from cliptune.clip.foreign.libraries import library, quiet, version
 from cliptune.clip.foreign.text import ClosedText
 from cliptune.clip.model import CLIP, Tokenizer
 from cliptune.clip.towers.text import TextTower
@@ -81,7 +80,7 @@ def transformers_model(config: Mapping[str, Any], tensors: Mapping[str, Tensor],
         given.pop(option, None)
     weights = {key: value for key, value in tensors.items() if not key.endswith(_NO_WEIGHTS)}
     try:
-        with _quiet(transformers.utils.logging):
+        with quiet(transformers):
             declared = transformers.AutoConfig.for_model(kind, **given)
             model, found = getattr(transformers, _CLASSES[kind]).from_pretrained(
                 None, config=declared, state_dict=weights, output_loading_info=True, ignore_mismatched_sizes=True
@@ -93,20 +92,6 @@ def transformers_model(config: Mapping[str, Any], tensors: Mapping[str, Tensor],
         ) from error
     _check_loaded(found, name)
     return model.float().requires_grad_(False).eval()
-
-
-@contextmanager
-def _quiet(logging: Any) -> Iterator[None]:
-    """Without bars and reports: what is missing or spare is told in a sentence."""
-    verbosity, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
-    logging.set_verbosity_error()
-    logging.disable_progress_bar()
-    try:
-        yield
-    finally:
-        logging.set_verbosity(verbosity)
-        if bars:
-            logging.enable_progress_bar()
 
 
 def _check_loaded(found: Mapping[str, Any], name: str) -> None:

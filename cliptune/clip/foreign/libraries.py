@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
@@ -36,3 +38,18 @@ def package_folder(name: str) -> Path | None:
 def version(name: str) -> str:
     """Of a library that was imported, such as "timm 1.0.31"."""
     return f"{name} {getattr(import_module(name), '__version__', 'of unknown version')}"
+
+
+@contextmanager
+def quiet(transformers: Any) -> Iterator[None]:
+    """Without transformers' bars, reports and remarks: what matters of them is told in a sentence."""
+    logging = transformers.utils.logging
+    verbosity, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        logging.set_verbosity(verbosity)
+        if bars:
+            logging.enable_progress_bar()

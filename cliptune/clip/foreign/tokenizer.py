@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import html
+import json
 import re
 import string
 from collections.abc import Callable, Mapping, Sequence
@@ -15,7 +16,7 @@ import torch
 from torch import Tensor
 
 from cliptune.clip.foreign.configuration import TOKENIZER_FILES
-from cliptune.clip.foreign.libraries import library
+from cliptune.clip.foreign.libraries import library, quiet
 from cliptune.clip.towers.text import first_of
 from cliptune.noted import few
 from cliptune.reading import shown
@@ -193,17 +194,33 @@ def library_tokenizer(
     transformers = library("transformers", f"{who}: its tokenizer {name}")
     here = folder is not None and any((folder / file).exists() for file in TOKENIZER_FILES)
     source, known = (str(folder), True) if here else (name, Path(name).is_dir() or offline)
-    # SigLIP's class of transformers is a slow one, also where a fast one lies beside the weights.
-    fast = here and folder is not None and (folder / "tokenizer.json").is_file()
+    # SigLIP's own class in transformers is a slow one, which takes sentencepiece's file alone.
+    slow = folder is not None and class_of(folder) == "SiglipTokenizer" and (folder / "tokenizer.json").is_file()
+    opener = transformers.PreTrainedTokenizerFast if slow else transformers.AutoTokenizer
     try:
-        found = transformers.AutoTokenizer.from_pretrained(source, local_files_only=known)
-        if fast and not found.is_fast:
-            found = transformers.PreTrainedTokenizerFast.from_pretrained(source, local_files_only=True)
+        with quiet(transformers):
+            found = opener.from_pretrained(source, local_files_only=known)
     except Exception as error:  # of many kinds, by what is missing
         where = f"in {folder}" if here else "in the hub's local cache" if known else "on the hub"
         raise FileNotFoundError(
-            f"{who}: its tokenizer {name} cannot be opened {where} ({shown(str(error).splitlines()[0], 200)}). Put its "
+            f"{who}: its tokenizer {name} cannot be opened {where} ({shown(_first_line(error), 200)}). Put its "
             f"files ({', '.join(TOKENIZER_FILES[:3])}, with tokenizer_config.json) beside the weights, or load it once "
             "with the network."
         ) from error
     return LibraryTokenizer(found, name, str(clean), strip, hyphens)
+
+
+def class_of(folder: Path) -> str | None:
+    """The class of tokenizer that its configuration names, if there is one."""
+    path = folder / "tokenizer_config.json"
+    try:
+        found = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    except ValueError:
+        return None  # which transformers will name when it opens the folder
+    name = found.get("tokenizer_class") if isinstance(found, dict) else None
+    return name if isinstance(name, str) else None
+
+
+def _first_line(error: Exception) -> str:
+    lines = [line for line in str(error).splitlines() if line.strip()]
+    return lines[0] if lines else type(error).__name__

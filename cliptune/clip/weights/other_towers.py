@@ -30,7 +30,6 @@ from cliptune.reading import shown
 LIBRARIES = "open_clip with its towers"
 OF_TRANSFORMERS = "transformers with its towers"
 OTHERS = (LIBRARIES, OF_TRANSFORMERS)
-_TOKENIZER_CONFIG = "tokenizer_config.json"
 
 
 def other_config(folder: Path, arch: str | None) -> dict[str, Any] | None:
@@ -129,24 +128,23 @@ def _of_transformers(
     hide_prompts: bool,
 ) -> tuple[CLIP, list[str]]:
     from cliptune.clip.foreign.hugging_face import transformers_clip
-    from cliptune.clip.foreign.tokenizer import library_tokenizer
+    from cliptune.clip.foreign.tokenizer import class_of, library_tokenizer
 
-    beside = path.parent / _TOKENIZER_CONFIG
-    written = read_object(beside).get("tokenizer_class") if beside.is_file() else None
-    text = {"hf_tokenizer_name": name, "tokenizer_kwargs": {"clean": _cleaning(str(config["model_type"]), written)}}
-    if hyphens is not None and text["tokenizer_kwargs"] != {"clean": "canonicalize"}:
+    clean = _cleaning(str(config["model_type"]), class_of(path.parent))
+    text = {"hf_tokenizer_name": name, "tokenizer_kwargs": {"clean": clean}}
+    if hyphens is not None and clean != "canonicalize":
         raise ValueError("hyphens is for tokenizers that delete punctuation, and this one keeps it. Leave it out.")
     tokenizer = library_tokenizer(text, path.parent, f"Backbone {name}", offline(), hyphens or "glue")  # type: ignore[arg-type]
     return transformers_clip(config, read_weights(path, said), name, tokenizer, dtype, hide_prompts)
 
 
-def _cleaning(kind: str, tokenizer: object) -> str:
+def _cleaning(kind: str, tokenizer: str | None) -> str:
     """What transformers does to a text in front of the vocabulary: SigLIP's tokenizer deletes punctuation, that of
     SigLIP 2 (Gemma's vocabulary, also in repositories of the kind "siglip") lowers letters.
     """
     if not kind.startswith("siglip"):
         return "whitespace"
-    of_gemma = kind == "siglip2" or (isinstance(tokenizer, str) and tokenizer.startswith(("Gemma", "Siglip2")))
+    of_gemma = kind == "siglip2" or (tokenizer or "").startswith(("Gemma", "Siglip2"))
     return "lower" if of_gemma else "canonicalize"
 
 

@@ -17,6 +17,8 @@ from safetensors.torch import save
 from cliptune.clip.weights.choice import INNER_FOLDERS, chosen
 from cliptune.clip.weights.hub import hub_folder
 from cliptune.clip.weights.load import load_clip
+from tests.clip.foreign.test_hugging_face import model_of
+from tests.clip.foreign.vocabularies import sentencepiece
 from tests.clip.weights.checkpoints import HEAD_WIDTH, hugging_face_tensors, openai_tensors, same_weights
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
@@ -382,3 +384,17 @@ def test_the_hubs_hash_is_used_where_the_cache_keeps_no_links(hub, tiny_clip):
     kept.write_bytes(kept.read_bytes()[:-1] + b"\x01")
     with pytest.raises(ValueError, match=r"model\.safetensors should have SHA-256"):
         load_clip("hf-hub:some/clip")
+
+
+def test_a_repository_of_transformers_comes_with_its_tokenizer(cache, tmp_path):
+    folder = tmp_path / "saved"
+    model_of("siglip").save_pretrained(folder)
+    sentencepiece(folder)
+    snapshot = put(cache, "some/siglip", {path.name: path.read_bytes() for path in folder.iterdir()})
+    clip = load_clip("hf-hub:some/siglip")
+    assert clip.image.kind == "SiglipVisionModel of transformers"
+    assert clip.tokenize(["a photo of a cat"]).ids.shape == (1, 64)
+    blob = (snapshot / "tokenizer.json").resolve()
+    blob.write_bytes(blob.read_bytes() + b" ")
+    with pytest.raises(ValueError, match=f"should have SHA-256 {blob.name}"):
+        load_clip("hf-hub:some/siglip")
