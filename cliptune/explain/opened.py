@@ -17,8 +17,8 @@ from cliptune.data import Dataset, Split
 from cliptune.data.loader import Masking, batches, gather
 from cliptune.data.masks import EXACT, Masks, open_masks
 from cliptune.data.transforms import test_transform
-from cliptune.features import View, usual_store
-from cliptune.features.passes import in_order
+from cliptune.features import View, embedded, usual_store
+from cliptune.features.passes import Embed, in_order
 from cliptune.protocols.scoring import OwnImages, own_images
 from cliptune.runs import load, read_config, read_result
 
@@ -189,14 +189,27 @@ class OpenedRun:
         adapter, parts = self.adapter, []
         with adapter.evaluating():
             text = adapter.text_features()
-            images, view = self.split(split), View(adapter.resolution, adapter.clip.preprocessing)
+            images, view, store = self.split(split), View(adapter.resolution, adapter.clip.preprocessing), usual_store()
+            # Where a frame makes the pictures smaller, the frozen CLIP sees them as the adapter is given them.
+            plain = view.resolution == adapter.clip.image.resolution
+            bare = embedded(adapter.clip, images, view, store=store) if plain else None
+
+            def known_or_new(part: Split, embed: Embed) -> Tensor:
+                return embed(part) if bare is None else bare
+
             for batch, known in in_order(
-                adapter.clip, images, view, self.batch_size, frozen=adapter.image_is_frozen, store=usual_store()
+                adapter.clip,
+                images,
+                view,
+                self.batch_size,
+                frozen=adapter.image_is_frozen,
+                kept=known_or_new,
+                store=store,
             ):
-                out = adapter(batch, text_features=text, image_embedding=known, needs=frozenset({"reference"}))
-                assert out.reference is not None
+                out = adapter(batch, text_features=text, image_embedding=known)
+                reference = adapter.reference(batch, None if bare is None else bare[batch.index])
                 mean = torch.nn.functional.normalize(out.image_features.mean(dim=1), dim=-1)
-                parts.append((batch.labels, out.logits, out.reference.logits, mean))
+                parts.append((batch.labels, out.logits, reference.logits, mean))
         labels, logits, zero_shot, features = (torch.cat([part[i] for part in parts]).cpu() for i in range(4))
         one_text = text is not None and text.shape[:2] == (1, len(self.class_names))
         return Answers(
