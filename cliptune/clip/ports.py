@@ -155,9 +155,7 @@ class TowerPorts:
                     f"{who}: projection[{read_out}] must have shape {(width, embed)}, got {tuple(value.shape)}. "
                     "Build the prompt for this backbone."
                 )
-        for (kind, key), value in self.leaves():
-            if kind == "projection":
-                continue
+        for (kind, key), value in (leaf for leaf in self.leaves() if leaf[0][0] != "projection"):
             layer = key[0] if isinstance(key, tuple) else key
             if not 0 <= layer < layers:
                 raise ValueError(

@@ -8,7 +8,7 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
-from cliptune.clip.ports import PARTS, NormKey, Ports, TowerPorts
+from cliptune.clip.ports import EMPTY, PARTS, NormKey, Ports, TowerPorts
 from cliptune.params import FullRank, Parameterisation
 from cliptune.prompts.base import Prompt
 
@@ -41,7 +41,8 @@ class TunedNorms(Prompt):
             self.towers[tower] = param(rows)
 
     def forward(self, seen: bool = True) -> Ports:
-        return Ports(**{tower: TowerPorts(norm=self._moved(tower)) for tower in self.towers})
+        moved = {tower: TowerPorts(norm=self._moved(tower)) for tower in self.towers}
+        return Ports(image=moved.get("image", EMPTY), text=moved.get("text", EMPTY))
 
     def _moved(self, tower: str) -> dict[NormKey, Tensor]:
         moved = self.towers[tower]() - cast(Tensor, getattr(self, f"frozen_{tower}"))

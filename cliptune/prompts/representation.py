@@ -82,7 +82,8 @@ class NearProjection(nn.Module):
     def __init__(self, frozen: Tensor, rank: int) -> None:
         super().__init__()
         self.register_buffer("frozen", frozen.detach().clone().float(), persistent=False)
-        self.change = Residual(*frozen.shape, rank)
+        width, embed = frozen.shape
+        self.change = Residual(width, embed, rank)
 
     def forward(self) -> Tensor:
         return self.frozen + cast(Tensor, self.change())

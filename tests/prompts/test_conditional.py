@@ -46,7 +46,9 @@ def test_text_work_per_image_is_one_prefix_and_the_suffixes(tiny_clip, images, m
     rows: list[int] = []
     block = tiny_clip.text.transformer.blocks[1]
     finish = block.finish
-    monkeypatch.setattr(block, "finish", lambda x, *rest: rows.append(x.shape[0] * x.shape[1]) or finish(x, *rest))
+    monkeypatch.setattr(
+        block, "finish", lambda x, *rest, **named: rows.append(x.shape[0] * x.shape[1]) or finish(x, *rest, **named)
+    )
     adapter(Batch.of(images))
     prefix = adapter.texts.shared_length
     suffixes = int((adapter.texts.eot + 1 - prefix).sum())

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from cliptune.clip.foreign.blocks import Stack, known_blocks
 from cliptune.clip.foreign.build import around, check_parity, hide_from_pooling
-from cliptune.clip.foreign.image import End, PatchTower, Stem
+from cliptune.clip.foreign.image import End, PatchTower, Stem, added_to
 from cliptune.clip.foreign.libraries import library, quiet, version
 from cliptune.clip.foreign.text import ClosedText
 from cliptune.clip.model import CLIP, Tokenizer
@@ -171,12 +171,18 @@ class _Stem(Stem):
 
 
 class _End(End):
-    def __call__(self, x: Tensor) -> Tensor:
+    @property
+    def last_map(self) -> Tensor | None:
+        projection: nn.Linear | None = self.model.projection
+        return None if projection is None else projection.weight.T
+
+    def __call__(self, x: Tensor, added: Tensor | None = None) -> Tensor:
         tower, projection = self.model.tower, self.model.projection
         if projection is None:
             pooled: Tensor = tower.head(tower.post_layernorm(x))
             return pooled
-        projected: Tensor = projection(tower.post_layernorm(x[:, 0]))
+        with added_to(projection, added):
+            projected: Tensor = projection(tower.post_layernorm(x[:, 0]))
         return projected
 
 

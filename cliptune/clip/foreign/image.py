@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from operator import attrgetter
+from functools import reduce
 from typing import Any
 
 import torch
@@ -184,10 +184,7 @@ class End:
 def last_linear(model: Any) -> nn.Linear | None:
     """The linear map that an image model ends in: open_clip's, or the classifier of timm in its place."""
     for place in ("head.proj", "trunk.head.fc", "trunk.head", "head"):
-        try:
-            found = attrgetter(place)(model)
-        except AttributeError:
-            continue
+        found = reduce(lambda part, name: getattr(part, name, None), place.split("."), model)
         if isinstance(found, nn.Linear):
             return found
     return None
