@@ -114,6 +114,7 @@ class RunFolder:
                 )
             return False
         here, asked = read_config(self.path), _with_format(config)
+        asked = _without_later_options(asked, here)
         if here == asked:
             return True
         raise ValueError(
@@ -435,6 +436,27 @@ def read_lines(path: Path) -> list[dict[str, Any]]:
 
 def _with_format(config: Mapping[str, Any]) -> dict[str, Any]:
     return {"format": FORMAT, **jsonable(config)}
+
+
+def _without_later_options(asked: Mapping[str, Any], here: Mapping[str, Any]) -> dict[str, Any]:
+    """What is asked, without options that were not there yet when the run was made and stand as if they still were not.
+
+    An option joins a method with a default that leaves it as it was, so a run of an earlier version goes on under it.
+    """
+    from cliptune.registry import add_ons, describe, names
+
+    written, now = here.get("options"), asked.get("options")
+    if not isinstance(written, dict) or not isinstance(now, dict) or not now.keys() - written.keys():
+        return dict(asked)
+    ours = {*names(), *add_ons()}
+    defaults = {
+        name: jsonable(default)
+        for part in str(here.get("method")).split("+")
+        if part in ours
+        for name, (_, default) in describe(part).options.items()
+    }
+    later = {name for name in now.keys() - written.keys() if name in defaults and now[name] == defaults[name]}
+    return {**asked, "options": {name: value for name, value in now.items() if name not in later}}
 
 
 _IN_WORDS = {

@@ -75,8 +75,8 @@ class Config:
         dapt_threshold: of the Grad-CAM masks, in (0, 1). dapt_per_batch: divide the map by the maximum of the batch,
             as released, instead of each image's own.
         dapt_words: number of background words used, 1 to 25. dapt_food: seven words of the dinner table besides.
-        dapt_words_file: text file of background words in their place, one to a line, any number of them. They are kept
-            with the run as dapt_own_words, which may be given instead.
+        dapt_words_file: text file of background words in their place, one to a line, any number of them.
+        dapt_own_words: those words themselves; kept with the run, whether a file gave them or this option.
         dapt_erase: share of the patches of each mask that lose their object, drawn anew for every view; in [0, 1). At
             least one keeps it. A control: what is the mask worth?
         dapt_prompts: "deep" replaces the rows of background texts from the second block on, as released; "full" puts

@@ -51,7 +51,7 @@ def test_methods_table_explains_its_cells_below(cli):
     note = next(line for line in lines if line.split()[:1] == [number])
     assert "biases of the image tower overlap" in note
     refused = next(line for line in lines if line.split()[:1] == ["zeroshot"])
-    assert any(line.split()[:1] == [refused.split("✗")[1].split()[0]] and "dapt: " in line for line in lines)
+    assert any(line.split()[:1] == [refused.split("✗")[1].split()[0]] and f"{add_ons()[0]}: " in line for line in lines)
 
 
 def test_methods_table_has_columns_for_kinds_of_towers(cli):

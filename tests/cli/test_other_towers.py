@@ -111,4 +111,4 @@ def test_what_needs_clips_own_towers_says_so(cli, photos, tmp_path):
     assert cli("fit", photos, "--method", "coop", "--backbone", folder, "--out", "run", *FIT).code == 0
     answer = cli("export", "run", "--to", "folded", "--out", "folded")
     assert answer.code != 0
-    assert "the image tower of this backbone is another library's, Eva of timm. Use" in answer.err
+    assert "the image tower of eva is another library's, Eva of timm. Use" in answer.err

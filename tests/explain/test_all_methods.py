@@ -72,7 +72,7 @@ def test_every_question_is_answered_or_said_not_to_apply(run, tiny_clip, method)
 
 @pytest.mark.parametrize("method", ON_A_RESNET)
 def test_the_same_of_a_resnet(run, tiny_resnet, method):
-    if NEED_BLOCKS & set(method.split("+")):
+    if NEED_BLOCKS & set(method.split("+")):  # or patches
         with pytest.raises(ValueError, match="ResNet"):
             run(method, tiny_resnet)
         return
