@@ -8,6 +8,7 @@ their words too small to read; parts stand below each other, and a page lays fig
 from __future__ import annotations
 
 import io
+import math
 import re
 import textwrap
 from collections.abc import Iterator, Mapping, Sequence
@@ -99,8 +100,10 @@ def heat(axes: Axes, values: Any, *, rows: Sequence[str], columns: Sequence[str]
             for c, value in enumerate(row):
                 red, green, blue, _ = shown.cmap(shown.norm(float(value)))
                 dark = 0.299 * red + 0.587 * green + 0.114 * blue < 0.5
-                ink = "white" if dark else "black"
-                axes.text(c, r, f"{float(value):.2g}", ha="center", va="center", color=ink, fontsize=7)
+                known = math.isfinite(float(value))  # the others have no colour, so that the page shines through
+                ink = INK if not known else "white" if dark else "black"
+                text = f"{float(value):.2g}" if known else "–"
+                axes.text(c, r, text, ha="center", va="center", color=ink, fontsize=7)
 
 
 def gallery(pictures: Sequence[Any], words: Sequence[str], *, columns: int = 3) -> Figure:

@@ -7,7 +7,7 @@ import json
 import pytest
 
 from cliptune.explain import explain, kinds
-from cliptune.explain.figures import as_svg, with_own_ids
+from cliptune.explain.figures import INK, as_svg, figure, heat, with_own_ids
 from cliptune.explain.running import write
 
 
@@ -45,3 +45,10 @@ def test_kinds_have_names_titles_and_sources_of_their_own():
     found = kinds()
     assert len({kind.title for kind in found.values()}) == len(found)
     assert all(kind.source and name == name.lower() for name, kind in found.items())
+
+
+def test_a_cell_without_a_number_is_a_dash_that_is_seen():
+    made, (axes,) = figure()
+    heat(axes, [[0.5, float("nan")]], rows=["row"], columns=["a", "b"], label="value", vmin=0, vmax=1)
+    assert [(text.get_text(), text.get_color()) for text in axes.texts] == [("0.5", "white"), ("–", INK)]
+    assert made.axes[0] is axes

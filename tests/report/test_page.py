@@ -107,6 +107,16 @@ def test_names_are_text_and_nothing_else(runs, tmp_path, monkeypatch):
     assert "&lt;b&gt;x&lt;/b&gt;" in out.read_text()
 
 
+def test_a_long_name_does_not_widen_a_phones_page(runs, tmp_path, monkeypatch):
+    from cliptune.report import page as pages
+
+    read = pages.facts
+    monkeypatch.setattr(pages, "facts", lambda folder: pages.replace(read(folder), title="a" * 80))
+    out = report([runs("coop")], tmp_path / "page.html", what=["confusion"], images=5)
+    with opened_page(tmp_path, out.as_uri(), 360) as seen:
+        assert seen.evaluate("document.documentElement.scrollWidth") <= 360
+
+
 def test_a_page_that_is_too_large_loses_its_largest_pictures_and_says_so(runs, tmp_path):
     runs = [runs("coop"), runs("linear_probe")]
     whole = report(runs, tmp_path / "whole.html", what=["confusion"], images=40)

@@ -83,8 +83,8 @@ class PatchesExplanation(Explanation[PromptPatches]):
             apart = {(i, k): float(value) for i, values in differences.items() for k, value in enumerate(values)}
             block, prompt = max(apart, key=lambda at: apart[at])
             said["background"] = (
-                f"Prompt {prompt + 1} of block {block} is more like background than any other: its cosine is "
-                f"{apart[block, prompt]:+.3f} above that with the object."
+                f"Prompt {prompt + 1} of block {block} leans most to the background: its cosine with that, less that "
+                f"with the object, is {apart[block, prompt]:+.3f}."
             )
         return said
 
