@@ -15,6 +15,13 @@ from cliptune.adapter import Adapter
 from cliptune.clip.model import CLIP
 from cliptune.clip.weights.checkpoint import read_safetensors, read_saved
 from cliptune.interop.add_ons import FROZEN_BIAS, Part, parted, plain_host, put_into
+from cliptune.interop.low_rank import (
+    LOW_RANK,
+    is_low_rank,
+    low_rank_from_published,
+    low_rank_to_published,
+)
+from cliptune.interop.low_rank import flattened as flattened_factors
 from cliptune.interop.visual import VISUAL, flattened, visual_from_published, visual_to_published
 from cliptune.noted import few, warn
 from cliptune.recipe import Recipe
@@ -50,9 +57,9 @@ def from_published(
 
     Args:
         method: one whose file knows the names of its release: "coop", "cocoop", "kgcoop", "vpt", "ivlp",
-            "maple", "promptsrc", "promptkd"; or "vp", "ar", "attrvr", "dvp_cse", "dvp_cls" (see `interop.visual`). With
-            add-ons it answers as the checkpoint does and can be trained on: "rlp" makes the given matrices frozen
-            starts; "bias" begins at zero, or at what the checkpoint's towers have beyond the frozen ones; "dapt" has
+            "maple", "promptsrc", "promptkd"; or "vp", "ar", "attrvr", "dvp_cse", "dvp_cls" (see `interop.visual`);
+            or "clip_lora" (see `interop.low_rank`). With add-ons it answers as the checkpoint does
+            and can be trained on: "rlp" makes the given matrices frozen starts; "bias" begins at zero, or at what the checkpoint's towers have beyond the frozen ones; "dapt" has
             nothing in a checkpoint; "dpc" begins its second stage, in mode "released" unless told otherwise.
         tensors: released state dict; a "module." or missing "prompt_learner." prefix is understood. The frozen CLIP
             and the word embeddings of its class list, if they are in it, are left out: the latter must never be
@@ -75,7 +82,7 @@ def from_published(
         )
     foreign = {name for add_on in joined for name in describe(add_on).options}
     own = {name: value for name, value in options.items() if name not in foreign}
-    whole = (lambda key: key) if host in VISUAL else _full_name
+    whole = (lambda key: key) if host in (*VISUAL, *LOW_RANK) else _full_name
     states = [{whole(key): value for key, value in given.items()} for given in (tuned, tensors) if given is not None]
     plains = [_of_host(host, state, clip, class_names, **own) for state in states]
     notes = _left_out(states) + _compare_towers(method, states, clip, but=() if "bias" not in joined else _BIASES)
@@ -138,6 +145,8 @@ def _of_host(
 ) -> Recipe:
     if method in VISUAL:
         return visual_from_published(method, given, clip, class_names, **options)
+    if method in LOW_RANK:
+        return low_rank_from_published(method, given, clip, class_names, **options)
     module = _speaking(method)
     if not given:
         raise ValueError(f"from_published: the state dict for {method!r} is empty.")
@@ -183,6 +192,8 @@ def to_published(method: str, adapter: Adapter, *, seen: bool | None = None, par
     method, adapter, towers = plain_host(method, adapter, seen, part)
     if method in VISUAL:
         return visual_to_published(method, adapter)
+    if method in LOW_RANK:
+        return low_rank_to_published(method, adapter)
     module = _speaking(method)
     shaped = getattr(module, "published_tensor", lambda name, value: value)
     names = {name: module.published_name(name) for name in adapter.learnables()}
@@ -231,6 +242,8 @@ def read_published(path: str | Path) -> dict[str, Tensor]:
         ) from error
     if isinstance(content, dict) and "visual_prompt_dict" in content:
         return flattened(content)
+    if is_low_rank(content):
+        return flattened_factors(content)
     state = content.get("state_dict", content) if isinstance(content, dict) else None
     tensors = {k: v for k, v in state.items() if isinstance(v, Tensor)} if isinstance(state, dict) else {}
     if not tensors:
