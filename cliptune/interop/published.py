@@ -59,7 +59,8 @@ def from_published(
         method: one whose file knows the names of its release: "coop", "cocoop", "kgcoop", "vpt", "ivlp",
             "maple", "promptsrc", "promptkd"; or "vp", "ar", "attrvr", "dvp_cse", "dvp_cls" (see `interop.visual`);
             or "clip_lora" (see `interop.low_rank`). With add-ons it answers as the checkpoint does
-            and can be trained on: "rlp" makes the given matrices frozen starts; "bias" begins at zero, or at what the checkpoint's towers have beyond the frozen ones; "dapt" has
+            and can be trained on: "rlp" makes the given matrices frozen starts; "bias" begins at zero, or at what the
+            checkpoint's towers have beyond the frozen ones; "dapt" has
             nothing in a checkpoint; "dpc" begins its second stage, in mode "released" unless told otherwise.
         tensors: released state dict; a "module." or missing "prompt_learner." prefix is understood. The frozen CLIP
             and the word embeddings of its class list, if they are in it, are left out: the latter must never be
