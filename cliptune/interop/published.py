@@ -15,6 +15,13 @@ from cliptune.adapter import Adapter
 from cliptune.clip.model import CLIP
 from cliptune.clip.weights.checkpoint import read_safetensors, read_saved
 from cliptune.interop.add_ons import BESIDE, FOLDING, FROZEN_BIAS, Part, parted, plain_host, put_into
+from cliptune.interop.low_rank import (
+    LOW_RANK,
+    is_low_rank,
+    low_rank_from_published,
+    low_rank_to_published,
+)
+from cliptune.interop.low_rank import flattened as flattened_factors
 from cliptune.interop.visual import VISUAL, flattened, visual_from_published, visual_to_published
 from cliptune.noted import few, warn
 from cliptune.recipe import Recipe
@@ -55,11 +62,11 @@ def from_published(
     Args:
         method: one whose file knows the names of its release: "coop", "cocoop", "kgcoop", "vpt", "ivlp",
             "maple", "promptsrc", "promptkd", "prolip", "mmrl", "mmrl_plus_plus"; or "vp", "ar", "attrvr", "dvp_cse",
-            "dvp_cls" (see `interop.visual`). With add-ons it answers as the checkpoint does and can be trained on:
-            "rlp" makes the given matrices frozen
-            starts; "bias" begins at zero, or at what the checkpoint's towers have beyond the frozen ones; "dapt" has
-            nothing in a checkpoint; "dept" has its head there; "dpc" begins its second stage. The last two are
-            "released" in mode and fusion unless told otherwise.
+            "dvp_cls" (see `interop.visual`); or "clip_lora" (see `interop.low_rank`). With add-ons it answers as the
+            checkpoint does and can be trained on: "rlp" makes the given matrices frozen starts; "bias" begins at zero,
+            or at what the checkpoint's towers have beyond the frozen ones; "dapt" has nothing in a checkpoint; "dept"
+            has its head there; "dpc" begins its second stage. The last two are "released" in mode and fusion unless
+            told otherwise.
         tensors: released state dict; a "module." or missing "prompt_learner." prefix is understood. The frozen CLIP
             and the word embeddings of its class list, if they are in it, are left out: the latter must never be
             restored for other classes. Of DPC, the parallel prompt as stored.
@@ -87,7 +94,7 @@ def from_published(
         )
     foreign = {name for add_on in joined for name in describe(add_on).options}
     own = {name: value for name, value in options.items() if name not in foreign}
-    bare = host in VISUAL or getattr(find(host), "PUBLISHED_BARE", False)
+    bare = host in (*VISUAL, *LOW_RANK) or getattr(find(host), "PUBLISHED_BARE", False)
     whole = (lambda key: key) if bare else _full_name
     states = [{whole(key): value for key, value in given.items()} for given in (tuned, tensors) if given is not None]
     beside = _SECOND_HEAD if set(BESIDE) & set(joined) else ()
@@ -156,6 +163,8 @@ def _of_host(
 ) -> Recipe:
     if method in VISUAL:
         return visual_from_published(method, given, clip, class_names, **options)
+    if method in LOW_RANK:
+        return low_rank_from_published(method, given, clip, class_names, **options)
     module = _speaking(method)
     if not given:
         raise ValueError(f"from_published: the state dict for {method!r} is empty.")
@@ -201,6 +210,8 @@ def to_published(method: str, adapter: Adapter, *, seen: bool | None = None, par
     method, adapter, towers = plain_host(method, adapter, seen, part)
     if method in VISUAL:
         return visual_to_published(method, adapter)
+    if method in LOW_RANK:
+        return low_rank_to_published(method, adapter)
     module = _speaking(method)
     shaped = getattr(module, "published_tensor", lambda name, value: value)
     names = {name: module.published_name(name) for name in adapter.learnables()}
@@ -249,6 +260,8 @@ def read_published(path: str | Path) -> dict[str, Tensor]:
         ) from error
     if isinstance(content, dict) and "visual_prompt_dict" in content:
         return flattened(content)
+    if is_low_rank(content):
+        return flattened_factors(content)
     state = content.get("state_dict", content) if isinstance(content, dict) else None
     tensors = {k: v for k, v in state.items() if isinstance(v, Tensor)} if isinstance(state, dict) else {}
     if not tensors:

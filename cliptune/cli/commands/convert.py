@@ -183,6 +183,7 @@ def _to_released(
 
     from cliptune.files import atomic_write_bytes
     from cliptune.interop import to_published
+    from cliptune.interop.low_rank import LOW_RANK, nested
     from cliptune.runs import read_adapter_config
 
     adapter = open_run(run, backbone, "cpu", weights)
@@ -199,7 +200,8 @@ def _to_released(
         content = save(tensors, metadata={"format": "pt"})
     else:
         buffer = io.BytesIO()
-        torch.save({"state_dict": tensors, "epoch": 0}, buffer)
+        # CLIP-LoRA's release reads no state dict.
+        torch.save(nested(tensors) if method in LOW_RANK else {"state_dict": tensors, "epoch": 0}, buffer)
         content = buffer.getvalue()
     atomic_write_bytes(out, content)
     say(f"{out} holds {count(len(tensors), 'tensor')} as the released code of {method} names them:")
