@@ -79,7 +79,8 @@ def assemble(
     _check(who, clip, config)
     notes: tuple[str, ...] = ()
     first = {}
-    for name, tower in (("image", clip.image), ("text", clip.text)):
+    towers: dict[str, Any] = {"image": clip.image, "text": clip.text}
+    for name, tower in towers.items():
         first[name], note = _first(who, name, tower.layers, config.first)
         notes += note
     frozen = clip.image.last_map
@@ -88,10 +89,7 @@ def assemble(
         config.n_tokens,
         config.dim,
         first,
-        {
-            name: maps(config.dim, tower.width, tower.layers - first[name])
-            for name, tower in (("image", clip.image), ("text", clip.text))
-        },
+        {name: maps(config.dim, tower.width, tower.layers - first[name]) for name, tower in towers.items()},
         second(frozen),
         beta,
     )

@@ -41,8 +41,10 @@ class TunedNorms(Prompt):
             self.towers[tower] = param(rows)
 
     def forward(self, seen: bool = True) -> Ports:
-        return Ports(**{tower: TowerPorts(norm=self._moved(tower)) for tower in self.towers})
+        return Ports(image=self._ports("image"), text=self._ports("text"))
 
-    def _moved(self, tower: str) -> dict[NormKey, Tensor]:
+    def _ports(self, tower: str) -> TowerPorts:
+        if tower not in self.towers:
+            return TowerPorts()
         moved = self.towers[tower]() - cast(Tensor, getattr(self, f"frozen_{tower}"))
-        return dict(zip(self.places[tower], moved.unbind(0), strict=True))
+        return TowerPorts(norm=dict(zip(self.places[tower], moved.unbind(0), strict=True)))

@@ -167,6 +167,7 @@ class Block(nn.Module):
         attended: Tensor,
         attn_bias: Tensor | None,
         mlp_bias: Tensor | None,
+        *,
         moved: Mapping[str, Tensor] = UNMOVED,
     ) -> Tensor:
         """The rest of the block, once the rows x (..., T, d) have attended: residuals, MLP, biases of the ports.

@@ -140,7 +140,7 @@ class VisionTransformer(ImageTower):
                 q, (k, v) = block.attn.query(h[:, :keep], deltas), block.attn.key_value(h, deltas)
             else:
                 q, k, v = block.attn.qkv(h, deltas)
-            x = block.finish(x[:, :keep], block.attn.attend(q, k, v), *biases, ports.norms(i, "mlp"))
+            x = block.finish(x[:, :keep], block.attn.attend(q, k, v), *biases, moved=ports.norms(i, "mlp"))
         moved, projection = ports.norms(self.layers - 1, "post"), ports.projection
         embedding = projected(normed(self.ln_post, x[:, 0], moved), self.proj, projection.get("first"))
         if "second" not in projection:
