@@ -279,10 +279,11 @@ def _text_means(adapter: Adapter, ports: Iterable[object]) -> tuple[Tensor, int]
 
     def add(at: Attended) -> None:
         nonlocal sums
-        n = len(at.weights)
-        eot = adapter.texts.eot.repeat(at.lead[0])
+        n, inserted = len(at.weights), at.weights.shape[-1] - layout.group.shape[-1]
+        own = layout.widened(adapter.texts.head, inserted) if inserted else layout
+        eot = (adapter.texts.eot + inserted).repeat(at.lead[0])
         asked = at.weights[torch.arange(n, device=eot.device), :, eot].float()  # (N, heads, T)
-        group = F.one_hot(layout.group, len(layout.names)).float().repeat(at.lead[0], 1, 1)
+        group = F.one_hot(own.group, len(own.names)).float().repeat(at.lead[0], 1, 1)
         found = torch.einsum("nht,ntg->nhg", asked, group)[voting.repeat(at.lead[0])].sum(dim=0, dtype=torch.float64)
         if sums.ndim == 0:
             sums = found.new_zeros(len(blocks_of(adapter, "text")), *found.shape)

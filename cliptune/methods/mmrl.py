@@ -79,10 +79,9 @@ def assemble(
     _check(who, clip, config)
     notes: tuple[str, ...] = ()
     first = {}
-    layers: dict[str, int] = {"image": int(clip.image.layers), "text": clip.text.layers}  # type: ignore[arg-type]
-    widths: dict[str, int] = {"image": clip.image.width, "text": clip.text.width}
-    for name, blocks in layers.items():
-        first[name], note = _first(who, name, blocks, config.first)
+    towers: dict[str, Any] = {"image": clip.image, "text": clip.text}
+    for name, tower in towers.items():
+        first[name], note = _first(who, name, tower.layers, config.first)
         notes += note
     frozen = clip.image.last_map
     assert frozen is not None  # what is open there has a map
@@ -90,7 +89,7 @@ def assemble(
         config.n_tokens,
         config.dim,
         first,
-        {name: maps(config.dim, widths[name], layers[name] - first[name]) for name in layers},
+        {name: maps(config.dim, tower.width, tower.layers - first[name]) for name, tower in towers.items()},
         second(frozen),
         beta,
     )

@@ -8,7 +8,7 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
-from cliptune.clip.ports import EMPTY, PARTS, NormKey, Ports, TowerPorts
+from cliptune.clip.ports import PARTS, NormKey, Ports, TowerPorts
 from cliptune.params import FullRank, Parameterisation
 from cliptune.prompts.base import Prompt
 
@@ -41,9 +41,10 @@ class TunedNorms(Prompt):
             self.towers[tower] = param(rows)
 
     def forward(self, seen: bool = True) -> Ports:
-        moved = {tower: TowerPorts(norm=self._moved(tower)) for tower in self.towers}
-        return Ports(image=moved.get("image", EMPTY), text=moved.get("text", EMPTY))
+        return Ports(image=self._ports("image"), text=self._ports("text"))
 
-    def _moved(self, tower: str) -> dict[NormKey, Tensor]:
+    def _ports(self, tower: str) -> TowerPorts:
+        if tower not in self.towers:
+            return TowerPorts()
         moved = self.towers[tower]() - cast(Tensor, getattr(self, f"frozen_{tower}"))
-        return dict(zip(self.places[tower], moved.unbind(0), strict=True))
+        return TowerPorts(norm=dict(zip(self.places[tower], moved.unbind(0), strict=True)))

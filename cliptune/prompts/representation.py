@@ -82,8 +82,7 @@ class NearProjection(nn.Module):
     def __init__(self, frozen: Tensor, rank: int) -> None:
         super().__init__()
         self.register_buffer("frozen", frozen.detach().clone().float(), persistent=False)
-        width, embed = frozen.shape
-        self.change = Residual(width, embed, rank)
+        self.change = Residual(frozen.shape[0], frozen.shape[1], rank)
 
     def forward(self) -> Tensor:
         return self.frozen + cast(Tensor, self.change())

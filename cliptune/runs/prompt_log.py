@@ -138,7 +138,7 @@ def _tower(leaves: Mapping[str, Any], tower: str) -> TowerPorts:
             site, group = rest
             bias[int(layer), site, group] = value
         else:
-            which, factor = rest
-            factors.setdefault((int(layer), which), {})[factor] = value
+            of, factor = rest
+            factors.setdefault((int(layer), of), {})[factor] = value
     delta = {key: Delta(f["down"], f["up"]) for key, f in factors.items()}
     return TowerPorts(tokens, bias, delta, norm, projection, inserted)

@@ -158,7 +158,7 @@ def build(recipe: Recipe, config: Config = Config(), masks: MaskSource | None = 
     if config.dapt_prompts is None:
         chosen = "full" if source.words is None else "deep"
         recipe.notes += (f"dapt: dapt_prompts was left out and is {chosen!r}, for a host with these text tokens.",)
-    deeper = set(ports.text.tokens) - {0} or ports.text.bias or ports.text.delta
+    deeper = set(ports.text.tokens) - {0} or ports.text.kinds - {"tokens"}
     background = image or source.words is None or bool(deeper)
     if not background:
         recipe.remarks += ("the background term cannot act with dapt_prompts='deep' on a host with nothing deeper",)

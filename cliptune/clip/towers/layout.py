@@ -36,6 +36,12 @@ class TokenLayout:
         """Positions of the group in a layout of one sequence, (n,) int64."""
         return self.mask(name).nonzero().squeeze(-1)
 
+    def widened(self, at: int, rows: int) -> TokenLayout:
+        """With so many rows of the group "prompt" inserted at a place."""
+        group = self.group
+        more = group.new_full((*group.shape[:-1], rows), self.names.index("prompt"))
+        return TokenLayout(self.names, torch.cat([group[..., :at], more, group[..., at:]], dim=-1))
+
     def __getitem__(self, rows: slice) -> TokenLayout:
         return TokenLayout(self.names, self.group[..., rows])
 

@@ -219,7 +219,7 @@ class TextTower(nn.Module):
         if self.class_embedding is not None:
             # The class token is what is read, as an end of text is elsewhere.
             layout = TokenLayout(layout.names, F.pad(layout.group, (0, 1), value=layout.names.index("eot")))
-        return layout if not inserted else _widened(layout, texts.head, inserted)
+        return layout if not inserted else layout.widened(texts.head, inserted)
 
     # -- the fast path: facts F1 to F7 of causal attention ----------------------------------------------------
 
@@ -249,7 +249,7 @@ class TextTower(nn.Module):
                 u = with_inserted(u, _lead(ports.inserted[i], 2)[:, 0], texts.head, inserted, ports.flow)
                 if not inserted:
                     inserted = ports.inserted[i].shape[-2]
-                    at, layout = at + inserted * (at >= texts.head), _widened(layout, texts.head, inserted)
+                    at, layout = at + inserted * (at >= texts.head), layout.widened(texts.head, inserted)
             if i in ports.tokens and len(at):
                 here, slot = _entering(ports.tokens[i], texts, plan.prefix_slots)
                 prompt = _lead(ports.tokens[i], 2)[:, 0, slot]
@@ -310,13 +310,6 @@ class TextTower(nn.Module):
 
 # Kinds of ports that may differ from text to text → their own dimensions.
 _PER_TEXT = {"tokens": 2, "bias": 1, "inserted": 2}
-
-
-def _widened(layout: TokenLayout, at: int, inserted: int) -> TokenLayout:
-    """The layout with so many rows of a prompt inserted at a place."""
-    group = layout.group
-    rows = group.new_full((*group.shape[:-1], inserted), layout.names.index("prompt"))
-    return TokenLayout(layout.names, torch.cat([group[..., :at], rows, group[..., at:]], dim=-1))
 
 
 def first_of(ids: Tensor, wanted: int) -> Tensor:
