@@ -17,6 +17,7 @@ from cliptune.exported.classifier import ExportedClassifier
 from cliptune.exported.description import KEY, Description
 from cliptune.exported.onnx import IMAGES, PROBABILITIES, OnnxClassifier
 from cliptune.exporting.graph import Graph
+from cliptune.reading import shown
 
 LARGEST_ONNX = 2**31 - 2**24
 """Bytes of weights that one ONNX file can hold, beside its graph."""
@@ -76,12 +77,28 @@ class OnnxTarget:
 
 
 def program_of(graph: Graph, input: str) -> ExportedProgram:
-    """The graph as a program for any number of images."""
+    """The graph as a program for any number of images.
+
+    Raises: ValueError with a sentence if something in it counts the images, as towers of other libraries may.
+    """
+    from torch._dynamo.exc import UserError  # which torch.export raises, and has loaded by then
+
     # Two: of one image, its first axis would be taken for a number.
     pixels = torch.zeros(2, 3, graph.resolution, graph.resolution, dtype=getattr(torch, input))
     with torch.no_grad(), _quietly():
         graph(pixels)  # what texts and heads count once is counted now, by numbers
-        return torch.export.export(graph, (pixels,), dynamic_shapes={"images": {0: Dim.DYNAMIC}})
+        try:
+            return torch.export.export(graph, (pixels,), dynamic_shapes={"images": {0: Dim.DYNAMIC}})
+        except UserError as error:
+            raise ValueError(
+                "export: torch cannot write this adapter as a program for any number of images, which something in it "
+                f"counts ({shown(_line(error))}). Answer with the run itself: cliptune predict, cliptune serve."
+            ) from error
+
+
+def _line(error: Exception) -> str:
+    said = [line.strip(" -") for line in str(error).splitlines()]
+    return next((line for line in said if line.startswith("You marked")), said[0] if said else "")[:160]
 
 
 def _describe(model: Any, about: Description) -> None:

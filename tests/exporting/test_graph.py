@@ -74,3 +74,14 @@ def test_classes_that_a_head_makes_gaussians_for(adapter_of, images):
     adapter.set_classes(["lynx", "forest", "puma"])
     graph = Graph(adapter)
     torch.testing.assert_close(graph(images), adapter.logits(images).softmax(-1), rtol=0, atol=1e-5)
+
+
+def test_a_graph_that_counts_its_images_is_a_sentence():
+    class Counting(torch.nn.Module):
+        resolution = 4
+
+        def forward(self, pixels: torch.Tensor) -> torch.Tensor:
+            return pixels.float() + torch.arange(2)[:, None, None, None]
+
+    with pytest.raises(ValueError, match="cannot write this adapter as a program for any number of images"):
+        program_of(Counting(), "uint8")  # type: ignore[arg-type]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import html
-import json
 import re
 import string
 from collections.abc import Callable, Mapping, Sequence
@@ -19,7 +18,7 @@ from cliptune.clip.foreign.configuration import TOKENIZER_FILES
 from cliptune.clip.foreign.libraries import library, quiet
 from cliptune.clip.towers.text import first_of
 from cliptune.noted import few
-from cliptune.reading import shown
+from cliptune.reading import content_of, json_value, shown
 
 Hyphens = Literal["glue", "space"]
 HYPHENS = ("glue", "space")
@@ -211,12 +210,12 @@ def library_tokenizer(
 
 
 def class_of(folder: Path) -> str | None:
-    """The class of tokenizer that its configuration names, if there is one."""
+    """The class of tokenizer that its configuration names, if any. Raises: ValueError for a broken file."""
     path = folder / "tokenizer_config.json"
     try:
-        found = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
-    except ValueError:
-        return None  # which transformers will name when it opens the folder
+        found = json_value(content_of(path)) if path.is_file() else {}
+    except ValueError as error:
+        raise ValueError(f"{path} is not valid JSON ({error}). Download it again.") from error
     name = found.get("tokenizer_class") if isinstance(found, dict) else None
     return name if isinstance(name, str) else None
 
