@@ -79,7 +79,3 @@ def _tell(one: Backbone) -> None:
         "verified": one.verified or "not listed: compare it with its publisher's code",
     }.items():
         say(f"{what:<12} {told}")
-
-
-def _unit(one: Backbone) -> str:
-    return "blocks" if "tokens" in one.image_ports else "bottlenecks"
