@@ -212,9 +212,12 @@ def _libraries_of(tower: nn.Module) -> dict[str, str]:
     return found
 
 
-@lru_cache(maxsize=8)
 def _machine(device: torch.device) -> str:
-    """What decides how a device rounds, but for its threads."""
+    """What decides how a device rounds, but for its threads; a process may change the last of it at any time."""
+    return f"{_device(device)}, float32 products {torch.get_float32_matmul_precision()}"
+
+
+def _device(device: torch.device) -> str:
     if device.type == "cuda":
         major, minor = torch.cuda.get_device_capability(device)
         narrow = (torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32)
@@ -224,6 +227,7 @@ def _machine(device: torch.device) -> str:
     return f"{platform.machine()}, {torch.backends.cpu.get_cpu_capability()}, {_processor()}"
 
 
+@lru_cache(maxsize=1)
 def _processor() -> str:
     """Model and abilities of the processor, by which matrix libraries choose their kernels."""
     try:

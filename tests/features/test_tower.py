@@ -59,7 +59,9 @@ def test_the_fingerprint_is_that_of_equal_towers_alone(tiny_clip):
     assert identity(tiny_clip)[0] == own
 
 
-@pytest.mark.parametrize("change", ["tensor", "past the counter", "activation", "heads", "statistics", "code"])
+@pytest.mark.parametrize(
+    "change", ["tensor", "past the counter", "activation", "heads", "statistics", "code", "products"]
+)
 def test_whatever_changes_an_embedding_changes_the_fingerprint(monkeypatch, change):
     clip = random_clip()
     own = identity(clip)[0]
@@ -75,8 +77,10 @@ def test_whatever_changes_an_embedding_changes_the_fingerprint(monkeypatch, chan
         block.attn.heads = 1
     elif change == "statistics":
         clip.preprocessing = Preprocessing(mean=(0.5, 0.5, 0.5))
-    else:
+    elif change == "code":
         monkeypatch.setattr(tower, "_code", lambda: "other")
+    else:
+        monkeypatch.setattr(torch, "get_float32_matmul_precision", lambda: "medium")
     assert identity(clip)[0] != own
 
 
