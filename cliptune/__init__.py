@@ -15,7 +15,8 @@ if TYPE_CHECKING:
     from cliptune.registry import build
     from cliptune.runs import load
     from cliptune.sharing import from_pretrained, push_to_hub, save_pretrained
-    from cliptune.training import evaluate, fit
+    from cliptune.training.evaluate import evaluate
+    from cliptune.training.fit import fit
 
 # Name → module that holds it; imported when first asked for, so that `import cliptune` stays fast.
 _HOMES = {

@@ -75,7 +75,7 @@ def _check_own_tower(clip: CLIP) -> None:
     kind = getattr(clip.image, "kind", None)  # which only towers of other libraries say
     if kind is not None:
         raise ValueError(
-            f"export: a folded classifier is built again from the sizes of CLIP's own image towers, and the image tower "
+            "export: a folded classifier is built again from the sizes of CLIP's own image towers, and the image tower "
             f"of {clip.name} is another library's, {kind}. Use --to onnx or --to torch-export, which keep any tower."
         )
 
