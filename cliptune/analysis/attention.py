@@ -273,13 +273,13 @@ class _ImageSums:
 
 def _text_means(adapter: Adapter, ports: Iterable[object]) -> tuple[Tensor, int]:
     """(L, heads, G) mean over the texts under each of these text ports, and how many there were."""
-    layout = word_layout(adapter)
+    layout, rows = word_layout(adapter), adapter.clip.text.layout_of(adapter.texts).group.shape[-1]
     sums, count = torch.zeros(()), 0
     voting = adapter.texts.class_of >= 0
 
     def add(at: Attended) -> None:
         nonlocal sums
-        n, inserted = len(at.weights), at.weights.shape[-1] - layout.group.shape[-1]
+        n, inserted = len(at.weights), at.weights.shape[-1] - rows
         own = layout.widened(adapter.texts.head, inserted) if inserted else layout
         eot = (adapter.texts.eot + inserted).repeat(at.lead[0])
         asked = at.weights[torch.arange(n, device=eot.device), :, eot].float()  # (N, heads, T)

@@ -70,6 +70,7 @@ def build(clip: CLIP, classes: ClassSet, config: Config = Config()) -> Recipe:
         Stage(WeightedLoss(cross_entropy), count, config.batch_size, optimiser, name, keep_last=True, before=before)
         for name, count, before in (("norms", first, ()), ("classifier", max(1, epochs - first), (_open,)))
     ]
+    stages[1].after_epoch = (_thaw,)
     return Recipe(adapter, stages)
 
 
@@ -82,3 +83,9 @@ def _open(adapter: Adapter) -> None:
         raise ValueError("two_stage: the classifier starts at texts that do not depend on the image. Leave them fixed.")
     adapter.head.open(text[0])
     adapter.prompt.requires_grad_(False)
+
+
+def _thaw(adapter: Adapter, epoch: int, epochs: int) -> None:
+    """When all is done, both stages' values count as learned."""
+    if epoch == epochs - 1:
+        adapter.prompt.requires_grad_(True)
