@@ -11,14 +11,14 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor
 
 from cliptune.adapter import Adapter
 from cliptune.clip.model import CLIP
-from cliptune.prompts.deltas import LowRankDeltas
+from cliptune.prompts.deltas import Factors, LowRankDeltas
 from cliptune.recipe import Recipe
 from cliptune.registry.building import build
 from cliptune.texts import ClassSet
@@ -169,7 +169,7 @@ def low_rank_to_published(method: str, adapter: Adapter) -> dict[str, Tensor]:
     flat: dict[str, Tensor] = {}
     layer = 0
     for tower in towers:
-        for block in prompt.towers[tower]:  # type: ignore[union-attr]
+        for block in cast("Sequence[Mapping[str, Factors]]", prompt.towers[tower]):
             for projection, letter in _PROJECTIONS.items():
                 if letter in block:
                     flat[f"weights.layer_{layer}.{projection}.w_lora_A"] = block[letter].down.detach().cpu().float()
@@ -195,7 +195,7 @@ def _places(clip: CLIP, towers: Sequence[str], position: str, layers: int) -> li
     text = _some(_TWELVE[position], clip.text.layers) if "text" in towers else []
     blocks = [("text", block) for block in text]
     if "image" in towers:
-        depth = clip.image.layers  # type: ignore[union-attr]  # a tower with blocks, see above
+        depth = cast(int, clip.image.layers)  # a tower with blocks, see above
         known = [_TWELVE[position], *(_TWENTY_FOUR.get(position, ()) if depth == 24 else ())]
         fitting = next((some for some in known if len(_some(some, depth)) == layers - len(text)), range(0))
         blocks += [("image", block) for block in _some(fitting, depth)]
