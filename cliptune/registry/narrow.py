@@ -75,7 +75,7 @@ def read_limits(text: str, module: ModuleType, where: str) -> tuple[Limit, ...]:
 
 
 def _limit(option: str, entry: Mapping[str, Any], where: str) -> Limit:
-    numbers: dict[str, Any] = {key: entry[key] for key in ("works", "least", "most") if entry.get(key) is not None}
+    numbers: dict[str, Any] = {key: entry.get(key) for key in ("works", "least", "most") if entry.get(key) is not None}
     numeric = all(type(value) in (int, float) for value in numbers.values())
     if entry.keys() - {"works", "least", "most", "seen"} or not numeric or len(numbers) < 2 or "works" not in numbers:
         raise ValueError(
@@ -99,12 +99,12 @@ def mark_narrow(recipe: Recipe, parts: Mapping[str, ModuleType], clip: CLIP) -> 
         return
     for part, module in parts.items():
         for limit in limits_of(module):
-            used: Any = recipe.config.get(limit.option)
+            used = recipe.config.get(limit.option)
             here = f"the text tower is {width} wide, not 512 or more like those of real CLIPs, and {limit.seen}"
             if limit.option == STEPS:
                 note = f"{label(part)}: {{steps}} optimiser steps may be too few: {here}. Try --steps {limit.works:g}."
                 recipe.fewest_steps = FewestSteps(int(limit.least or 0), int(limit.works), width, note)
-            elif type(used) in (int, float) and not limit.allows(used):
+            elif isinstance(used, (int, float)) and not limit.allows(used):
                 note = (
                     f"{label(part)}: {limit.option}={used:g} may not work: {here}. Try {limit.option}={limit.works:g}."
                 )
