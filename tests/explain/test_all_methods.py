@@ -24,6 +24,7 @@ TWO_EPOCHS = ("dvp_cse", "dvp_cls", "dvplite")
 DRAWN = ("cocoop", "dvp_cse", "maple+dpc", "maple+rlp")
 # What a ResNet has no place for: tokens, biases, weight changes and patches of blocks of its image tower.
 NEED_BLOCKS = {"vpt", "ivlp", "maple", "promptsrc", "promptkd", "bias_tuning", "clip_lora", "bias", "dapt"}
+NEED_BLOCKS |= {"two_stage", "mmrl", "mmrl_plus_plus", "textrefiner"}
 
 
 @pytest.fixture(scope="module")
@@ -72,7 +73,7 @@ def test_every_question_is_answered_or_said_not_to_apply(run, tiny_clip, method)
 
 @pytest.mark.parametrize("method", ON_A_RESNET)
 def test_the_same_of_a_resnet(run, tiny_resnet, method):
-    if NEED_BLOCKS & set(method.split("+")):  # or patches
+    if NEED_BLOCKS & set(method.split("+")):
         with pytest.raises(ValueError, match="ResNet"):
             run(method, tiny_resnet)
         return
