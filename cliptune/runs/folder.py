@@ -20,6 +20,7 @@ from torch import Tensor
 
 from cliptune.files import atomic_write_bytes, atomic_write_json, atomic_write_text, explained
 from cliptune.reading import LARGEST_YAML, content_of, json_value, shown, utf8, yaml_value
+from cliptune.registry.building import usual_options
 from cliptune.runs.environment import environment
 from cliptune.runs.file_names import (
     CONFIG,
@@ -113,7 +114,7 @@ class RunFolder:
                 )
             return False
         here, asked = read_config(self.path), _with_format(config)
-        if here == asked:
+        if _with_later_options(here) == asked:
             return True
         raise ValueError(
             f"The folder {self.path} holds another run; it differs in {differences(here, asked)}. "
@@ -440,6 +441,14 @@ _IN_WORDS = {
     "data.split_sha256": "the pictures, or how they are split",
     "data.images_sha256": "the content of the pictures that are learned from",
 }
+
+
+def _with_later_options(config: Mapping[str, Any]) -> dict[str, Any]:
+    """The configuration with the options that its method got since it was written, whose defaults change nothing."""
+    given = config.get("options")
+    if not isinstance(given, dict) or not isinstance(config.get("method"), str):
+        return dict(config)
+    return {**config, "options": {**jsonable(usual_options(config["method"])), **given}}
 
 
 def differences(here: Any, asked: Any, limit: int = 4) -> str:
