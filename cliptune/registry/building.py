@@ -153,6 +153,13 @@ def build(method: str, clip: CLIP, classes: Sequence[str] | ClassSet, *, seed: i
     return recipe
 
 
+def usual_options(method: str) -> dict[str, Any]:
+    """Option → default, of those parts of a method that are in the package."""
+    own = _own()
+    known = (field for part in parts_of(method) if part in own for field in fields(own[part].Config))
+    return {field.name: field.default for field in known}
+
+
 def _is_told(value: Any) -> bool:
     """Whether an option's value says something in a word."""
     return isinstance(value, (bool, int, float)) or (isinstance(value, str) and " on " not in value)

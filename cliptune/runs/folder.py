@@ -20,6 +20,7 @@ from torch import Tensor
 
 from cliptune.files import atomic_write_bytes, atomic_write_json, atomic_write_text, explained
 from cliptune.reading import LARGEST_YAML, content_of, json_value, shown, utf8, yaml_value
+from cliptune.registry.building import usual_options
 from cliptune.runs.environment import environment
 from cliptune.runs.file_names import (
     CALIBRATION,
@@ -114,8 +115,7 @@ class RunFolder:
                 )
             return False
         here, asked = read_config(self.path), _with_format(config)
-        asked = _without_later_options(asked, here)
-        if here == asked:
+        if _with_later_options(here) == asked:
             return True
         raise ValueError(
             f"The folder {self.path} holds another run; it differs in {differences(here, asked)}. "
@@ -438,31 +438,18 @@ def _with_format(config: Mapping[str, Any]) -> dict[str, Any]:
     return {"format": FORMAT, **jsonable(config)}
 
 
-def _without_later_options(asked: Mapping[str, Any], here: Mapping[str, Any]) -> dict[str, Any]:
-    """What is asked, without options that were not there yet when the run was made and stand as if they still were not.
-
-    An option joins a method with a default that leaves it as it was, so a run of an earlier version goes on under it.
-    """
-    from cliptune.registry import add_ons, describe, names
-
-    written, now = here.get("options"), asked.get("options")
-    if not isinstance(written, dict) or not isinstance(now, dict) or not now.keys() - written.keys():
-        return dict(asked)
-    ours = {*names(), *add_ons()}
-    defaults = {
-        name: jsonable(default)
-        for part in str(here.get("method")).split("+")
-        if part in ours
-        for name, (_, default) in describe(part).options.items()
-    }
-    later = {name for name in now.keys() - written.keys() if name in defaults and now[name] == defaults[name]}
-    return {**asked, "options": {name: value for name, value in now.items() if name not in later}}
-
-
 _IN_WORDS = {
     "data.split_sha256": "the pictures, or how they are split",
     "data.images_sha256": "the content of the pictures that are learned from",
 }
+
+
+def _with_later_options(config: Mapping[str, Any]) -> dict[str, Any]:
+    """The configuration with the options that its method got since it was written, whose defaults change nothing."""
+    given = config.get("options")
+    if not isinstance(given, dict) or not isinstance(config.get("method"), str):
+        return dict(config)
+    return {**config, "options": {**jsonable(usual_options(config["method"])), **given}}
 
 
 def differences(here: Any, asked: Any, limit: int = 4) -> str:

@@ -8,7 +8,9 @@ import torch
 import yaml
 
 from cliptune.data.items import Dataset, Item, Split
+from cliptune.registry.building import usual_options
 from cliptune.runs import RunFolder, read_config, read_metrics, read_result
+from cliptune.runs.folder import _with_later_options
 from cliptune.runs.jsonable import jsonable
 from cliptune.runs.manifest import write_result
 from cliptune.training import evaluate, fit
@@ -254,3 +256,16 @@ def test_what_others_entered_meanwhile_stays_in_the_result(tiny_clip, tmp_path):
     assert set(found["evaluations"]) == {"test", "new"}
     assert found["evaluations"]["new"] == {"accuracy": 1.0}
     assert found["targets"] == {"a/test": {"n": 1}}
+
+
+def test_an_option_that_a_method_got_later_does_not_make_it_another_run(tmp_path):
+    """At its default alone: a run of another value is another run."""
+    options = {"rlp_rank": 2, "rlp_frozen": True}
+    asked = {"method": "coop+rlp", "options": {**usual_options("coop+rlp"), **options}}
+    before = {"method": "coop+rlp", "options": {k: v for k, v in asked["options"].items() if k != "rlp_frozen"}}
+    assert _with_later_options(before) == asked
+    assert _with_later_options(before) != {**asked, "options": {**asked["options"], "rlp_frozen": False}}
+    assert _with_later_options({"method": "/else/mine", "options": {"a": 1}}) == {
+        "method": "/else/mine",
+        "options": {"a": 1},
+    }
