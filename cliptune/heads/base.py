@@ -20,8 +20,7 @@ class Head(nn.Module):
     `growing`: names of its tensors whose first size depends on the data, and comes with what is loaded.
     `settled`: false while it waits to be shown the text features (see `settle`), always so if it needs them every time.
     `chosen`: what it chose on validation images: "images", their number, and "chose", symbol → value. None for others.
-    `order`: seed of the order in which `evaluate` shows it the images of a split, where answers depend on images that
-        came before; None where they do not.
+    `order`: seed of the order in which `evaluate` shows it the images of a split, where answers depend on those before.
     `notes`: what it chose by itself where an option was left out, a sentence each.
     `listener`: is told what a long `refit` is doing, as `listener(line, minor)`.
     `share`: of that `refit`, what is done, in (0, 1]; None where it is not known.

@@ -32,7 +32,8 @@ class StreamHead(Head):
         order: seed of the order in which the images of a split are shown to it by `evaluate`.
 
     A call outside of `stream` answers its batch as a stream of its own, and nothing is kept. There are no values per
-    class, so that it speaks of any classes.
+    class, so that it speaks of any classes. In training, as of an add-on, there are no caches: they are of images that
+    are asked about.
     Source: TDA (arXiv:2403.18293, Eq. 3 to 8), as its release computes it (tda_runner.py), with one view of an image.
     """
 
@@ -90,6 +91,8 @@ class StreamHead(Head):
 
     def forward(self, similarity: Tensor, texts: TextBatch, image_embedding: Tensor) -> Tensor:
         votes = similarity.mean(dim=1)
+        if self.training:
+            return votes
         with torch.no_grad():
             feature = F.normalize(F.normalize(image_embedding.float(), dim=-1).mean(dim=1), dim=-1)
             likely, other = self._caches(votes.shape[1], feature)

@@ -145,6 +145,6 @@ def test_towers_of_other_libraries(photos, tmp_path, kind):
     np.testing.assert_allclose(open_exported(tmp_path / "onnx").probabilities(images(photos)), wanted, atol=1e-4)
     done = cliptune.export(tmp_path / "run", tmp_path / "program", to="torch-export")
     assert done.description.checked["largest_difference"] <= 1e-4
-    with pytest.raises(ValueError, match=r"image towers, and that of w is a \w+ of timm. Use --to onnx"):
+    with pytest.raises(ValueError, match=r"image tower of w is another library's, \w+ of timm. Use --to onnx"):
         cliptune.export(tmp_path / "run", tmp_path / "folded", to="folded")
     assert not (tmp_path / "folded").exists()
