@@ -90,7 +90,7 @@ class Claim:
 
     Args:
         text: what is claimed, with the unit.
-        values: one for each seed.
+        values: one for each seed that has one, as a correlation with what stays the same has none.
         bound: that the mean over seeds should be above.
         digits: after the point.
     """
@@ -103,6 +103,8 @@ class Claim:
     @property
     def interval(self) -> str:
         """Mean over seeds and Student's 95 % interval."""
+        if len(self.values) < 2:
+            return "–"
         made = paired_t(self.values).interval
         low, high = (f"{end:+.{self.digits}f}" for end in (made.low, made.high))
         return f"{made.estimate:+.{self.digits}f} [{low}, {high}]"
@@ -110,6 +112,8 @@ class Claim:
     @property
     def verdict(self) -> str:
         """By where the bound lies: below the interval, within it or above."""
+        if len(self.values) < 2:
+            return "undecided"
         sign = paired_t([value - self.bound for value in self.values]).interval.sign
         return {1: "holds", 0: "undecided", -1: "does not hold"}[sign]
 

@@ -24,5 +24,11 @@ def test_seeds_that_all_agree_decide_nothing():
     assert Claim("gain", [1.0, 1.0, 1.0]).verdict == "undecided"
 
 
+@pytest.mark.parametrize("values", [[], [1.0]])
+def test_fewer_than_two_seeds_decide_nothing(values):
+    claim = Claim("gain", values)
+    assert (claim.interval, claim.verdict) == ("–", "undecided")
+
+
 def test_spread_is_over_seeds():
     assert spread([1.0, 2.0, 3.0]) == "2.0 ± 1.0"
