@@ -142,7 +142,7 @@ def test_a_picture_is_dropped_on_the_page_in_a_browser(place, tmp_path):
         page.set_input_files("#file", picture)
         expect(page.locator("#answers tr")).to_have_count(4)
         assert page.locator("#answers td:last-child").first.inner_text().endswith(" %")
-        assert page.evaluate("document.getElementById('picture').naturalWidth") > 0
+        page.wait_for_function("document.getElementById('picture').naturalWidth > 0")
         page.set_input_files("#file", tmp_path / "bad.png")
         expect(page.locator("#error")).to_contain_text("no picture that is read here")
         page.evaluate(
