@@ -83,7 +83,7 @@ def test_what_was_asked_before_the_end_is_answered(place):
         def ask(_: int) -> int:
             try:
                 return httpx.post(server.address + "predict", files={"image": content}, timeout=30).status_code
-            except (httpx.ConnectError, httpx.RemoteProtocolError):  # it takes no more, or had not begun to read
+            except (httpx.NetworkError, httpx.RemoteProtocolError):  # it takes no more, or had not begun to read
                 return 0
 
         asked = [pool.submit(ask, i) for i in range(60)]
