@@ -7,7 +7,7 @@ the class texts before unit norm. Here a head keeps what lies between the two, a
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, cast
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -77,5 +77,5 @@ def probe_to_published(method: str, adapter: Adapter) -> dict[str, Tensor]:
     if parted(method)[1] or not isinstance(head, ProbeHead):
         raise ValueError(f"to_published: what is joined in {method!r} has no place in a released checkpoint of CLAP.")
     text = adapter.text_features().float()
-    start = cast(Tensor, head.length)[:, None] * text[0]
+    start = head.length[:, None] * text[0]
     return {_PROTOTYPES: head.prototypes(text)[0].cpu().contiguous(), _TEXTS: start.cpu().contiguous()}
