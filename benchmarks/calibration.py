@@ -25,11 +25,13 @@ from cliptune.data.metrics import expected_calibration_error
 from cliptune.training import SharedImages
 
 
-def measured(method: str, clip, whole, shots: int, seed: int, folds: int, coverage: float, shared) -> dict[str, float]:
+def measured(
+    method: str, clip, whole, shots: int, seed: int, folds: int, coverage: float, shared, options: dict[str, float]
+) -> dict[str, float]:
     """Numbers of one run, in %."""
     data = whole.few_shot(shots, seed)
-    told = held_out_answers(method, clip, data, seed=seed, folds=folds, shared=shared)
-    recipe = cliptune.build(method, clip, data.class_names, seed=seed, template=data.template)
+    told = held_out_answers(method, clip, data, seed=seed, folds=folds, options=options, shared=shared)
+    recipe = cliptune.build(method, clip, data.class_names, seed=seed, template=data.template, **options)
     adapter = cliptune.fit(recipe, data, seed=seed, shared=shared, progress="silent").adapter
     logits = {
         name: cliptune.evaluate(adapter, data[name], shared=shared, keep_logits=True, keep_predictions=False).logits
@@ -62,12 +64,16 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--seeds", type=int, default=10)
     parser.add_argument("--folds", type=int, default=CHEAP_FOLDS)
     parser.add_argument("--coverage", type=float, default=0.9)
+    parser.add_argument(
+        "--set", action="append", default=[], help="an option of the methods that is a number, name=value"
+    )
     asked = parser.parse_args(arguments)
+    options = {name: float(value) for name, value in (given.split("=", 1) for given in asked.set)}
     clip, whole, shared = cliptune.load_clip(asked.backbone), cliptune.load_data(asked.data), SharedImages()
     print(f"{asked.data}, {asked.shots} shots, {asked.folds} parts, sets of {asked.coverage:g}, {asked.seeds} seeds")
     for method in asked.methods.split(","):
         found = [
-            measured(method, clip, whole, asked.shots, seed, asked.folds, asked.coverage, shared)
+            measured(method, clip, whole, asked.shots, seed, asked.folds, asked.coverage, shared, options)
             for seed in range(1, asked.seeds + 1)
         ]
         mean = {name: sum(one[name] for one in found) / len(found) for name in found[0]}

@@ -84,7 +84,7 @@ class CacheHead(Head):
         if self._seen["train"]:
             embedding, _, labels = (torch.cat(parts) for parts in zip(*self._seen["train"], strict=True))
             check_finite(embedding, "train", "CacheHead")
-            self._set_keys(F.normalize(embedding.float(), dim=-1))
+            self._set_keys(F.normalize(embedding.to(self.keys), dim=-1))
             self.labels = labels
         if self._seen["val"] and self.largest is not None and len(self.keys):
             embedding, votes, labels = (torch.cat(parts) for parts in zip(*self._seen["val"], strict=True))

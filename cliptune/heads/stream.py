@@ -30,11 +30,13 @@ class StreamHead(Head):
         least, most: of the entropy of what the other cache takes, see above.
         unlikely: ends of the probability of classes that it marks, in [0, 1].
         order: seed of the order in which the images of a split are shown to it by `evaluate`.
+        surest: share of an image's views whose mean stands for it, those with the smallest H; above 0 and at most 1.
+            Below 1 the mean feature keeps its length, and H is that of the mean probability, as released.
 
     A call outside of `stream` answers its batch as a stream of its own, and nothing is kept. There are no values per
     class, so that it speaks of any classes. In training, as of an add-on, there are no caches: they are of images that
     are asked about.
-    Source: TDA (arXiv:2403.18293, Eq. 3 to 8), as its release computes it (tda_runner.py), with one view of an image.
+    Source: TDA (arXiv:2403.18293, Eq. 3 to 8), as its release computes it (tda_runner.py, utils.py).
     """
 
     seed: Tensor
@@ -51,6 +53,7 @@ class StreamHead(Head):
         most: float,
         unlikely: tuple[float, float],
         order: int,
+        surest: float = 1.0,
     ) -> None:
         super().__init__()
         for name, value in (("alpha", alpha), ("beta", beta), ("negative_beta", negative_beta)):
@@ -68,7 +71,9 @@ class StreamHead(Head):
                 "StreamHead: entropies and probabilities must have a lower end below the upper one, probabilities in "
                 f"[0, 1], got {least} to {most} and {unlikely[0]} to {unlikely[1]}."
             )
-        self.alpha, self.beta, self.shots = alpha, beta, shots
+        if not 0 < surest <= 1:
+            raise ValueError(f"StreamHead: surest must be above 0 and at most 1, which is all views, got {surest}.")
+        self.alpha, self.beta, self.shots, self.surest = alpha, beta, shots, surest
         self.negative_alpha, self.negative_beta, self.negative_shots = negative_alpha, negative_beta, negative_shots
         self.least, self.most, self.unlikely = least, most, unlikely
         # A part of what a run keeps: opened again, it asks for the same order.
@@ -90,20 +95,32 @@ class StreamHead(Head):
             self._open, self._streaming = before
 
     def forward(self, similarity: Tensor, texts: TextBatch, image_embedding: Tensor) -> Tensor:
-        votes = similarity.mean(dim=1)
         if self.training:
-            return votes
+            return similarity.mean(dim=1)
         with torch.no_grad():
-            feature = F.normalize(F.normalize(image_embedding.float(), dim=-1).mean(dim=1), dim=-1)
+            unit = F.normalize(image_embedding.float(), dim=-1)
+            votes, feature, probability = self._joined(similarity.float(), unit)
             likely, other = self._caches(votes.shape[1], feature)
-            moved = [self._moved(z, f, likely, other) for z, f in zip(votes.float(), feature, strict=True)]
+            images = zip(votes, feature, probability, strict=True)
+            moved = [self._moved(z, f, p, likely, other) for z, f, p in images]
+        if self.surest == 1:
+            votes = similarity.mean(dim=1)
         return votes + torch.stack(moved).to(votes.dtype) if moved else votes
 
-    def _moved(self, votes: Tensor, feature: Tensor, likely: _Cache, other: _Cache) -> Tensor:
-        """What the caches add to the votes (C,) of one image, which they see first."""
+    def _joined(self, votes: Tensor, feature: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Views (B, V, C) and (B, V, D) of images → votes (B, C), features (B, D) and probabilities (B, C)."""
+        if self.surest == 1:
+            mean = votes.mean(dim=1)
+            return mean, F.normalize(feature.mean(dim=1), dim=-1), mean.softmax(dim=-1)
         log = votes.log_softmax(dim=-1)
-        probability = log.exp()
-        entropy, label = float(-(probability * log).sum()), int(votes.argmax())
+        entropy = -(log.exp() * log).sum(dim=-1)
+        chosen = entropy.argsort(dim=1, stable=True)[:, : max(1, int(self.surest * votes.shape[1]))]
+        of = lambda values: values.gather(1, chosen[..., None].expand(-1, -1, values.shape[-1])).mean(dim=1)
+        return of(votes), of(feature), of(log.exp())
+
+    def _moved(self, votes: Tensor, feature: Tensor, probability: Tensor, likely: _Cache, other: _Cache) -> Tensor:
+        """What the caches add to the votes (C,) of one image, which they see first."""
+        entropy, label = float(-torch.xlogy(probability, probability).sum()), int(votes.argmax())
         likely.add(label, entropy, feature, F.one_hot(torch.tensor(label), len(votes)))
         if self.negative_alpha and self.least < entropy / math.log2(len(votes)) < self.most:
             marked = (probability > self.unlikely[0]) & (probability < self.unlikely[1])

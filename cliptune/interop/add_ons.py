@@ -15,18 +15,28 @@ from cliptune.clip.ports import TowerPorts
 from cliptune.heads import TransferHead
 from cliptune.params import FullRank, LowRank
 from cliptune.prompts import Prompt, Together
+from cliptune.prompts.attributed import AttributedTokens
 from cliptune.prompts.bias import LayerBias
 from cliptune.prompts.dual import DualPrompt
 from cliptune.reading import listed
 from cliptune.recipe import Recipe
 from cliptune.registry.building import add_ons, find
+from cliptune.texts.attributed import AttributedPhrasing
 from cliptune.wrappers.rlp import merge
 
 Part = Literal["mixed", "tuned", "parallel"]
 # What these learn is a prompt of the host's own shape, or nothing.
 FOLDING = ("rlp", "dpc", "dapt")
-# Its own release keeps what it learns beside the host's values.
+# Its own release keeps what it learns beside the host's values: a second head,
 BESIDE = ("dept",)
+# or parts of the prompt.
+PROMPTED = ("atprompt", "textrefiner")
+# What these releases write besides the host's values, and the frozen towers.
+STARTS = {
+    "dept": ("film_lp_img.", "film_lp_text.", "linear_probe_proj."),
+    "atprompt": ("prompt_learner.ctx_att", "prompt_learner.token_middle"),
+    "textrefiner": ("mid_image_trans.", "Memory."),
+}
 # Releases that save the frozen towers beside the prompts, so that biases folded into the towers have a place there.
 WITH_TOWERS = ("vpt", "ivlp", "maple", "promptsrc", "promptkd")
 FROZEN_BIAS = {"attn_out": "attn.out_proj.bias", "mlp_out": "mlp.c_proj.bias"}
@@ -54,13 +64,14 @@ def plain_host(
     Raises: ValueError for an add-on that a host's release has no place for, or maps that cannot be mixed.
     """
     host, joined = parted(method)
-    homeless = sorted(set(joined) - {*FOLDING, *BESIDE, *(("bias",) if host in WITH_TOWERS else ())})
+    homeless = sorted(set(joined) - {*FOLDING, *BESIDE, *PROMPTED, *(("bias",) if host in WITH_TOWERS else ())})
     if homeless:
         raise ValueError(
             f"to_published: what {', '.join(homeless)} learns has no place in a released checkpoint of {host}. "
-            f"Only {', '.join((*FOLDING, *BESIDE))} go with every host, and bias into those whose releases save the "
-            f"towers: {', '.join(WITH_TOWERS)}."
+            f"Only {', '.join((*FOLDING, *BESIDE, *PROMPTED))} go with every host, and bias into those whose releases "
+            f"save the towers: {', '.join(WITH_TOWERS)}."
         )
+    check_alone("to_published", host, joined)
     if part != "mixed" and not isinstance(adapter.prompt, DualPrompt):
         raise ValueError(f"to_published: only dpc has a {part} prompt, and this is an adapter of {method!r}.")
     if not joined:
@@ -73,6 +84,11 @@ def plain_host(
     plain = adapter.with_prompt(prompt)
     if beside:
         plain.head = cast(TransferHead, adapter.head).host
+    if set(PROMPTED) & set(joined):
+        beside |= beside_the_prompt(joined, adapter)
+        plain.prompt = prompt.host if isinstance(prompt, AttributedTokens) else cast(Together, prompt).parts["host"]
+        if isinstance(adapter.phrasing, AttributedPhrasing):
+            plain.phrasing = adapter.phrasing.context
     if "bias" in joined:
         beside |= _folded_biases(adapter.clip, prompt)
         plain.prompt = cast(Prompt, cast(Together, prompt).parts["host"])
@@ -88,6 +104,29 @@ def second_head(joined: Sequence[str], adapter: Adapter) -> dict[str, Tensor]:
         for name, value in adapter.learnables().items()
         if name.startswith("head.")
     }
+
+
+def check_alone(who: str, host: str, joined: Sequence[str]) -> None:
+    """Raises: ValueError where an add-on that its own release writes is joined with another."""
+    own = [part for part in joined if part in PROMPTED]
+    if own and len(joined) > 1:
+        raise ValueError(
+            f"{who}: a release of {own[0]} holds its values beside those of a plain {host}, and "
+            f"{', '.join(part for part in joined if part != own[0])} joined to it is in no release. Use "
+            f"{host}+{own[0]}."
+        )
+
+
+def beside_the_prompt(joined: Sequence[str], adapter: Adapter) -> dict[str, Tensor]:
+    """What an add-on in the prompt holds, under its release's names, and what else its release writes."""
+    module = next(find(part) for part in joined if part in PROMPTED)
+    names = {name: module.published_name(name) for name in adapter.learnables()}
+    learned = {
+        names[name]: module.published_tensor(name, value)
+        for name, value in adapter.learnables().items()
+        if names[name] is not None
+    }
+    return learned | module.published_ballast(adapter)
 
 
 def _single(dual: DualPrompt, seen: bool, part: Part) -> Prompt:
@@ -162,6 +201,9 @@ def put_into(recipe: Recipe, plains: Sequence[Adapter], states: Sequence[Mapping
     """
     adapter = recipe.adapter
     joined = parted(recipe.method)[1]
+    if set(PROMPTED) & set(joined):
+        _take_parts(recipe.method, adapter, joined, plains[-1], states[-1])
+        return
     if set(BESIDE) & set(joined):
         _take_head(recipe.method, adapter, joined, states[-1])
     else:
@@ -195,6 +237,26 @@ def _take_head(method: str, adapter: Adapter, joined: Sequence[str], state: Mapp
             f"Read it as one of the host alone, {parted(method)[0]}."
         )
     adapter.load_learnables(own | {name: state[released].float() for name, released in names.items()})
+
+
+def _take_parts(
+    method: str, adapter: Adapter, joined: Sequence[str], plain: Adapter, state: Mapping[str, Tensor]
+) -> None:
+    """Raises: ValueError if values of the add-on are missing or of another shape."""
+    module = next(find(part) for part in joined if part in PROMPTED)
+    own = adapter.learnables()
+    hosts = {module.hosted_name(name): value for name, value in plain.learnables().items()}
+    names = {name: module.published_name(name) for name in own.keys() - hosts.keys()}
+    missing = sorted(set(names.values()) - set(state))
+    if missing:
+        raise ValueError(
+            f"from_published: this is not a released checkpoint of {method}: missing {listed(missing)}. "
+            f"Read it as one of the host alone, {parted(method)[0]}{module.PUBLISHED_ADVICE}."
+        )
+    # Where the release writes a linear map as a convolution, it has trailing ones.
+    same = lambda value, like: value.reshape(like.shape) if value.shape[: like.ndim] == like.shape else value
+    taken = {name: same(state[released].to(own[name].dtype), own[name]) for name, released in names.items()}
+    adapter.load_learnables(hosts | taken)
 
 
 @torch.no_grad()

@@ -14,7 +14,19 @@ from torch import Tensor
 from cliptune.adapter import Adapter
 from cliptune.clip.model import CLIP
 from cliptune.clip.weights.checkpoint import read_safetensors, read_saved
-from cliptune.interop.add_ons import BESIDE, FOLDING, FROZEN_BIAS, Part, parted, plain_host, put_into
+from cliptune.interop.add_ons import (
+    BESIDE,
+    FOLDING,
+    FROZEN_BIAS,
+    PROMPTED,
+    STARTS,
+    Part,
+    check_alone,
+    parted,
+    plain_host,
+    put_into,
+)
+from cliptune.interop.heads import PROBES, probe_from_published, probe_to_published
 from cliptune.interop.low_rank import (
     LOW_RANK,
     is_low_rank,
@@ -29,7 +41,14 @@ from cliptune.registry.building import build, describe, find
 from cliptune.texts import ClassSet, ContextPhrasing
 
 # What a released checkpoint holds besides learnables: word embeddings of its class list, and the frozen CLIP.
-_CLASS_BUFFERS = ("token_prefix", "token_suffix", "token_midfix", "prompt_embeddings")
+_CLASS_BUFFERS = (
+    "token_prefix",
+    "token_suffix",
+    "token_midfix",
+    "prompt_embeddings",
+    "tokenized_prompts",
+    "base_text_features",
+)
 _FROZEN = ("image_encoder.", "text_encoder.", "logit_scale", "dtype")
 # DVP's releases hold a NumPy array of numbers beside their tensors; these names rebuild one and do nothing else.
 _ARRAYS = [(np.zeros(0).__reduce__()[0], f"numpy.{core}.multiarray._reconstruct") for core in ("core", "_core")] + [
@@ -37,11 +56,9 @@ _ARRAYS = [(np.zeros(0).__reduce__()[0], f"numpy.{core}.multiarray._reconstruct"
     np.dtype,
     *{type(np.dtype(kind)) for kind in ("f2", "f4", "f8", "i4", "i8")},
 ]
-# What dept learns, beside the prompt.
-_SECOND_HEAD = ("film_lp_img.", "film_lp_text.", "linear_probe_proj.")
 # What MMRL's releases learn among the tensors of the frozen image tower.
 _SECOND_READ_OUT = ("encoder.proj_rep", "encoder.A", "encoder.B")
-_OUTSIDE = (*_FROZEN, *_SECOND_HEAD, "VPT_image_trans.")
+_OUTSIDE = (*_FROZEN, *STARTS["dept"], *STARTS["textrefiner"], "VPT_image_trans.")
 _BIASES = tuple(FROZEN_BIAS.values())
 _TOWERS = {"image_encoder.": "image.", "text_encoder.": "text."}
 # Relative: what half precision makes of a weight is far nearer.
@@ -61,12 +78,14 @@ def from_published(
 
     Args:
         method: one whose file knows the names of its release: "coop", "cocoop", "kgcoop", "vpt", "ivlp",
-            "maple", "promptsrc", "promptkd", "prolip", "mmrl", "mmrl_plus_plus"; or "vp", "ar", "attrvr", "dvp_cse",
-            "dvp_cls" (see `interop.visual`); or "clip_lora" (see `interop.low_rank`). With add-ons it answers as the
-            checkpoint does and can be trained on: "rlp" makes the given matrices frozen starts; "bias" begins at zero,
-            or at what the checkpoint's towers have beyond the frozen ones; "dapt" has nothing in a checkpoint; "dept"
-            has its head there; "dpc" begins its second stage. The last two are "released" in mode and fusion unless
-            told otherwise.
+            "maple", "promptsrc", "promptkd", "prolip", "mmrl", "mmrl_plus_plus", "taskres"; or "vp", "ar", "attrvr",
+            "dvp_cse", "dvp_cls" (see `interop.visual`); or "clip_lora" (see `interop.low_rank`); or "clap", "zs_probe"
+            (see `interop.heads`). With add-ons it answers as the checkpoint does and can be trained on: "rlp" makes the
+            given matrices frozen starts; "bias" begins at zero, or at what the checkpoint's towers have beyond the
+            frozen ones; "dapt" has nothing in a checkpoint; "dept" has its head there; "dpc" begins its second stage.
+            The last two are "released" in mode and fusion unless told otherwise. "atprompt" has its tokens there, and
+            its words as embeddings; "textrefiner" its maps there and its cache in a second file, whose tensors are
+            given among the others.
         tensors: released state dict; a "module." or missing "prompt_learner." prefix is understood. The frozen CLIP
             and the word embeddings of its class list, if they are in it, are left out: the latter must never be
             restored for other classes. Of DPC, the parallel prompt as stored.
@@ -86,25 +105,30 @@ def from_published(
             if tuned is None
             else f"from_published: a tuned prompt beside the checkpoint belongs to dpc, and the method is {method!r}."
         )
-    unread = sorted(set(joined) - {*FOLDING, *BESIDE, "bias"})
+    unread = sorted(set(joined) - {*FOLDING, *BESIDE, *PROMPTED, "bias"})
     if unread:
         raise ValueError(
             f"from_published: how {' and '.join(unread)} would go on from a released checkpoint of {host} is not "
-            f"known. Read it as one of {host}, with {', '.join((*FOLDING, *BESIDE))} or bias, or train anew."
+            f"known. Read it as one of {host}, with {', '.join((*FOLDING, *BESIDE, *PROMPTED))} or bias, or train anew."
         )
+    check_alone("from_published", host, joined)
     foreign = {name for add_on in joined for name in describe(add_on).options}
     own = {name: value for name, value in options.items() if name not in foreign}
-    bare = host in (*VISUAL, *LOW_RANK) or getattr(find(host), "PUBLISHED_BARE", False)
+    bare = host in (*VISUAL, *LOW_RANK, *PROBES) or getattr(find(host), "PUBLISHED_BARE", False)
     whole = (lambda key: key) if bare else _full_name
     states = [{whole(key): value for key, value in given.items()} for given in (tuned, tensors) if given is not None]
-    beside = _SECOND_HEAD if set(BESIDE) & set(joined) else ()
+    beside = tuple(start for part in joined for start in STARTS.get(part, ()))
     hosts = [{key: value for key, value in state.items() if not key.startswith(beside)} for state in states]
     plains = [_of_host(host, state, clip, class_names, **own) for state in hosts]
-    notes = _left_out(states) + _compare_towers(method, states, clip, but=() if "bias" not in joined else _BIASES)
+    # Of probes, the texts say where the prototypes began.
+    notes = () if host in PROBES else _left_out(states)
+    notes += _compare_towers(method, states, clip, but=() if "bias" not in joined else _BIASES)
     if not joined:
         plains[0].notes += notes
         return plains[0]
     mode = {"dpc_mode": "released"} if "dpc" in joined else {"dept_fusion": "released"} if "dept" in joined else {}
+    for part in set(PROMPTED) & set(joined):
+        options = find(part).published_options(states[-1], clip, options) | options
     recipe = build(method, clip, class_names, **{**plains[0].config, **mode, **options})
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(options.get("seed", 1))  # of new low-rank factors
@@ -165,6 +189,8 @@ def _of_host(
         return visual_from_published(method, given, clip, class_names, **options)
     if method in LOW_RANK:
         return low_rank_from_published(method, given, clip, class_names, **options)
+    if method in PROBES:
+        return probe_from_published(method, given, clip, class_names, **options)
     module = _speaking(method)
     if not given:
         raise ValueError(f"from_published: the state dict for {method!r} is empty.")
@@ -191,6 +217,11 @@ def _of_host(
     recipe.adapter.load_learnables(
         own | {name: same(given[theirs].to(own[name].dtype), own[name]) for name, theirs in ours.items()}
     )
+    recipe.notes += tuple(
+        f"from_published: {name} is in no checkpoint of {method}, was left out and is {recipe.config[name]:g}."
+        for name in getattr(module, "PUBLISHED_UNSAID", ())
+        if name not in options
+    )
     return recipe
 
 
@@ -212,12 +243,18 @@ def to_published(method: str, adapter: Adapter, *, seen: bool | None = None, par
         return visual_to_published(method, adapter)
     if method in LOW_RANK:
         return low_rank_to_published(method, adapter)
+    if method in PROBES:
+        return probe_to_published(method, adapter)
     module = _speaking(method)
     shaped = getattr(module, "published_tensor", lambda name, value: value)
     names = {name: module.published_name(name) for name in adapter.learnables()}
     learned = {names[k]: shaped(k, value) for k, value in adapter.learnables().items() if names[k] is not None}
     _same_sentence(method, adapter, module.published_options(learned))
-    return learned | towers
+    written = learned | towers
+    if getattr(module, "PUBLISHED_LEARNER", False) and not any(key.startswith(_OUTSIDE) for key in written):
+        # These releases load the prompt learner alone, and pass over names that it does not have.
+        written = {key.removeprefix("prompt_learner."): value for key, value in written.items()}
+    return written
 
 
 def _same_sentence(method: str, adapter: Adapter, implied: Mapping[str, Any]) -> None:
@@ -262,6 +299,10 @@ def read_published(path: str | Path) -> dict[str, Tensor]:
         return flattened(content)
     if is_low_rank(content):
         return flattened_factors(content)
+    if isinstance(content, dict) and isinstance(content.get("memory_item"), Tensor):
+        state = content.get("state_dict", {})
+        named = {f"Memory.{name}": value for name, value in state.items() if isinstance(value, Tensor)}
+        return {"Memory.text_fine_cache": content["memory_item"], **named}
     state = content.get("state_dict", content) if isinstance(content, dict) else None
     tensors = {k: v for k, v in state.items() if isinstance(v, Tensor)} if isinstance(state, dict) else {}
     if not tensors:

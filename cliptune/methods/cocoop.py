@@ -20,6 +20,8 @@ PAPER = "2203.05557"
 ENTERS = "text.tokens[0], condition"
 # The meta-net's hidden layer is this many times narrower than the image feature (Sec. 4).
 REDUCTION = 16
+# Its release saves and loads the prompt learner alone, without what the names of a whole model begin with.
+PUBLISHED_LEARNER = True
 
 
 @dataclass(frozen=True)

@@ -19,6 +19,8 @@ from cliptune.texts.phrasing import Position
 
 PAPER = "2109.01134"
 ENTERS = "text.tokens[0]"
+# Its release saves and loads the prompt learner alone, without what the names of a whole model begin with.
+PUBLISHED_LEARNER = True
 
 
 @dataclass(frozen=True)

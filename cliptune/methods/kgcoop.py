@@ -20,6 +20,8 @@ from cliptune.texts import ClassSet, ContextPhrasing, TemplatePhrasing
 PAPER = "2303.13283"
 ENTERS = "text.tokens[0]"
 FORMS = ("paper", "released")
+# Its release saves and loads the prompt learner alone, without what the names of a whole model begin with.
+PUBLISHED_LEARNER = True
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
+
+from torch import Tensor
 
 from cliptune.adapter import Adapter
 from cliptune.clip.model import CLIP
@@ -14,6 +18,9 @@ from cliptune.texts import ClassSet, TemplatePhrasing, ensemble
 
 PAPER = "2211.10277"
 ENTERS = "text_features"
+# Its release saves and loads the prompt learner alone, and the scale of the residual stands in its configuration.
+PUBLISHED_LEARNER = True
+PUBLISHED_UNSAID = ("alpha",)
 
 
 @dataclass(frozen=True)
@@ -40,3 +47,14 @@ def build(clip: CLIP, classes: ClassSet, config: Config = Config()) -> Recipe:
     adapter = Adapter(clip, classes, TemplatePhrasing(sentences, raw_mean=True), prompt, MeanHead())
     optimiser = OptimiserConfig(lr=config.lr, name="adam")
     return Recipe(adapter, [Stage(WeightedLoss(cross_entropy), config.epochs, config.batch_size, optimiser)])
+
+
+def published_name(name: str) -> str:
+    """Name of a learnable in the released code's state dict."""
+    return {"prompt.residual.value": "prompt_learner.text_feature_residuals"}[name]
+
+
+def published_options(tensors: Mapping[str, Tensor]) -> dict[str, Any]:
+    """Options that a released state dict implies: none."""
+    tensors["prompt_learner.text_feature_residuals"]
+    return {}

@@ -5,10 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import mean, stdev
+from typing import Any
 
 import torch
 
 from cliptune.adapter import Adapter
+from cliptune.data.items import Split
 from cliptune.protocols.scoring import own_images
 from cliptune.protocols.training import class_set
 from cliptune.training import SharedImages, evaluate
@@ -63,17 +65,32 @@ def over_orders(
             f"orders: no answer of the run in {folder} depends on images that came before, so that one order is like "
             "another. Leave it out."
         )
-    if orders < 2:
-        raise ValueError(f"orders: at least 2 are needed to compare them, got {orders}.")
     own, known = own_images(folder, split, root=root), adapter.trained_classes
     adapter.set_classes(class_set(own.dataset, known).with_template(known.template))
-    shared = SharedImages()
+    return answered_in_orders(adapter, own.images, orders, workers=workers, precision=precision)
+
+
+def answered_in_orders(
+    adapter: Adapter, images: Split, orders: int, *, shared: SharedImages | None = None, **scoring: Any
+) -> OverOrders:
+    """Answer images in orders drawn by the seeds 1, 2, …
+
+    Args:
+        adapter: asked about the classes of the images.
+        orders: how many, at least 2.
+        shared: images that were seen before.
+        scoring: further arguments of `evaluate`.
+    Raises: ValueError for fewer than two orders.
+    """
+    if orders < 2:
+        raise ValueError(f"orders: at least 2 are needed to compare them, got {orders}.")
+    shared = shared or SharedImages()
     answers = []
     for seed in range(1, orders + 1):
-        found = evaluate(adapter, own.images, order=seed, shared=shared, workers=workers, precision=precision)
+        found = evaluate(adapter, images, order=seed, shared=shared, **scoring)
         assert found.predictions is not None
         answers.append(found.predictions)
     right = tuple(100 * float(one.right.double().mean()) for one in answers)
     predicted = torch.stack([one.predicted for one in answers])
     changed = (predicted != predicted[0]).any(dim=0)
-    return OverOrders(right, 100 * float(changed.double().mean()), len(own.images))
+    return OverOrders(right, 100 * float(changed.double().mean()), len(images))

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from typing import cast
+from typing import Any, cast
 
 import torch
 import torch.nn.functional as F
@@ -14,6 +14,7 @@ from torch import Tensor
 
 from cliptune.adapter import Adapter, Outputs
 from cliptune.batch import Batch
+from cliptune.clip.model import CLIP
 from cliptune.clip.ports import Ports, called
 from cliptune.clip.towers.image import VisionTransformer
 from cliptune.prompts import Together
@@ -24,6 +25,7 @@ PAPER = "2412.08176"
 ENTERS = "text_features, read from a cache of patches"
 # After what adds words; its cache and maps are no matrices of low rank.
 ORDER = 15
+PUBLISHED_ADVICE = ", or give the file Memory/model.pth.tar-… of the same epoch as well (--memory)"
 
 
 @dataclass(frozen=True)
@@ -85,10 +87,16 @@ def _check_host(recipe: Recipe) -> int:
             "trained, such as coop or maple."
         )
     ports = adapter.prompt()
-    if ports.pixels is not None or ports.features is not None or adapter.known_texts is not None:
+    if adapter.known_texts is not None:
         raise ValueError(
-            "textrefiner: this host draws on the pixels, maps image embeddings, or keeps texts of another CLIP, and "
-            "patches are compared with its own texts in CLIP's own space. Use a host such as coop or maple."
+            "textrefiner: this host keeps texts of another CLIP, and patches of this one are not in their space. The "
+            "release has a version of its own for PromptKD, which maps patches into the teacher's space and is not "
+            "built here. Use a host such as coop or maple."
+        )
+    if ports.pixels is not None or ports.features is not None:
+        raise ValueError(
+            "textrefiner: this host draws on the pixels or maps image embeddings into another space, and patches are "
+            "compared with texts as CLIP itself sees them. Use a host such as coop or maple."
         )
     if ports.text_features is not None:
         raise ValueError(
@@ -192,3 +200,37 @@ class RefinerLoss:
         local = self.local * F.cross_entropy(scores.flatten(0, 1), labels)
         near = self.near * F.l1_loss(F.normalize(seen.refined, dim=-1), seen.plain)
         return loss + local + near, {**parts, "local": local, "near": near}
+
+
+def hosted_name(name: str) -> str:
+    """Where a learnable of the host stands once this is joined to it."""
+    return name.replace("prompt.", "prompt.parts.host.", 1)
+
+
+_REFINER = "prompt.parts.refiner."
+_MEMORY = {"cache": "Memory.text_fine_cache", "mix.weight": "Memory.extractor.weight"}
+
+
+def published_name(name: str) -> str | None:
+    """Name of a learnable in the released code's two state dicts; None for the host's own."""
+    if not name.startswith(_REFINER):
+        return None
+    part = name.removeprefix(_REFINER)
+    return _MEMORY.get(part) or part.replace("local.", "mid_image_trans.conv1.", 1)
+
+
+def published_tensor(name: str, value: Tensor) -> Tensor:
+    """A learnable as the release shapes it: its linear maps of patches are convolutions."""
+    convolved = name in (f"{_REFINER}local.0.weight", f"{_REFINER}local.3.weight")
+    return value[..., None, None].contiguous() if convolved else value
+
+
+def published_ballast(adapter: Adapter) -> dict[str, Tensor]:
+    """What else the release writes, and needs: nothing."""
+    return {}
+
+
+def published_options(tensors: Mapping[str, Tensor], clip: CLIP, given: Mapping[str, Any]) -> dict[str, Any]:
+    """Options that the released state dicts imply."""
+    cache = tensors.get(_MEMORY["cache"])
+    return {} if cache is None else {"textrefiner_slots": len(cache)}

@@ -7,7 +7,9 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from cliptune.registry import add_ons, compatibility
+from cliptune import load_clip
+from cliptune.interop import to_published
+from cliptune.registry import add_ons, build, compatibility
 
 NAMES = ("lynx", "puma", "red fox")
 
@@ -186,6 +188,36 @@ def test_convert_reads_and_writes_stacks(cli, released, backbone, photos):
         assert back.code == 0, back.err
         written = torch.load(f"{part}.tar", weights_only=True)["state_dict"]
         assert torch.equal(written["prompt_learner.ctx"], expected["prompt_learner.ctx"])
+
+
+def test_convert_reads_and_writes_the_two_files_of_textrefiner(cli, backbone, photos):
+    draw = torch.Generator().manual_seed(0)
+    clip = load_clip(backbone)
+    adapter = build("coop+textrefiner", clip, NAMES).adapter
+    tensors = to_published("coop+textrefiner", adapter)
+    cache = torch.randn(25, clip.image.embed, generator=draw)
+    torch.save({"state_dict": {k: v for k, v in tensors.items() if not k.startswith("Memory.")}}, "model.tar")
+    torch.save({"memory_item": cache, "state_dict": {"extractor.weight": tensors["Memory.extractor.weight"]}}, "m.tar")
+    into = ("--backbone", backbone, "--classes", ",".join(NAMES), "--out", "run")
+    alone = cli("convert", "model.tar", "--from", "coop+textrefiner", *into)
+    assert alone.code == 2
+    assert "--memory" in alone.err
+    made = cli("convert", "model.tar", "--from", "coop+textrefiner", "--memory", "m.tar", *into)
+    assert made.code == 0, made.err
+    assert cli("predict", "run", photos / "snow" / "00.png", "--json").code == 0
+    one = cli("convert", "run", "--to", "coop+textrefiner", "--out", "back/model.tar")
+    assert one.code == 2
+    assert "keeps its cache in a second file" in one.err
+    back = cli("convert", "run", "--to", "coop+textrefiner", "--out", "back/model.tar", "--memory", "back/memory.tar")
+    assert back.code == 0, back.err
+    memory = torch.load("back/memory.tar", weights_only=True)
+    assert torch.equal(memory["memory_item"], cache)
+    assert set(memory["state_dict"]) == {"extractor.weight"}
+    written = torch.load("back/model.tar", weights_only=True)["state_dict"]
+    assert torch.equal(written["prompt_learner.ctx"], tensors["prompt_learner.ctx"])
+    assert not any(name.startswith("Memory.") for name in written)
+    elsewhere = cli("convert", "model.tar", "--from", "coop", "--memory", "m.tar", *into)
+    assert "--memory belongs to textrefiner" in elsewhere.err
 
 
 @pytest.mark.parametrize(

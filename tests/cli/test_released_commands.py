@@ -250,3 +250,31 @@ def test_settings_that_a_screen_would_obey_are_refused(tmp_path):
     path.write_text('dataset: fgvc\ninit_alpha: 5\nshots: "\\e[31m"\n')
     with pytest.raises(ValueError, match="characters that cannot be printed"):
         in_our_words(["train", "--config", str(path)])
+
+
+HEAD = "train --root D --seed 1 --dataset-config-file configs/datasets/dtd.yaml --backbone ViT-B/16 --output-dir out"
+
+
+@pytest.mark.parametrize(
+    ("words", "method", "said"),
+    [
+        ("--trainer MMRL --config-file vit_b16_few_shot.yaml DATASET.NUM_SHOTS 4 TASK FS", "mmrl", ""),
+        ("--trainer MMRL DATASET.NUM_SHOTS 4 TRAINER.MMRL.REP_DIM 256", "mmrl", "--set dim=256"),
+        ("--trainer MMRLpp DATASET.NUM_SHOTS 4 TRAINER.MMRLpp.BETA 0.5", "mmrl_plus_plus", "--set beta=0.5"),
+        ("--trainer TaskRes --enhanced-base none TRAINER.TaskRes.RESIDUAL_SCALE 1.2", "taskres", "--set alpha=1.2"),
+        ("--trainer ADAPTER TRAINER.ADAPTER.INIT ZS TRAINER.ADAPTER.CONSTRAINT l2", "clap", ""),
+        ("--trainer ADAPTER TRAINER.ADAPTER.INIT ZS TRAINER.ADAPTER.CONSTRAINT none", "zs_probe", ""),
+    ],
+)
+def test_lines_of_the_releases_of_heads_and_read_outs_are_taken(words, method, said, capsys):
+    (command,) = in_our_words(shlex.split(f"{HEAD} {words}"))
+    assert f"--method {method} --data dtd" in shlex.join(command)
+    assert said in shlex.join(command)
+    assert "no counterpart" not in capsys.readouterr().err
+
+
+def test_other_heads_of_claps_trainer_are_refused():
+    with pytest.raises(ValueError, match="INIT ClipA with CONSTRAINT none has no counterpart"):
+        in_our_words(
+            shlex.split(f"{HEAD} --trainer ADAPTER TRAINER.ADAPTER.INIT ClipA TRAINER.ADAPTER.CONSTRAINT none")
+        )

@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F
 
 from cliptune.heads import StreamHead
+from cliptune.registry import build
 from tests.training.support import squares
 
 CLASSES, WIDTH = 6, 10
@@ -159,3 +160,40 @@ def test_the_order_is_kept_with_the_run_and_drawn_by_its_seed(tiny_clip):
 def test_settings_out_of_range_are_a_sentence(settings, sentence):
     with pytest.raises(ValueError, match=sentence):
         head(**settings)
+
+
+def test_the_surest_views_stand_for_an_image():
+    """Of 20 views the two with the smallest entropy, as the release's get_clip_logits joins them."""
+    feature, votes, embedding = (one.unflatten(0, (3, 20)) for one in drawn())
+    joined = []
+    for z, f in zip(votes, feature, strict=True):
+        p = z.softmax(-1)
+        chosen = (-(p * p.log()).sum(-1)).argsort()[:2]
+        mean = p[chosen].mean(0)
+        joined.append((z[chosen].mean(0), f[chosen].mean(0), mean, float(-(mean * mean.log()).sum())))
+    expected, seen = [], []
+    for z, f, _, entropy in joined:
+        label = int(z.argmax())
+        seen.append((label, f, entropy))
+        best = {c: sorted((e, i) for i, (k, _, e) in enumerate(seen) if k == c)[:2] for c in range(CLASSES)}
+        answer = z.clone()
+        for c, rows in best.items():
+            for _, i in rows:
+                answer[c] += 2.0 * torch.exp(-5.0 * (1 - f @ seen[i][1]))
+        expected.append(answer)
+    found = head(negative_alpha=0.0, surest=0.1)(votes, None, embedding)
+    torch.testing.assert_close(found, torch.stack(expected), rtol=1e-4, atol=1e-4)
+    with pytest.raises(ValueError, match="surest must be above 0 and at most 1"):
+        head(surest=0.0)
+
+
+def test_tda_with_views_answers_images_one_after_the_other(tiny_clip):
+    recipe = build("tda", tiny_clip, ("circle", "star", "moon"), views=9)
+    adapter = recipe.adapter.eval()
+    images = torch.rand(4, 3, 32, 32)
+    whole = adapter.logits(images)
+    with adapter.head.stream():
+        parts = torch.cat([adapter.logits(images[:1]), adapter.logits(images[1:])])
+    torch.testing.assert_close(whole, parts, rtol=1e-4, atol=1e-4)
+    with pytest.raises(ValueError, match="views must be at least 0"):
+        build("tda", tiny_clip, ("circle", "star"), views=-1)

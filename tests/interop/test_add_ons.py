@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import pytest
 import torch
+import torch.nn.functional as F
+from torch import nn
 
 from cliptune.batch import Batch
-from cliptune.interop import from_published, to_published
+from cliptune.interop import from_published, read_published, to_published
 from cliptune.registry import build
 from tests.conftest import CLASS_NAMES
 
@@ -40,9 +42,9 @@ def test_the_host_alone_gives_the_same_answers(method, tiny_clip, images):
 def test_the_mixed_context_is_the_formulas(mode, weight, tiny_clip):
     adapter = moved("coop+dpc", tiny_clip, dpc_mode=mode, dpc_base_weight=0.3, dpc_new_weight=0.1)
     tuned, stored = (next(part.parameters()).detach() for part in (adapter.prompt.tuned, adapter.prompt.parallel))
-    base = to_published("coop+dpc", adapter)["prompt_learner.ctx"]
+    base = to_published("coop+dpc", adapter)["ctx"]
     torch.testing.assert_close(base, weight * stored + (1 - weight) * tuned)
-    new = to_published("coop+dpc", adapter, seen=False)["prompt_learner.ctx"]
+    new = to_published("coop+dpc", adapter, seen=False)["ctx"]
     weight = 0.1 / 0.3 if mode == "converse" else 0.1
     torch.testing.assert_close(new, weight * stored + (1 - weight) * tuned)
 
@@ -60,6 +62,11 @@ STACKS = {
     "coop+dept": {"dept_fusion": "paper"},
     "maple+rlp+dept": {"dept_fusion": "paper"},
     "ivlp+bias+dept": {"dept_fusion": "paper"},
+    "coop+atprompt": {"atprompt_attributes": ("function",), "atprompt_tokens": 3},
+    "cocoop+atprompt": {"n_ctx": 3, "words": ""},
+    "maple+atprompt": {"n_ctx": 3, "words": ""},
+    "coop+textrefiner": {"textrefiner_slots": 7},
+    "maple+textrefiner": {},
 }
 
 
@@ -171,10 +178,59 @@ def test_a_second_head_is_read_from_its_release():
         from_published("coop+dept", tensors, recipe.adapter.clip, names[:3])
 
 
-@pytest.mark.parametrize("add_on", ["atprompt", "textrefiner"])
-def test_add_ons_without_a_place_in_checkpoints_are_a_sentence(add_on, tiny_clip):
+@pytest.mark.parametrize(
+    ("add_on", "missing"), [("atprompt", "prompt_learner.ctx_att1"), ("textrefiner", "Memory.extractor.weight")]
+)
+def test_a_file_of_the_host_alone_is_refused(add_on, missing, tiny_clip):
     tensors = to_published("coop", moved("coop", tiny_clip))
-    with pytest.raises(ValueError, match=f"how {add_on} would go on"):
+    with pytest.raises(ValueError, match=rf"missing {missing}.* Read it as one of the host alone, coop"):
         from_published(f"coop+{add_on}", tensors, tiny_clip, CLASS_NAMES)
-    with pytest.raises(ValueError, match=f"what {add_on} learns has no place"):
-        to_published(f"coop+{add_on}", moved(f"coop+{add_on}", tiny_clip))
+
+
+def test_a_released_atprompt_file_tells_its_words(tiny_clip, tmp_path):
+    """As trainers/coop_atp.py writes it: three sets of tokens whatever their number, and embeddings of the words."""
+    table = tiny_clip.text.token_embedding.weight.detach()
+    rows = {word: table[tiny_clip.tokenize([word]).ids[0, 1]] for word in ("habitat", "color")}
+    state = {f"ctx_att{i}": torch.randn(4, 24) for i in (1, 2, 3)} | {"ctx": torch.randn(4, 24)}
+    state |= {"token_prefix": torch.zeros(5, 1, 24), "token_suffix": torch.zeros(5, 60, 24)}
+    state |= {f"token_middle{i + 1}": rows[word].expand(5, 1, 24).clone() for i, word in enumerate(rows)}
+    torch.save({"state_dict": state, "epoch": 10, "val_result": None}, tmp_path / "model-best.pth.tar")
+    recipe = from_published("coop+atprompt", read_published(tmp_path / "model-best.pth.tar"), tiny_clip, CLASS_NAMES)
+    assert recipe.config["atprompt_attributes"] == ("habitat", "color")
+    tokens = recipe.adapter.prompt().text.tokens[0]
+    assert torch.equal(tokens, torch.cat([state["ctx_att1"], state["ctx_att2"], state["ctx"]]))
+    written = to_published("coop+atprompt", recipe.adapter)
+    assert all(torch.equal(value, state[name]) for name, value in written.items())
+    state["token_middle1"] = torch.randn(5, 1, 24)
+    with pytest.raises(ValueError, match=r"no word of one token .* Give the words"):
+        from_published("coop+atprompt", state, tiny_clip, CLASS_NAMES)
+    given = from_published("coop+atprompt", state, tiny_clip, CLASS_NAMES, atprompt_attributes=("habitat", "color"))
+    assert torch.equal(given.adapter.prompt().text.tokens[0], tokens)
+
+
+def test_textrefiner_is_read_from_its_two_files(tiny_clip, images, tmp_path):
+    """As trainers/textrefiner.py writes them; the answer is its formula."""
+    ctx, cache, extractor = torch.randn(4, 24), F.normalize(torch.randn(7, 16), dim=-1), torch.randn(16, 32)
+    maps = nn.Sequential(nn.Conv2d(16, 16, 1), nn.BatchNorm2d(16), nn.ReLU(), nn.Conv2d(16, 16, 1))
+    model = {f"mid_image_trans.conv1.{name}": value for name, value in maps.state_dict().items()}
+    model |= {"prompt_learner.ctx": ctx, "prompt_learner.tokenized_prompts": torch.zeros(5, 77, dtype=torch.int64)}
+    torch.save({"state_dict": model, "epoch": 10}, tmp_path / "model")
+    torch.save({"memory_item": cache, "state_dict": {"extractor.weight": extractor}, "epoch": 10}, tmp_path / "memory")
+    tensors = read_published(tmp_path / "model") | read_published(tmp_path / "memory")
+    adapter = from_published("coop+textrefiner", tensors, tiny_clip, CLASS_NAMES).adapter.eval()
+    plain = from_published("coop", {"ctx": ctx}, tiny_clip, CLASS_NAMES).adapter.eval()
+    text = plain.text_features()[0]
+    read = (text @ cache.T).softmax(dim=-1) @ cache
+    refined = text + 0.2 * torch.cat([text, read], dim=-1) @ extractor.T
+    features = F.normalize(tiny_clip.encode_image(tiny_clip.normalise(images)[:, None])[:, 0], dim=-1)
+    torch.testing.assert_close(adapter.logits(images), tiny_clip.scale * features @ refined.T, rtol=1e-4, atol=1e-4)
+    with pytest.raises(ValueError, match=r"missing Memory.*--memory"):
+        from_published("coop+textrefiner", read_published(tmp_path / "model"), tiny_clip, CLASS_NAMES)
+
+
+def test_what_a_release_writes_beside_the_host_is_joined_with_nothing_else(tiny_clip):
+    adapter = build("coop+atprompt+dpc", tiny_clip, CLASS_NAMES).adapter
+    with pytest.raises(ValueError, match=r"dpc joined to it is in no release. Use coop\+atprompt"):
+        to_published("coop+atprompt+dpc", adapter)
+    with pytest.raises(ValueError, match=r"rlp joined to it is in no release. Use coop\+textrefiner"):
+        from_published("coop+rlp+textrefiner", {"ctx": torch.zeros(4, 24)}, tiny_clip, CLASS_NAMES)

@@ -116,3 +116,21 @@ def test_nothing_in_a_file_is_executed(tmp_path, capsys):
     with pytest.raises(ValueError, match="cannot be read safely"):
         interop.read_published(path)
     assert "executed" not in capsys.readouterr().out
+
+
+class _Learner(torch.nn.Module):
+    """The parameters of CoOp's prompt learner, the one module that its trainer saves and loads."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.ctx = torch.nn.Parameter(torch.zeros(3, 24))
+
+
+@pytest.mark.parametrize("method", ["coop", "kgcoop", "coop+dpc"])
+def test_a_prompt_learner_that_is_loaded_alone_finds_its_names(method, tiny_clip):
+    """The releases load with strict=False, so that other names would be passed over in silence."""
+    adapter = methods.build(method, tiny_clip, CLASS_NAMES, n_ctx=3, words="").adapter
+    state = interop.to_published(method, adapter)
+    learner = _Learner()
+    learner.load_state_dict(state, strict=True)
+    assert torch.equal(learner.ctx, state["ctx"])

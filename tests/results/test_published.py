@@ -42,6 +42,7 @@ EXCEPTIONS = {
 HM_EXCEPTIONS = {
     ("PromptKD", "StanfordCars"): "printed 83.13; base and new give 83.08",
     ("PromptKD", "UCF101"): "printed 86.10; base and new give 85.83",
+    ("PromptKD+ATPrompt", "Food101"): "printed 93.22; base and new give 93.16",
     ("ProDA", AVERAGE): "printed 76.65; new is printed as 75.83, which must have been 72.30",
 }
 
@@ -81,7 +82,7 @@ def test_every_published_harmonic_mean_is_that_of_base_and_new():
 
 
 def test_every_number_names_its_source_and_how_it_is_known():
-    assert len(published_numbers()) == 1931
+    assert len(published_numbers()) == 2327
     assert all(number.source and number.tag for number in published_numbers())
 
 

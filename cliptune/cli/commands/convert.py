@@ -26,6 +26,7 @@ def convert(
     layout: Layout | None = None,
     classes: str | None = None,
     tuned: str | None = None,
+    memory: str | None = None,
     part: Part | None = None,
     backbone: str | None = None,
     set: Assignments = None,
@@ -53,6 +54,9 @@ def convert(
         With --from: class names in label order, "a,b,c" or a text file with one in each line.
     tuned
         With --from …+dpc: checkpoint of the host, whose prompt dpc kept; the other file holds the parallel one.
+    memory
+        With …+textrefiner, whose release keeps its cache in a second file, Memory/model.pth.tar-…: that file, to read
+        with --from and to write with --to.
     part
         With --to …+dpc: the prompt mixed for base classes (if left out) or for new ones, or tuned or parallel alone.
     backbone
@@ -74,10 +78,13 @@ def convert(
         return
     if (tuned and from_ is None) or (part and to is None):
         raise ValueError("convert: --tuned belongs to --from, and --part to --to. Leave the other out.")
+    if memory is not None and "textrefiner" not in f"{from_}+{to}".split("+"):
+        raise ValueError("convert: --memory belongs to textrefiner. Leave it out.")
     if from_ is not None:
-        _to_run(checkpoint, from_, Path(out).expanduser(), classes, tuned, backbone, weights, set, overwrite)
+        _to_run(checkpoint, from_, Path(out).expanduser(), classes, tuned, memory, backbone, weights, set, overwrite)
     elif to is not None:
-        _to_released(checkpoint, to, Path(out).expanduser(), part, backbone, weights, overwrite)
+        cache = None if memory is None else Path(memory).expanduser()
+        _to_released(checkpoint, to, Path(out).expanduser(), cache, part, backbone, weights, overwrite)
 
 
 def _to_layout(name: str, layout: str, out: Path, weights: WeightsOptions, overwrite: bool) -> None:
@@ -105,6 +112,7 @@ def _to_run(
     out: Path,
     classes: str | None,
     tuned: str | None,
+    memory: str | None,
     backbone: str | None,
     weights: WeightsOptions,
     assignments: list[str] | None,
@@ -124,6 +132,8 @@ def _to_run(
         )
     names = listed_names(classes)
     tensors, beside = read_published(checkpoint), None if tuned is None else read_published(tuned)
+    if memory is not None:
+        tensors |= read_published(memory)
     clip = open_clip(backbone, weights)
     classes_of = ClassSet(tuple(names)).with_template(options.pop("template", None))
     with notes_said_once():
@@ -171,19 +181,13 @@ def _to_released(
     run: str,
     method: str,
     out: Path,
+    memory: Path | None,
     part: Part | None,
     backbone: str | None,
     weights: WeightsOptions,
     overwrite: bool,
 ) -> None:
-    import io
-
-    import torch
-    from safetensors.torch import save
-
-    from cliptune.files import atomic_write_bytes
     from cliptune.interop import to_published
-    from cliptune.interop.low_rank import LOW_RANK, nested
     from cliptune.runs import read_adapter_config
 
     adapter = open_run(run, backbone, "cpu", weights)
@@ -194,15 +198,46 @@ def _to_released(
         tensors = to_published(method, adapter, part=part)
     else:
         tensors = to_published(method, adapter, seen=None if part is None else part == "base")
-    if out.is_dir() or (out.exists() and not overwrite):
-        raise ValueError(f"convert: {out} exists already. Give another file, or --overwrite.")
+    cache = {name: value for name, value in tensors.items() if name.startswith(_MEMORY)}
+    if cache and memory is None and out.suffix != ".safetensors":
+        raise ValueError(
+            "convert: the release of textrefiner keeps its cache in a second file, Memory/model.pth.tar-…. Say where "
+            "it shall lie, with --memory FILE."
+        )
+    files = {out: tensors}
+    if cache and memory is not None:
+        files = {out: {name: value for name, value in tensors.items() if name not in cache}, memory: cache}
+    for path in files:
+        if path.is_dir() or (path.exists() and not overwrite):
+            raise ValueError(f"convert: {path} exists already. Give another file, or --overwrite.")
+    for path, held in files.items():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        _write_released(path, held, method)
+        say(f"{path} holds {count(len(held), 'tensor')} as the released code of {method} names them:")
+        say(*(f"  {name} {tuple(value.shape)}" for name, value in held.items()))
+
+
+_MEMORY = "Memory."
+
+
+def _write_released(out: Path, tensors: dict[str, Any], method: str) -> None:
+    import io
+
+    import torch
+    from safetensors.torch import save
+
+    from cliptune.files import atomic_write_bytes
+    from cliptune.interop.low_rank import LOW_RANK, nested
+
     if out.suffix == ".safetensors":
-        content = save(tensors, metadata={"format": "pt"})
-    else:
-        buffer = io.BytesIO()
-        # CLIP-LoRA's release reads no state dict.
-        torch.save(nested(tensors) if method in LOW_RANK else {"state_dict": tensors, "epoch": 0}, buffer)
-        content = buffer.getvalue()
-    atomic_write_bytes(out, content)
-    say(f"{out} holds {count(len(tensors), 'tensor')} as the released code of {method} names them:")
-    say(*(f"  {name} {tuple(value.shape)}" for name, value in tensors.items()))
+        atomic_write_bytes(out, save(tensors, metadata={"format": "pt"}))
+        return
+    content: dict[str, Any] = {"state_dict": tensors, "epoch": 0}
+    if method in LOW_RANK:  # its release reads no state dict
+        content = nested(tensors)
+    elif all(name.startswith(_MEMORY) for name in tensors):
+        state = {name.removeprefix(_MEMORY): value for name, value in tensors.items()}
+        content = {"memory_item": state.pop("text_fine_cache"), "state_dict": state, "epoch": 0}
+    buffer = io.BytesIO()
+    torch.save(content, buffer)
+    atomic_write_bytes(out, buffer.getvalue())

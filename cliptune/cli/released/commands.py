@@ -74,7 +74,7 @@ def _trainer(words: Sequence[str], notes: list[str]) -> list[str]:
     """Of the train.py that CoOp's code and its descendants share."""
     asked = _arguments().parse_args(list(words))
     config, read = _configuration(asked, notes)
-    method = _method(asked)
+    method = _method(asked, config)
     data = data_name(str(config.get("DATASET.NAME", "")), Path(asked.dataset_config_file).stem)
     classes = str(config.get("DATASET.SUBSAMPLE_CLASSES", "all"))
     _unused(asked, notes)
@@ -127,7 +127,7 @@ def _arguments() -> argparse.ArgumentParser:
     parser = _Parser("the released code", allow_abbrev=False, add_help=False)
     for name in ("root", "output-dir", "resume", "config-file", "dataset-config-file", "trainer", "backbone", "head"):
         parser.add_argument(f"--{name}", default="")
-    for name in ("model-dir", "mode", "dapt-mode", "activation", "arch"):
+    for name in ("model-dir", "mode", "dapt-mode", "activation", "arch", "enhanced-base"):
         parser.add_argument(f"--{name}", default="")
     for name in ("source-domains", "target-domains", "transforms"):
         parser.add_argument(f"--{name}", nargs="+")
@@ -160,7 +160,11 @@ def _flat(tree: Mapping[str, Any], above: str = "") -> dict[str, Any]:
     return flat
 
 
-def _method(asked: argparse.Namespace) -> str:
+# CLAP's trainer has several heads: of these it is told where they start and what holds them.
+_HEADS = {("ZS", "l2"): "clap", ("ZS", "none"): "zs_probe", ("TR", "none"): "taskres"}
+
+
+def _method(asked: argparse.Namespace, config: Mapping[str, Any]) -> str:
     from cliptune.registry.released_settings import released_trainers
 
     known = released_trainers()
@@ -171,6 +175,14 @@ def _method(asked: argparse.Namespace) -> str:
             + (f"Did you mean {' or '.join(near)}? " if near else "")
             + f"Known: {', '.join(known)}. `cliptune methods` lists the methods for --method."
         )
+    if asked.trainer == "ADAPTER":
+        head = str(config.get("TRAINER.ADAPTER.INIT", "ZS")), str(config.get("TRAINER.ADAPTER.CONSTRAINT", "l2"))
+        if head not in _HEADS:
+            raise ValueError(
+                f"train: of the heads of trainer ADAPTER, INIT {shown(head[0])} with CONSTRAINT {shown(head[1])} has "
+                "no counterpart here. `cliptune methods` lists the methods for --method."
+            )
+        return _HEADS[head]
     mode = asked.mode or asked.dapt_mode
     method = known[asked.trainer] + ("+dapt" if mode else "")
     if mode not in ("", "dapt-g"):
@@ -271,6 +283,8 @@ def _unused(asked: argparse.Namespace, notes: list[str]) -> None:
     for name in ("head", "source_domains", "target_domains", "transforms"):
         if getattr(asked, name):
             notes.append(f"--{name.replace('_', '-')} has no counterpart here and was left out.")
+    if asked.enhanced_base not in ("", "none"):
+        notes.append("--enhanced-base was left out: the texts are those of the backbone itself, the regular base.")
 
 
 def _evaluation(asked: argparse.Namespace, method: str, data: str, classes: str, notes: list[str]) -> list[str]:
