@@ -78,7 +78,8 @@ STORY = (
 )
 # Of those that are not in the story, what they are trained with where the default would be slow here.
 _FURTHER: Mapping[str, tuple[Mapping[str, Any], Mapping[str, Any]]] = {
-    "kgcoop": ({}, VIEWS),
+    **dict.fromkeys(("kgcoop", "taskres", "ape_t", "tip_adapter_f"), ({}, VIEWS)),
+    **dict.fromkeys(("acavp", "clip_lora", "prolip", "two_stage"), (SMALL_BATCH, {})),
     **dict.fromkeys(("vp", "ar", "attrvr", FRAME, "dvp_cls", "dvplite", "rvp"), ({**SMALL_BATCH, "lr": 3.0}, {})),
 }
 _PICTURES = 6
