@@ -89,7 +89,8 @@ def test_equal_steps_and_all_methods(monkeypatch):
     rows = [*demo.STORY, *demo._others()]
     for row in rows:
         demo._run(row, None, None, Path("here"), 1, quick=False)
-        build(row.method, random_clip(), ["a", "b", "c"], **given[row.method]["options"])
+        recipe = build(row.method, random_clip(), ["a", "b", "c"], **given[row.method]["options"])
+        assert "views" not in row.training or recipe.adapter.image_is_frozen, row.method
     assert {row.method for row in rows} >= set(names())
     assert all(more.get("steps") == (demo.STEPS if takes_steps(method) else None) for method, more in given.items())
 
