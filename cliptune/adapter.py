@@ -66,6 +66,8 @@ class Adapter(nn.Module):
         known_texts: class texts that another CLIP encoded; they take the place of unprompted texts.
         chunk: views that pass the image tower together; more are encoded in pieces, and in training their inside is
             computed again for the backward pass, so that memory is bounded by the piece. None for all at once.
+        corrects_drift: take off the prompted texts what is common to all of them, by `without_drift` from the texts of
+            the reference. The classes asked about are all, trained or not.
 
     Attributes:
         built_as: method and options other than its defaults, where `cliptune.build` built it; "" otherwise.
@@ -84,6 +86,7 @@ class Adapter(nn.Module):
         reference_phrasing: Phrasing | None = None,
         known_texts: KnownTexts | None = None,
         chunk: int | None = None,
+        corrects_drift: bool = False,
     ) -> None:
         super().__init__()
         if chunk is not None and chunk < 1:
@@ -92,6 +95,7 @@ class Adapter(nn.Module):
         self.clip, self.prompt, self.head = clip, prompt, head
         self.phrasing, self.reference_phrasing = phrasing, reference_phrasing
         self.known_texts = known_texts
+        self.corrects_drift = corrects_drift
         self.built_as = ""
         self.calibration: Calibration | None = None
         self.extras: dict[str, Callable[[Adapter, Batch], AbstractContextManager[Any]]] = {}
@@ -232,7 +236,7 @@ class Adapter(nn.Module):
         text_embedding = None
         if "text_embedding" in needs:
             text_embedding = self._embedded(ports, ports.text_given(image))
-            text_features = ports.compared(text_embedding)
+            text_features = self._undrifted(ports.compared(text_embedding))
         elif text_features is None:
             text_features = self._prompted(ports, ports.text_given(image))
         head = self.head_for(text_features)
@@ -283,9 +287,15 @@ class Adapter(nn.Module):
 
     def _prompted(self, ports: Ports, text: TowerPorts) -> Tensor:
         """Unit features (I, K, D) of the texts under these ports; `text` are the text ports once the image is known."""
-        if ports.text_features is None:
-            return self._fixed_features() if text.empty else self._encode(self.texts, text)
-        return ports.compared(self._embedded(ports, text))
+        if ports.text_features is not None:
+            features = ports.compared(self._embedded(ports, text))
+        else:
+            features = self._fixed_features() if text.empty else self._encode(self.texts, text)
+        return self._undrifted(features)
+
+    def _undrifted(self, features: Tensor) -> Tensor:
+        """Unit features of prompted texts (I, K, D), with their common drift taken off where that is asked for."""
+        return without_drift(features, self.reference_texts()) if self.corrects_drift else features
 
     def _embedded(self, ports: Ports, text: TowerPorts) -> Tensor:
         """The same before unit norm. Raises: ValueError for texts that were given as unit features."""
@@ -332,13 +342,17 @@ class Adapter(nn.Module):
         """Lengths (C,) that the embeddings of the unprompted class texts have before unit norm."""
         return self.texts.lengths(self.clip.encode_text(self.texts))[0]
 
-    @torch.no_grad()
-    def reference(self, batch: Batch, image_embedding: Tensor | None = None) -> Outputs:
-        """The zero-shot answer of the frozen CLIP to the same images, or to their bare embedding (B, V, D)."""
+    def reference_texts(self) -> Tensor:
+        """Unit features (1, C, D) of the classes in the wording of the reference, which no learnable reaches."""
         from cliptune.texts import TemplatePhrasing
 
         phrasing = self.reference_phrasing or TemplatePhrasing()
-        text = self._keep("reference", lambda: self._encode(phrasing(self.clip, self.classes)))
+        return self._keep("reference", lambda: self._encode(phrasing(self.clip, self.classes)))
+
+    @torch.no_grad()
+    def reference(self, batch: Batch, image_embedding: Tensor | None = None) -> Outputs:
+        """The zero-shot answer of the frozen CLIP to the same images, or to their bare embedding (B, V, D)."""
+        text = self.reference_texts()
         if image_embedding is None:
             image_embedding = self.clip.encode_image(self.views(batch, None))
         image = F.normalize(image_embedding, dim=-1)
@@ -528,6 +542,16 @@ class Adapter(nn.Module):
             state = {k.removeprefix(part + "."): v for k, v in tensors.items() if k.startswith(part + ".")}
             getattr(self, part).load_state_dict(state)
         return self
+
+
+def without_drift(features: Tensor, frozen: Tensor) -> Tensor:
+    """t̃_c = unit(t_c − m) with m the mean over the classes of t_c − w_c: what moved all texts alike is undone.
+
+    Args:
+        features: t, (I, C, D) unit, of prompted texts. frozen: w, (1, C, D) unit, of the same classes.
+    Returns: (I, C, D) unit. Of one class alone nothing but w is left.
+    """
+    return F.normalize(features - (features - frozen).mean(dim=1, keepdim=True), dim=-1)
 
 
 def _of_images(leaf: Tensor, cut: slice, images: int) -> Tensor:

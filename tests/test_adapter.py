@@ -7,6 +7,7 @@ import torch
 import torch.nn.functional as F
 
 from cliptune import methods
+from cliptune.adapter import without_drift
 from cliptune.batch import Batch
 from cliptune.images import as_batch
 from tests.conftest import CLASS_NAMES
@@ -51,6 +52,24 @@ def test_reference_is_the_zero_shot_answer(tiny_clip, images):
     zeroshot = methods.build("zeroshot", tiny_clip, CLASS_NAMES).adapter(Batch.of(images))
     torch.testing.assert_close(out.reference.logits, zeroshot.logits)
     assert not out.reference.logits.requires_grad
+
+
+def test_what_moved_all_texts_alike_is_taken_off():
+    features, frozen = (F.normalize(torch.randn(rows, 5, 16), dim=-1) for rows in (2, 1))
+    for i in range(2):
+        drift = sum(features[i, c] - frozen[0, c] for c in range(5)) / 5
+        for c in range(5):
+            expected = F.normalize(features[i, c] - drift, dim=0)
+            torch.testing.assert_close(without_drift(features, frozen)[i, c], expected)
+    torch.testing.assert_close(without_drift(frozen, frozen), frozen)
+
+
+def test_texts_before_unit_norm_are_asked_for_without_changing_the_answer(tiny_clip, images):
+    adapter = methods.build("coop", tiny_clip, CLASS_NAMES).adapter
+    adapter.corrects_drift = True
+    plain, out = adapter(Batch.of(images)), adapter(Batch.of(images), needs=frozenset({"text_embedding"}))
+    assert torch.equal(out.text_features, plain.text_features)
+    assert torch.equal(out.logits, plain.logits)
 
 
 def test_frozen_sides_are_known(tiny_clip):

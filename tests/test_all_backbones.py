@@ -26,7 +26,7 @@ from tests.clip.foreign.vocabularies import sentencepiece
 SELECTED = ("coop", "maple", "bias_tuning", "clip_lora", "ar", "prolip")
 METHODS = methods.names() if os.environ.get("CLIPTUNE_ALL_BACKBONES") else SELECTED
 # Those that enter blocks of the image tower, which a ConvNeXt does not have.
-NEED_BLOCKS = {"vpt", "ivlp", "maple", "promptsrc", "promptkd", "bias_tuning", "clip_lora"}
+NEED_BLOCKS = {"vpt", "ivlp", "maple", "mmlop", "promptsrc", "promptkd", "bias_tuning", "clip_lora"}
 # Those that enter at ports which towers of other libraries do not have, or some of them do not.
 NOWHERE = {"two_stage": KINDS, "mmrl": KINDS, "mmrl_plus_plus": KINDS, "prolip": ("siglip",)}
 pytestmark = pytest.mark.filterwarnings("ignore:.*have no descriptions")

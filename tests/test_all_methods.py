@@ -38,6 +38,7 @@ LEARNABLES = {
     # The default teacher is the student's own CLIP, so that the projector is square.
     "promptkd": 9 * 4 * 768 + 2 * (512 * 512 + 512) + 2 * 512,
     "promptsrc": 9 * 4 * (512 + 768),
+    "mmlop": 9 * (4 + 512 + 768),  # 11.5 K
     "vpt": 8 * 768 * 12,
     "ivlp": 2 * 512 * 12 + 2 * 768 * 12,
     "bias_tuning": 2 * 12 * (512 + 768),
@@ -240,6 +241,8 @@ def test_unknown_method_option_and_add_on_name_the_nearest(tiny_clip):
         ("promptkd", {"n_ctx": 0}),
         ("promptsrc", {"n_image": 0}),
         ("ivlp", {"n_image": -1}),
+        ("mmlop", {"n_ctx": 0}),
+        ("mmlop", {"rank": 0}),
         ("kgcoop", {"weight": -1.0}),
         ("kgcoop", {"weight": float("nan")}),
         ("tip_adapter", {"views": 0}),

@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from cliptune.adapter import Adapter
+from cliptune.adapter import Adapter, without_drift
 from cliptune.calibration import softened
 from cliptune.clip.ports import Ports, TowerPorts
 from cliptune.heads import Head
@@ -124,6 +124,8 @@ class _Voted(nn.Module):
 class _Conditional(nn.Module):
     """Texts that are encoded anew for every image."""
 
+    frozen: Tensor | None
+
     def __init__(self, adapter: Adapter, ports: Ports, dtype: torch.dtype) -> None:
         super().__init__()
         # A head that depends on the texts is not joined to texts that depend on the image.
@@ -137,6 +139,8 @@ class _Conditional(nn.Module):
         words, ids = ids.unique(return_inverse=True)
         self.tower.token_embedding = nn.Embedding.from_pretrained(self.tower.token_embedding.weight[words])
         self.texts = replace(adapter.texts, ids=ids)
+        frozen = adapter.reference_texts().detach().clone() if adapter.corrects_drift else None
+        self.register_buffer("frozen", frozen)
 
     def forward(self, embedding: Tensor) -> Tensor:
         image = F.normalize(embedding, dim=-1)
@@ -146,6 +150,8 @@ class _Conditional(nn.Module):
             features = self.texts.reduce(embedding)
         else:
             features = ports.compared(ports.text_features(self.texts.mean(embedding)))
+        if self.frozen is not None:
+            features = without_drift(features, self.frozen)
         return self.head(self.scale * image @ features.mT, self.texts, embedding)
 
 

@@ -19,8 +19,8 @@ class RVPHead(Head):
 
     P (C, M) starts at 0, which averages. Learnable values: C M + C².
     Raises (forward): ValueError for texts of other classes.
-    Source: RVP, "Reprogramming Vision-Language Models via Structured Prompt Reparameterization", Sec. 3. The start of
-    P is not stated there; zeros are ours.
+    Source: RVP, "Reprogramming Vision-Language Models via Structured Prompt Reparameterization", Eq. 3 and 4,
+    folded by Eq. 7, with E = 0 at the start. The start of P is not stated there; zeros are ours.
     """
 
     class_specific = True

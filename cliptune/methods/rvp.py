@@ -1,7 +1,9 @@
 """RVP: a frame, learned weights over descriptions, a learned exchange between classes.  (no arXiv id is known)
 
-"Reprogramming Vision-Language Models via Structured Prompt Reparameterization". The optimiser of the head is not stated
-there; it shares SGD and cosine with the frame, at its own rate.
+"Reprogramming Vision-Language Models via Structured Prompt Reparameterization" (Li, Cai, Ansari, Liu, West,
+Khoshelham), in its version with thirteen tables of results: Sec. 4 has the formulas, App. D the settings. The
+optimiser of the head is not stated there; it shares SGD and cosine with the frame, at its own rate. Nor is the start
+of the weights over descriptions, which is zero here.
 """
 
 from __future__ import annotations

@@ -103,6 +103,11 @@ def _check_host(recipe: Recipe) -> int:
             "textrefiner: this host changes text embeddings behind the text tower itself (a `text_features` port). Use "
             "a host such as coop or maple."
         )
+    if adapter.corrects_drift:
+        raise ValueError(
+            "textrefiner: this host takes off its texts what moved them all alike, which refined texts of another "
+            "length do not have. Use a host such as coop or maple, or turn its drift_correction off."
+        )
     if not adapter.texts.one_vote_each or adapter.head.state_dict():
         raise ValueError(
             "textrefiner: this host says each class in several texts, or has a head of its own, and one text per class "

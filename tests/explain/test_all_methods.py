@@ -23,7 +23,7 @@ TWO_EPOCHS = ("dvp_cse", "dvp_cls", "dvplite")
 # Drawing takes most of the time; between them, these draw every picture.
 DRAWN = ("cocoop", "dvp_cse", "maple+dpc", "maple+rlp")
 # What a ResNet has no place for: tokens, biases, weight changes and patches of blocks of its image tower.
-NEED_BLOCKS = {"vpt", "ivlp", "maple", "promptsrc", "promptkd", "bias_tuning", "clip_lora", "bias", "dapt"}
+NEED_BLOCKS = {"vpt", "ivlp", "maple", "mmlop", "promptsrc", "promptkd", "bias_tuning", "clip_lora", "bias", "dapt"}
 NEED_BLOCKS |= {"two_stage", "mmrl", "mmrl_plus_plus", "textrefiner"}
 
 

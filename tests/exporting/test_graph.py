@@ -49,6 +49,15 @@ def test_texts_are_folded_and_no_text_tower_is_kept(adapter_of):
     assert len(words) < 40  # of 49,408: those that occur
 
 
+def test_texts_that_depend_on_the_image_lose_their_drift_in_the_graph_too(adapter_of, images):
+    adapter = adapter_of("cocoop")
+    before = adapter.logits(images)
+    adapter.corrects_drift = True
+    expected = adapter.logits(images)
+    assert not torch.allclose(expected, before, atol=1e-3)
+    torch.testing.assert_close(Graph(adapter)(images), expected.softmax(-1), rtol=0, atol=1e-5)
+
+
 def test_half_precision_is_near_and_gives_float32(adapter_of, images):
     adapter = adapter_of("maple")
     graph = Graph(adapter, torch.float16)
