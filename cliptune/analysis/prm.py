@@ -115,7 +115,8 @@ class Redundancy:
     Args:
         patterns: (V, V), cosine between the learned values of the patterns; 1 on the diagonal, and between patterns
             that are both still 0.
-        views: (V, V), mean cosine between the image features that they give, or None without images.
+        views: (V, V), mean cosine between the image features that they give, or None without images; of another number
+            of views, where some patterns make several of them.
         predictions: (V, V), share of images in [0, 1] for which two patterns alone would name the same class, or None.
     """
 

@@ -32,7 +32,7 @@ def heads(clip) -> list[str]:
 
 
 # Their builders need descriptions or a teacher, and none of them is a head on embeddings.
-_SLOW = {"attrvr", "dvp_cls", "dvp_cse", "dvplite", "rvp", "promptkd"}
+_SLOW = {"attrvr", "dga", "dvp_cls", "dvp_cse", "dvplite", "rvp", "promptkd"}
 METHODS = ("ape", "clap", "gda", "linear_probe", "lp_plus_plus", "proker", "ss_text", "tip_adapter", "zs_probe")
 
 

@@ -55,7 +55,8 @@ class Patterns(Finding):
             between = self.alike.patterns[~torch.eye(v, dtype=torch.bool)]
             said += f", whose cosine is {float(between.min()):.2f} to {float(between.max()):.2f}"
             if self.alike.views is not None:
-                views = self.alike.views[~torch.eye(v, dtype=torch.bool)]
+                # A pattern may make several views, and several patterns one.
+                views = self.alike.views[~torch.eye(len(self.alike.views), dtype=torch.bool)]
                 said += f"; what they make of an image has a cosine of {float(views.mean()):.2f}"
         if self.contribution is not None:
             mean = self.contribution.nanmean(dim=0)
