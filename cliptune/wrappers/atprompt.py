@@ -133,9 +133,10 @@ def _word(clip: CLIP, embedding: Tensor) -> str:
     table = clip.text.token_embedding.weight.detach().float()
     distance = (table - embedding.to(table)).norm(dim=-1)
     nearest = int(distance.argmin())
-    word = str(clip.tokenizer.decode([nearest])).strip()
+    decode = getattr(clip.tokenizer, "decode", None)  # a tokenizer of one's own need not have it
+    word = "" if decode is None else str(decode([nearest])).strip()
     # The release keeps the first token alone of a word of several, by which the word cannot be told.
-    if distance[nearest] > 1e-2 * table[nearest].norm() or _ids(clip, word).tolist() != [nearest]:
+    if not word or distance[nearest] > 1e-2 * table[nearest].norm() or _ids(clip, word).tolist() != [nearest]:
         raise ValueError(
             "atprompt: the checkpoint holds the embedding of an attribute that is no word of one token in this "
             "backbone's vocabulary. Give the words, such as atprompt_attributes=color,shape, and the backbone it was "
