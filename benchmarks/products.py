@@ -165,9 +165,7 @@ def text_products(tower: TextTower, adapter: Adapter, ports: TowerPorts) -> Prod
         leaves = (0 if last else max(0, moving_start - learned) if replaced else moving_start) + (
             min(leaving, moving_suffixes)
         )
-        rows = Rows(
-            images * (start + suffixes), images * (leaving_start + leaving), images * moving, images * leaves
-        )
+        rows = Rows(images * (start + suffixes), images * (leaving_start + leaving), images * moving, images * leaves)
         own = [
             Asking(
                 images * count,

@@ -198,7 +198,7 @@ def fit(
 def _train(training: Training, config: dict[str, Any], split: dict[str, Any]) -> dict[str, Any]:
     """Run all stages and write what came out."""
     recipe, group, reporter, folder = training.recipe, training.processes, training.reporter, training.folder
-    changed = group.from_main(lambda: _describe(folder, split, group.device))
+    changed = group.from_main(lambda: _describe(folder, split, group.device, recipe.adapter.clip.products))
     training.remarks = once(changed, training.remarks)
     with towers_in(recipe.adapter.clip, training.options.precision):
         training.run()
@@ -323,11 +323,11 @@ def _resolved(
     return jsonable(config), split
 
 
-def _describe(folder: RunFolder | None, split: dict[str, Any], device: torch.device) -> list[str]:
+def _describe(folder: RunFolder | None, split: dict[str, Any], device: torch.device, products: str) -> list[str]:
     if folder is None:
         return []
     folder.write_split(split)
-    return folder.write_environment(device)
+    return folder.write_environment(device, products=products)
 
 
 def _result(training: Training, config: dict[str, Any]) -> dict[str, Any]:
