@@ -207,7 +207,7 @@ def step_products(adapter: Adapter, batch: Batch, needs: frozenset[str]) -> Prod
     assert isinstance(tower, VisionTransformer)
     count = views.shape[0] * views.shape[1]
     found = image_products(tower, ports.image, count, moving_patches(adapter) if views.requires_grad else 0)
-    if "reference" in needs and not (ports.image.empty and ports.pixels is None):
+    if "reference" in needs and batch.bare is None and not (ports.image.empty and ports.pixels is None):
         found += image_products(tower, EMPTY, len(batch))
     unit = torch.nn.functional.normalize(torch.randn(*views.shape[:2], tower.embed), dim=-1)
     given = ports.text_given(unit)

@@ -21,11 +21,25 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from functools import cache
 from math import prod
 from pathlib import Path
 
-METHODS = ("vpt", "ivlp", "maple", "promptsrc", "dvp_cse", "ar", "coop", "cocoop", "bias_tuning", "clip_lora")
+AGAIN = ":again"
+METHODS = (
+    "vpt",
+    "ivlp",
+    "maple",
+    "promptsrc",
+    f"promptsrc{AGAIN}",
+    "dvp_cse",
+    "ar",
+    "coop",
+    "cocoop",
+    "bias_tuning",
+    "clip_lora",
+)
 # As in the methods' papers: CoCoOp sees one image at a time. DVP's batch of 32 is its own; time only scales with it.
 BATCHES = {"cocoop": 1}
 
@@ -57,10 +71,14 @@ class Steps:
 
         from cliptune.training.gradients import LossOf
 
-        recipe = self.build(method, self.clip, self.names)
+        name, again, _ = method.partition(AGAIN)
+        recipe = self.build(name, self.clip, self.names)
         adapter, objective, size = recipe.adapter.train(), recipe.stages[-1].objective, BATCHES.get(method, self.batch)
         side = adapter.resolution
         batch = self.Batch(torch.rand(size, 3, side, side), torch.arange(size), torch.arange(size))
+        if again and hasattr(batch, "bare"):
+            with torch.no_grad():
+                batch = replace(batch, bare=self.clip.encode_image(adapter.views(batch, None)))
         self.settle(recipe, batch)
         model = LossOf(adapter, objective)
 

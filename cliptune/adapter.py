@@ -340,6 +340,8 @@ class Adapter(nn.Module):
         phrasing = self.reference_phrasing or TemplatePhrasing()
         text = self._keep("reference", lambda: self._encode(phrasing(self.clip, self.classes)))
         if image_embedding is None:
+            image_embedding = batch.bare
+        if image_embedding is None:
             image_embedding = self.clip.encode_image(self.views(batch, None))
         image = F.normalize(image_embedding, dim=-1)
         similarity = self.clip.scale * image @ text.mT

@@ -130,8 +130,8 @@ def fit(
         save_every: seconds.
         cache_images: keep decoded images in memory, up to 1 GiB.
         cache_features: "auto" computes image embeddings once where no learnable reaches them; False never.
-        views: draw so many augmented views per image and reuse their embeddings, for learners of text alone; None
-            draws new views in every epoch.
+        views: draw so many augmented views per image and reuse their embeddings, for learners of text alone and, of the
+            frozen CLIP, for losses that compare with it; None draws new views in every epoch.
         shared: what other runs on these images decoded and embedded before; it is used and added to. The numbers are
             those without it.
         store: embeddings on disk that runs share, used and added to where `cache_features` is "auto": True for those
