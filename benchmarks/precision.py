@@ -38,7 +38,7 @@ from cliptune.results.statistics import paired_t
 from cliptune.training.gradients import LossOf
 from cliptune.training.precision import towers_in
 
-SUITE, SHOTS, IMAGES = "tinyworld/aquarium", 8, 8
+SUITE, SHOTS, IMAGES = "tinyworld/aquarium", 4, 8
 NARROW = "bf16"
 # A student needs a finished teacher; a teacher's precision is another run's.
 LEFT_OUT = {"promptkd"}
@@ -60,7 +60,9 @@ def gradient(adapter: Adapter, objective: Objective, batch: Batch, precision: st
         adapter.forget()
         found = torch.autograd.grad(LossOf(adapter, objective)(batch, None, 0.0), learned, allow_unused=True)
     adapter.forget()
-    return torch.cat([torch.zeros_like(p).flatten() if g is None else g.flatten() for p, g in zip(learned, found)])
+    return torch.cat(
+        [torch.zeros_like(p).flatten() if g is None else g.flatten() for p, g in zip(learned, found, strict=True)]
+    )
 
 
 def compared(method: str, clip: CLIP, data: Dataset, seed: int, steps: int) -> list[tuple[float, float]]:

@@ -33,8 +33,8 @@ def test_a_run_leaves_every_file(tiny_clip, tmp_path):
     result = read_result(tmp_path)
     assert result["data"]["split_sha256"] == split["split_sha256"]
     assert result["flags"] == {
-        "selection": "last", "extra_images": False, "unlabelled_test_images": False, "external_models": [],
-        "augmentation": True, "views": None,
+        "selection": "last", "precision": "fp32", "extra_images": False, "unlabelled_test_images": False,
+        "external_models": [], "augmentation": True, "views": None,
     }  # fmt: skip
     environment = json.loads((tmp_path / "env.json").read_text())
     assert environment["torch"] == torch.__version__
