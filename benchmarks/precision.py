@@ -52,13 +52,21 @@ def recipe_of(method: str, clip: CLIP, data: Dataset, seed: int) -> Recipe:
     return cliptune.build(method, clip, class_set(data), seed=seed)
 
 
+def enough(recipe: Recipe, data: Dataset, steps: int) -> dict[str, int]:
+    """The budget of `fit`: so many steps, or one epoch of each stage where that is more; none where nothing learns."""
+    sizes = [stage.batch_size for stage in recipe.stages if stage.optimiser is not None]
+    return {"steps": max(steps, sum(-(-len(data.train) // size) for size in sizes))} if sizes else {}
+
+
 def gradient(adapter: Adapter, objective: Objective, batch: Batch, precision: str) -> Tensor:
     """All learnables' gradients as one vector."""
     learned = list(adapter.trainable().values())
     torch.manual_seed(0)
     with towers_in(adapter.clip, precision):
         adapter.forget()
-        found = torch.autograd.grad(LossOf(adapter, objective)(batch, None, 0.0), learned, allow_unused=True)
+        loss = LossOf(adapter, objective)(batch, None, 0.0)
+        # A head that has to see images first has nothing to learn from before.
+        found = torch.autograd.grad(loss, learned, allow_unused=True) if loss.requires_grad else [None] * len(learned)
     adapter.forget()
     return torch.cat(
         [torch.zeros_like(p).flatten() if g is None else g.flatten() for p, g in zip(learned, found, strict=True)]
@@ -77,7 +85,7 @@ def compared(method: str, clip: CLIP, data: Dataset, seed: int, steps: int) -> l
     batch = gather(data.train, some, test_transform(adapter.resolution, preprocessing=clip.preprocessing))
     for trained in (False, True):
         if trained:
-            cliptune.fit(recipe, data, seed=seed, steps=steps, progress="silent")
+            cliptune.fit(recipe, data, seed=seed, progress="silent", **enough(recipe, data, steps))
         adapter.train()
         full, narrow = (gradient(adapter, objective, batch, precision) for precision in ("fp32", NARROW))
         if float(full.norm()) > 0:
@@ -108,7 +116,7 @@ def accuracies(methods: list[str], seeds: list[int], steps: int) -> None:
             data = cliptune.load_data(SUITE, shots=SHOTS, seed=seed)
             for precision, values in found.items():
                 recipe = recipe_of(method, clip, data, seed)
-                budget = {"steps": steps} if any(stage.optimiser for stage in recipe.stages) else {}
+                budget = enough(recipe, data, steps)
                 cliptune.fit(recipe, data, seed=seed, precision=precision, progress="silent", store=False, **budget)
                 recipe.adapter.forget()
                 values.append(
