@@ -14,7 +14,7 @@ import torch
 
 PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 AUTO = "auto"
-# Width of the image tower from which bfloat16 was seen to be the faster one: 1.5 times at 768, not at mini's 64.
+# Width of the image tower from which bfloat16 was seen to be the faster one: 1.5 times at 768, not at mini's 128.
 WIDE = 512
 
 

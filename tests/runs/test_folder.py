@@ -269,3 +269,14 @@ def test_an_option_that_a_method_got_later_does_not_make_it_another_run(tmp_path
         "method": "/else/mine",
         "options": {"a": 1},
     }
+
+
+def test_a_run_that_goes_on_with_other_products_says_so(tmp_path):
+    folder = RunFolder(tmp_path, {"seed": 1})
+    try:
+        assert folder.write_environment(torch.device("cpu"), products="torch") == []
+        assert folder.write_environment(torch.device("cpu"), products="torch") == []
+        (said,) = folder.write_environment(torch.device("cpu"), products="oneDNN")
+        assert "started with products torch and goes on with oneDNN" in said
+    finally:
+        folder.release()
