@@ -354,6 +354,8 @@ class Adapter(nn.Module):
         """The zero-shot answer of the frozen CLIP to the same images, or to their bare embedding (B, V, D)."""
         text = self.reference_texts()
         if image_embedding is None:
+            image_embedding = batch.bare
+        if image_embedding is None:
             image_embedding = self.clip.encode_image(self.views(batch, None))
         image = F.normalize(image_embedding, dim=-1)
         similarity = self.clip.scale * image @ text.mT

@@ -19,6 +19,7 @@ class Batch:
         index: (B,) int64, position of each image in its split (cached features are found by it).
         masks: (B, 1, h, w) float32 in {0, 1}, foreground of these very views; None where no masks were asked for.
         added: (B,) bool, images that a sampler put between those of the step; None where it added none.
+        bare: (B, V, D), what the image tower makes of these very views without a prompt; None where it is not known.
     """
 
     images: Tensor
@@ -26,6 +27,7 @@ class Batch:
     index: Tensor
     masks: Tensor | None = None
     added: Tensor | None = None
+    bare: Tensor | None = None
 
     @classmethod
     def of(cls, images: Tensor, labels: Tensor | None = None) -> Batch:
@@ -42,8 +44,8 @@ class Batch:
         return self._each(lambda value: value[rows])
 
     def _each(self, fn: Callable[[Tensor], Tensor]) -> Batch:
-        masks, added = (None if value is None else fn(value) for value in (self.masks, self.added))
-        return Batch(fn(self.images), fn(self.labels), fn(self.index), masks, added)
+        kept = (None if value is None else fn(value) for value in (self.masks, self.added, self.bare))
+        return Batch(fn(self.images), fn(self.labels), fn(self.index), *kept)
 
     def __len__(self) -> int:
         return len(self.labels)

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from cliptune.clip.ports import EMPTY, TowerPorts
 from cliptune.clip.tokens import TokenBatch
 from cliptune.clip.towers.image import ImageTower, VisionTransformer
+from cliptune.clip.towers.products import kernel
 from cliptune.clip.towers.resnet import ModifiedResNet
 from cliptune.clip.towers.text import TextTower
 from cliptune.preprocessing import Preprocessing, Statistics
@@ -245,6 +246,11 @@ class CLIP(nn.Module):
     def device(self) -> torch.device:
         weight: Tensor = self.text.token_embedding.weight
         return weight.device
+
+    @property
+    def products(self) -> str:
+        """Which of torch's kernels large float32 products with frozen weights take on this processor, as a word."""
+        return kernel()
 
     def normalise(self, images: Tensor) -> Tensor:
         """(..., 3, h, w) in [0, 1] → normalised with the statistics CLIP was trained with."""

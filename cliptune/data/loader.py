@@ -50,6 +50,7 @@ def batches(
     cache: ImageCache | None = None,
     masking: Masking | None = None,
     only: Sequence[int] | None = None,
+    view: int | None = None,
 ) -> Iterator[Batch]:
     """One pass over a split.
 
@@ -69,6 +70,7 @@ def batches(
         cache: kept pictures. With workers it is filled here first, and forked workers share it.
         masking: adds masks to the batches.
         only: of a pass in order, the positions to show.
+        view: stands for the epoch in the augmentation, so that views come again in another order; None for the epoch.
     Raises: ValueError if the split is empty, a number is out of range, or a shuffled pass has fewer images in
         a batch than ranks; ImageError or FileNotFoundError for a picture, also out of a worker.
     """
@@ -96,7 +98,7 @@ def batches(
             )
         if part:
             plan.append(part)
-    return _run(_Steps(split, transform, plan, seed, epoch, cache, masking), workers, device)
+    return _run(_Steps(split, transform, plan, seed, epoch if view is None else view, cache, masking), workers, device)
 
 
 def steps_per_epoch(n: int, batch_size: int, *, shuffle: bool = True, drop_last: DropLast = "field") -> int:

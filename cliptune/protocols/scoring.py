@@ -23,6 +23,7 @@ from cliptune.runs.manifest import check_whole, write_result
 from cliptune.runs.predictions import write_predictions
 from cliptune.training import Evaluation, evaluate
 from cliptune.training.fit import add_notes
+from cliptune.training.precision import chosen
 
 
 @dataclass(frozen=True)
@@ -142,7 +143,7 @@ def score_run(
     images = dataset[split] if data is not None else _own_split(folder, trained, picked, dataset, split, wanted)
     _some(images, dataset, split)
     mixed = choose_weight(adapter, weight)
-    precision = precision or own_precision
+    precision = chosen(precision or own_precision, adapter.clip).precision
     if coverage is not None and adapter.uncalibrated:
         raise ValueError(f"eval: {adapter.uncalibrated}")
     calibration = None if adapter.uncalibrated else adapter.calibration

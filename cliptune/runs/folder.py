@@ -163,9 +163,12 @@ class RunFolder:
 
     # -- how it went -----------------------------------------------------------------------------------------
 
-    def write_environment(self, device: torch.device) -> list[str]:
-        """Write `env.json` unless the run has one; what differs from the one it has, as sentences."""
-        now = environment(device)
+    def write_environment(self, device: torch.device, **more: Any) -> list[str]:
+        """Write `env.json` unless the run has one; what differs from the one it has, as sentences.
+
+        Args: more: entered beside what `environment` finds.
+        """
+        now = environment(device) | more
         path = self.path / ENVIRONMENT
         if not path.exists():
             atomic_write_json(path, now)
@@ -174,8 +177,8 @@ class RunFolder:
         return [
             f"This run started with {key} {before.get(key)} and goes on with {now[key]}: "
             "the numbers may differ in their last digits from an uninterrupted run."
-            for key in ("torch", "device", "threads")
-            if before.get(key) != now[key]
+            for key in ("torch", "device", "threads", "products")
+            if key in now and before.get(key, now[key]) != now[key]
         ]
 
     def write_split(self, description: Mapping[str, Any]) -> None:

@@ -80,7 +80,7 @@ def evaluate(
         split: labelled images.
         batch_size: images at a time; does not change the numbers beyond rounding.
         device: None leaves the adapter where it is.
-        precision: of the frozen towers: "fp32", "bf16", "fp16"; None leaves them as they are.
+        precision: of the frozen towers: "fp32", "bf16", "fp16", "auto"; None leaves them as they are.
         workers: processes that decode images.
         images: decoded images to share with other passes.
         embeddings: (N, V, D) image embeddings of the split, computed before; the images are then not read.

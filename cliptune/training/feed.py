@@ -43,7 +43,8 @@ class Feed:
             view comes again; False never does.
         views: None draws a new augmented view for every image and epoch. A number draws that many per image, encodes
             each once and takes them in turn, epoch by epoch: much faster for learners of text alone, with less
-            variety in the views.
+            variety in the views. Where a learnable reaches the image, it spares the pass of the frozen CLIP that
+            some losses ask for.
         shared: what other runs on these images decoded and embedded before, and will look up after this one.
         store: embeddings on disk, looked up and added to.
         say: told now and then how far the embedding of images is.
@@ -83,6 +84,7 @@ class Feed:
         self.test_transform: Transform = self._test_view.transform
         self.masks: Masks | None = None
         self._tables: dict[tuple[str, int | None, int], Tensor] = {}
+        self._bare: dict[tuple[int | None, int], Tensor] = {}
 
     def begin(self, stage: Stage) -> None:
         """Forget embeddings that an earlier stage's learnables may have changed; do and check what the stage asks."""
@@ -95,7 +97,8 @@ class Feed:
             self.masks.check(self.data.train)
         if not self.adapter.image_is_frozen:
             self._tables.clear()
-        if self.views is not None and stage.optimiser is not None and not self.adapter.image_is_frozen:
+        useless = not (self.adapter.image_is_frozen or self._asks_for_reference(stage))
+        if self.views is not None and stage.optimiser is not None and useless:
             raise ValueError(
                 f"views={self.views} encodes the images once, but stage {stage.name!r} learns something that changes "
                 "image embeddings. Leave views out for this method."
@@ -128,7 +131,12 @@ class Feed:
                     f"do not fill a batch of {stage.batch_size}."
                 )
         if stages and self.cache_features and not self.adapter.image_is_frozen:
-            said.append("Image embeddings are computed anew at every step, because something learned reaches them.")
+            once = ""
+            if any(self._asks_for_reference(s) and (self.views is not None or not s.augment) for s in stages):
+                once = " Those of the frozen CLIP, which the loss asks for, are computed once for each view."
+            said.append(
+                f"Image embeddings are computed anew at every step, because something learned reaches them.{once}"
+            )
         return said
 
     def steps(self, stage: Stage) -> int:
@@ -148,6 +156,7 @@ class Feed:
         table = None
         if view is None or self.views is not None:
             table = self._table("train", view, seed)
+        bare = self._bare_table(stage, view, seed)
         transform = self.test_transform if view is None else self.train_transform
         masking = self._masking(stage)
 
@@ -176,13 +185,32 @@ class Feed:
                 world_size=self.processes.world,
                 cache=self.images,
                 masking=masking,
+                view=view,
             )
         )
         for step, batch in enumerate(loaded, start):
             if stage.sampler is not None:
                 pool = StepPool(draw, split.labels, table, Random(mixed(seed, epoch, step)))
                 batch = stage.sampler(self.adapter, batch, pool)
+            if bare is not None:
+                batch = replace(batch, bare=bare[batch.index])
             yield batch, None if table is None else table[batch.index]
+
+    def _asks_for_reference(self, stage: Stage) -> bool:
+        """Whether the loss compares with the frozen CLIP on the pictures that the prompted one sees."""
+        asks = stage.objective is not None and "reference" in stage.objective.needs
+        return asks and self.cache_features and self.adapter.prompt.resolution is None
+
+    def _bare_table(self, stage: Stage, view: int | None, seed: int) -> Tensor | None:
+        """(N, 1, D) of the training images by the frozen CLIP, where the loss asks for it and the view comes again."""
+        again = view is None or self.views is not None
+        if not again or self.adapter.image_is_frozen or not self._asks_for_reference(stage):
+            return None
+        key = (view, 0 if view is None else seed)
+        if key not in self._bare:
+            shown = self._test_view if view is None else self._view(seed, view)
+            self._bare[key] = self._embedded(self.data.train, shown)
+        return self._bare[key]
 
     def _masking(self, stage: Stage) -> Masking | None:
         """Masks with the crop and flip of the stage's images."""

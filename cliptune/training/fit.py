@@ -29,7 +29,7 @@ from cliptune.training.distributed import Processes, processes
 from cliptune.training.evaluate import Evaluation
 from cliptune.training.feed import Feed
 from cliptune.training.loop import Options, Training
-from cliptune.training.precision import check_precision, towers_in
+from cliptune.training.precision import AUTO, check_precision, chosen, towers_in
 from cliptune.training.progress import Progress, open_progress
 from cliptune.training.reporting import Reporter
 from cliptune.training.shared import SharedImages
@@ -121,6 +121,8 @@ def fit(
         seed: of order, augmentation and dropout. The start of the learnables has its own, in `build`.
         device: None takes a CUDA card if there is one.
         precision: of the frozen towers, "fp32", "bf16" or "fp16"; learnables, normalisation and logits are float32.
+            "auto" takes bf16 where the device multiplies it faster and the towers are wide, else fp32; which one is in
+            the result's flags and notes.
         accumulate: pieces to compute each batch in, to save memory; the gradient stays that of the whole batch.
         workers: processes that decode and transform images.
         select: "last" keeps the last epoch, "val" the best on the validation images, "oracle" the best on the test
@@ -130,8 +132,8 @@ def fit(
         save_every: seconds.
         cache_images: keep decoded images in memory, up to 1 GiB.
         cache_features: "auto" computes image embeddings once where no learnable reaches them; False never.
-        views: draw so many augmented views per image and reuse their embeddings, for learners of text alone; None
-            draws new views in every epoch.
+        views: draw so many augmented views per image and reuse their embeddings, for learners of text alone and, of the
+            frozen CLIP, for losses that compare with it; None draws new views in every epoch.
         shared: what other runs on these images decoded and embedded before; it is used and added to. The numbers are
             those without it.
         store: embeddings on disk that runs share, used and added to where `cache_features` is "auto": True for those
@@ -157,6 +159,7 @@ def fit(
     adapter = recipe.adapter
     with processes(device) as group, _undisturbed(group.device):
         adapter.to(group.device)
+        asked, (precision, why) = precision, group.from_main(lambda: chosen(precision, adapter.clip))
         config, split = group.from_main(
             lambda: _resolved(recipe, data, seed, precision, accumulate, select, views, given)
         )
@@ -185,7 +188,12 @@ def fit(
                     options = Options(seed, precision, accumulate, select, save_every, log_prompts)
                     here = None if folder is None else folder.path
                     begin = partial(end_of, continues, recipe, config, here) if continues is not None else None
-                    remarks = once(recipe.all_notes, feed.notes(recipe.stages), _on_device(group, device))
+                    remarks = once(
+                        recipe.all_notes,
+                        feed.notes(recipe.stages),
+                        _on_device(group, device),
+                        [f"The frozen towers are in {precision}, {why}."] if asked == AUTO else (),
+                    )
                     training = Training(recipe, feed, group, reporter, folder, options, begin, remarks)
                     result = _train(training, config, split)
             metrics = folder.metrics() if folder is not None else []
@@ -198,7 +206,7 @@ def fit(
 def _train(training: Training, config: dict[str, Any], split: dict[str, Any]) -> dict[str, Any]:
     """Run all stages and write what came out."""
     recipe, group, reporter, folder = training.recipe, training.processes, training.reporter, training.folder
-    changed = group.from_main(lambda: _describe(folder, split, group.device))
+    changed = group.from_main(lambda: _describe(folder, split, group.device, recipe.adapter.clip.products))
     training.remarks = once(changed, training.remarks)
     with towers_in(recipe.adapter.clip, training.options.precision):
         training.run()
@@ -323,11 +331,11 @@ def _resolved(
     return jsonable(config), split
 
 
-def _describe(folder: RunFolder | None, split: dict[str, Any], device: torch.device) -> list[str]:
+def _describe(folder: RunFolder | None, split: dict[str, Any], device: torch.device, products: str) -> list[str]:
     if folder is None:
         return []
     folder.write_split(split)
-    return folder.write_environment(device)
+    return folder.write_environment(device, products=products)
 
 
 def _result(training: Training, config: dict[str, Any]) -> dict[str, Any]:
@@ -335,6 +343,7 @@ def _result(training: Training, config: dict[str, Any]) -> dict[str, Any]:
     recipe = training.recipe
     flags = {
         "selection": training.options.select,
+        "precision": training.options.precision,
         "extra_images": False,
         "unlabelled_test_images": False,
         "external_models": [],

@@ -33,8 +33,8 @@ def test_a_run_leaves_every_file(tiny_clip, tmp_path):
     result = read_result(tmp_path)
     assert result["data"]["split_sha256"] == split["split_sha256"]
     assert result["flags"] == {
-        "selection": "last", "extra_images": False, "unlabelled_test_images": False, "external_models": [],
-        "augmentation": True, "views": None,
+        "selection": "last", "precision": "fp32", "extra_images": False, "unlabelled_test_images": False,
+        "external_models": [], "augmentation": True, "views": None,
     }  # fmt: skip
     environment = json.loads((tmp_path / "env.json").read_text())
     assert environment["torch"] == torch.__version__
@@ -269,3 +269,14 @@ def test_an_option_that_a_method_got_later_does_not_make_it_another_run(tmp_path
         "method": "/else/mine",
         "options": {"a": 1},
     }
+
+
+def test_a_run_that_goes_on_with_other_products_says_so(tmp_path):
+    folder = RunFolder(tmp_path, {"seed": 1})
+    try:
+        assert folder.write_environment(torch.device("cpu"), products="torch") == []
+        assert folder.write_environment(torch.device("cpu"), products="torch") == []
+        (said,) = folder.write_environment(torch.device("cpu"), products="oneDNN")
+        assert "started with products torch and goes on with oneDNN" in said
+    finally:
+        folder.release()

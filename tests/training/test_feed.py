@@ -1,6 +1,9 @@
+from dataclasses import replace
+
 import pytest
 import torch
 
+from cliptune import build
 from cliptune.data import transforms
 from cliptune.data.loader import gather
 from cliptune.data.transforms import mixed, train_transform
@@ -90,6 +93,48 @@ def test_drawn_views_are_encoded_once_and_taken_in_turn(tiny_clip, computed):
 def test_views_are_refused_where_a_learnable_reaches_the_image(tiny_clip):
     with pytest.raises(ValueError, match="learns something that changes image embeddings"):
         fit(recipe(tiny_clip, "vpt"), squares(), progress="silent", views=2)
+
+
+@pytest.mark.parametrize(("views", "passes"), [(2, 2), (None, 0)])
+def test_the_frozen_pass_that_a_loss_asks_for_is_made_once_for_each_view(tiny_clip, computed, views, passes):
+    data = squares()
+    r = build("promptsrc", tiny_clip, data.class_names, epochs=5, gpa=False)
+    found = fit(r, data, progress="silent", views=views)
+    assert sum(computed) == passes * len(data.train)
+    again = "Those of the frozen CLIP, which the loss asks for, are computed once for each view."
+    assert any(again in note for note in found.result["notes"]) == (views is not None)
+
+
+def test_views_that_come_again_are_those_of_the_frozen_pass(tiny_clip):
+    data = squares()
+    r = build("promptsrc", tiny_clip, data.class_names)
+    source, orders = feed(r.adapter, data, views=2), []
+    source.begin(r.stages[0])
+    for epoch in (0, 1, 2):
+        orders.append([])
+        for batch, embedding in source.training(r.stages[0], 0, epoch, 0):
+            assert embedding is None
+            orders[-1] += batch.index.tolist()
+            seen = gather(data.train, batch.index.tolist(), train_transform(32), seed=mixed(1, 0), epoch=epoch % 2)
+            assert torch.equal(batch.images, seen.images)
+            bare = tiny_clip.encode_image(tiny_clip.normalise(seen.images)[:, None])
+            torch.testing.assert_close(batch.bare, bare, rtol=1e-4, atol=1e-5)
+            assert torch.equal(r.adapter.reference(batch).image_embedding, batch.bare)
+            assert torch.equal(batch[1:].bare, batch.bare[1:])
+    assert orders[0] != orders[2]
+
+
+def test_a_loss_that_compares_with_kept_references_gives_the_same_gradient(tiny_clip):
+    data, grads = squares(), []
+    r = build("promptsrc", tiny_clip, data.class_names)
+    source = feed(r.adapter, data, views=1)
+    source.begin(r.stages[0])
+    batch, _ = next(source.training(r.stages[0], 0, 0, 0))
+    for shown in (batch, replace(batch, bare=None)):
+        loss, _ = r.stages[0].objective(r.adapter(shown, needs=r.stages[0].objective.needs), shown, 0.0)
+        grads.append(torch.autograd.grad(loss, list(r.adapter.trainable().values())))
+    for a, b in zip(*grads, strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-3, atol=1e-5)
 
 
 def test_a_reference_is_computed_from_the_known_embedding(tiny_clip):

@@ -1,7 +1,10 @@
+from types import SimpleNamespace
+
 import pytest
 import torch
 
 from cliptune.training import evaluate, fit
+from cliptune.training import precision as of_precision
 from cliptune.training.precision import towers_in
 from tests.training.support import recipe, squares
 
@@ -53,5 +56,55 @@ def test_frozen_text_is_encoded_anew_in_another_precision(tiny_clip):
 
 
 def test_unknown_precision_is_refused(tiny_clip):
-    with pytest.raises(ValueError, match="precision must be one of fp32, bf16, fp16, got 'half'"):
+    with pytest.raises(ValueError, match="precision must be one of fp32, bf16, fp16, auto, got 'half'"):
         fit(recipe(tiny_clip), squares(), precision="half", progress="silent")
+
+
+WIDE_ENOUGH = SimpleNamespace(device=torch.device("cpu"), image=SimpleNamespace(width=768))
+NARROW = SimpleNamespace(device=torch.device("cpu"), image=SimpleNamespace(width=64))
+
+
+@pytest.mark.parametrize(
+    ("able", "clip", "expected", "why"),
+    [
+        (True, WIDE_ENOUGH, "bf16", "because this cpu multiplies bfloat16 faster than float32"),
+        (True, NARROW, "fp32", "because in towers narrower than 512 bfloat16 is not faster"),
+        (False, WIDE_ENOUGH, "fp32", "because this cpu has no products of bfloat16"),
+    ],
+)
+def test_auto_asks_the_device_and_the_width(monkeypatch, able, clip, expected, why):
+    monkeypatch.setattr(of_precision, "multiplies_bfloat16", lambda device: able)
+    assert of_precision.chosen("auto", clip) == (expected, why)
+    for name in ("fp32", "bf16", "fp16"):
+        assert of_precision.chosen(name, clip) == (name, "as asked")
+
+
+@pytest.mark.parametrize(("found", "expected"), [((True, False), True), ((False, True), True), ((False, False), False)])
+def test_a_processor_is_asked_for_its_instructions(monkeypatch, found, expected):
+    for name, answer in zip(("avx512_bf16", "amx_tile"), found, strict=True):
+        monkeypatch.setattr(torch.cpu, f"_is_{name}_supported", lambda answer=answer: answer, raising=False)
+    assert of_precision.multiplies_bfloat16(torch.device("cpu")) is expected
+    assert not of_precision.multiplies_bfloat16(torch.device("meta"))
+
+
+def test_of_a_processor_that_torch_says_nothing_about_nothing_is_known(monkeypatch):
+    for name in ("avx512_bf16", "amx_tile"):
+        monkeypatch.delattr(torch.cpu, f"_is_{name}_supported", raising=False)
+    assert not of_precision.multiplies_bfloat16(torch.device("cpu"))
+
+
+@pytest.mark.parametrize("width", [40, 4096])
+def test_a_run_says_what_auto_stood_for_and_equals_it(tiny_clip, tmp_path, monkeypatch, width):
+    monkeypatch.setattr(of_precision, "multiplies_bfloat16", lambda device: True)
+    monkeypatch.setattr(of_precision, "WIDE", width)
+    expected = "bf16" if width == 40 else "fp32"
+    runs = [
+        fit(recipe(tiny_clip), squares(), tmp_path / asked, precision=asked, progress="silent")
+        for asked in ("auto", expected)
+    ]
+    first, second = (run.adapter.learnables() for run in runs)
+    assert all(torch.equal(first[name], second[name]) for name in first)
+    assert [run.result["flags"]["precision"] for run in runs] == [expected, expected]
+    assert [any("The frozen towers are in" in note for note in run.result["notes"]) for run in runs] == [True, False]
+    again = fit(recipe(tiny_clip), squares(), tmp_path / "auto", precision=expected, progress="silent")
+    assert again.result == runs[0].result

@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from cliptune.clip.deltas import Delta, added
+from cliptune.clip.towers.products import FrozenLinear, QuickGELU, linear
 
 Tap = Callable[[Tensor, Tensor], Tensor | None]
 UNCHANGED: Mapping[str, Delta] = {}
@@ -25,13 +26,6 @@ def gaussian(*shape: int, std: float) -> nn.Parameter:
     """
     values = torch.empty(shape)
     return nn.Parameter(values if values.is_meta else values.normal_(std=std))
-
-
-class QuickGELU(nn.Module):
-    """u · sigmoid(1.702 u), the activation OpenAI's CLIP was trained with."""
-
-    def forward(self, u: Tensor) -> Tensor:
-        return u * torch.sigmoid(1.702 * u)
 
 
 ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {"quick_gelu": QuickGELU, "gelu": nn.GELU}
@@ -103,22 +97,29 @@ class Attention(nn.Module):
         self.width, self.heads = width, heads
         self.in_proj_weight = gaussian(3 * width, width, std=width**-0.5)
         self.in_proj_bias = nn.Parameter(torch.zeros(3 * width))
-        self.out_proj = nn.Linear(width, width)
+        self.out_proj = FrozenLinear(width, width)
         self.tap: Tap | None = None
 
-    def qkv(self, x: Tensor, deltas: Mapping[str, Delta] = UNCHANGED) -> tuple[Tensor, Tensor, Tensor]:
-        """(..., T, d) → query, key, value, each (..., T, d); `deltas` change the maps that make them."""
-        q, k, v = F.linear(x, self.in_proj_weight, self.in_proj_bias).chunk(3, dim=-1)
+    def qkv(
+        self, x: Tensor, deltas: Mapping[str, Delta] = UNCHANGED, moving: slice | None = None
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """(..., T, d) → query, key, value, each (..., T, d); `deltas` change the maps that make them.
+
+        Args: moving: the rows of T that anything learned has reached; None for all.
+        """
+        q, k, v = linear(x, self.in_proj_weight, self.in_proj_bias, moving).chunk(3, dim=-1)
         return added(q, x, deltas, "q"), added(k, x, deltas, "k"), added(v, x, deltas, "v")
 
     def query(self, x: Tensor, deltas: Mapping[str, Delta] = UNCHANGED) -> Tensor:
         d = self.width
-        return added(F.linear(x, self.in_proj_weight[:d], self.in_proj_bias[:d]), x, deltas, "q")
+        return added(linear(x, self.in_proj_weight[:d], self.in_proj_bias[:d]), x, deltas, "q")
 
-    def key_value(self, x: Tensor, deltas: Mapping[str, Delta] = UNCHANGED) -> tuple[Tensor, Tensor]:
-        """(..., S, d) → key, value, for rows that are only looked at."""
+    def key_value(
+        self, x: Tensor, deltas: Mapping[str, Delta] = UNCHANGED, moving: slice | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """(..., S, d) → key, value, for rows that are only looked at; `moving` as in `qkv`."""
         d = self.width
-        k, v = F.linear(x, self.in_proj_weight[d:], self.in_proj_bias[d:]).chunk(2, dim=-1)
+        k, v = linear(x, self.in_proj_weight[d:], self.in_proj_bias[d:], moving).chunk(2, dim=-1)
         return added(k, x, deltas, "k"), added(v, x, deltas, "v")
 
     def split(self, x: Tensor) -> Tensor:
@@ -159,9 +160,9 @@ class Block(nn.Module):
         self.ln_1 = nn.LayerNorm(width, eps)
         self.mlp = nn.Sequential(
             OrderedDict(
-                c_fc=nn.Linear(width, inner),
+                c_fc=FrozenLinear(width, inner),
                 gelu=(ACTIVATIONS | _MORE_ACTIVATIONS)[activation](),
-                c_proj=nn.Linear(inner, width),
+                c_proj=FrozenLinear(inner, width),
             )
         )
         self.ln_2 = nn.LayerNorm(width, eps)

@@ -116,8 +116,10 @@ class VisionTransformer(ImageTower):
         check_views("VisionTransformer", views, self.resolution)
         ports.check("VisionTransformer", self.layers, self.width, self.embed)
         x = self.embed_patches(views.flatten(0, 1))
-        real = x.shape[1]
+        real, moving = x.shape[1], None
         if 0 in ports.tokens:
+            if not x.requires_grad and self.watch is None and not (ports.norms(0, "pre") or ports.norms(0, "attn")):
+                moving = slice(real, None)  # in block 0 nothing learned has reached the picture's own rows
             x = torch.cat([x, self._rows(ports.tokens[0], lead)], dim=1)
         x, inserted = normed(self.ln_pre, x, ports.norms(0, "pre")), 0
         recording = any(block.attn.tap is not None for block in self.transformer.blocks)
@@ -141,9 +143,11 @@ class VisionTransformer(ImageTower):
             if self.watch is not None and i == self.layers - 1:
                 h = self.watch(h)
             if keep < x.shape[1]:
-                q, (k, v) = block.attn.query(h[:, :keep], deltas), block.attn.key_value(h, deltas)
+                asking = h[:, :keep] if moving is None or keep > real else h[:, :keep].detach()
+                q, (k, v) = block.attn.query(asking, deltas), block.attn.key_value(h, deltas, moving)
             else:
-                q, k, v = block.attn.qkv(h, deltas)
+                q, k, v = block.attn.qkv(h, deltas, moving)
+            moving = None
             x = block.finish(x[:, :keep], block.attn.attend(q, k, v), *biases, moved=ports.norms(i, "mlp"))
         moved, projection = ports.norms(self.layers - 1, "post"), ports.projection
         if self.show is not None:
