@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import shutil
 import time
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -21,7 +22,6 @@ from numpy.typing import NDArray
 
 from cliptune.features.shard import KEY, SUFFIX, DamagedShard, Keys, Rows, Shard, open_shard, write_shard
 from cliptune.files import atomic_write_json
-from cliptune.noted import warn
 from cliptune.reading import content_of, json_value
 
 LIMIT = 10 * 2**30
@@ -100,7 +100,7 @@ class Space:
         self._index = None
         with suppress(OSError):
             path.unlink()
-        warn(f"Stored features: {path} is damaged ({damage}). It is removed, and what it held is computed again.")
+        _warn(f"Stored features: {path} is damaged ({damage}). It is removed, and what it held is computed again.")
 
 
 class FeatureStore:
@@ -228,7 +228,7 @@ class FeatureStore:
     def _complain(self, why: str) -> None:
         if self.complaint is None:
             self.complaint = f"Stored features in {self.folder} {why}. What is new is not stored."
-            warn(self.complaint)
+            _warn(self.complaint)
 
 
 class _Index:
@@ -301,3 +301,8 @@ def _touch(path: Path) -> None:
 def _remove(path: Path) -> None:
     with suppress(OSError):  # another process was quicker, or may and this one may not
         path.unlink()
+
+
+def _warn(sentence: str) -> None:
+    """No `NotedWarning`: results, and hence their notes, are the same whatever the store does."""
+    warnings.warn(sentence, stacklevel=3)
