@@ -80,8 +80,7 @@ class Space:
         shards = self.shards()
         assert self._index is not None
         where, at = self._index.look_up(keys)
-        for number in np.unique(where[where >= 0]).tolist():
-            wanted = np.flatnonzero(where == number)
+        for number, wanted in _by_shard(where):
             try:
                 _touch(shards[number].path)
                 some = shards[number].rows(at[wanted])
@@ -252,6 +251,14 @@ class _Index:
         same = (self._keys[place] == keys).all(axis=1)
         where[same], at[same] = self._shard[place[same]], self._row[place[same]]
         return where, at
+
+
+def _by_shard(where: NDArray[np.int64]) -> Iterator[tuple[int, NDArray[np.int64]]]:
+    """Numbers of shards, and the places (m,) of the keys that lie in each, sorted once whatever their number."""
+    order = np.argsort(where, kind="stable")
+    order = order[np.searchsorted(where[order], 0) :]
+    numbers, starts = np.unique(where[order], return_index=True)
+    return zip(numbers.tolist(), np.split(order, starts[1:]), strict=True) if len(numbers) else iter(())
 
 
 def last_used(space: Space) -> float:

@@ -4,6 +4,7 @@ import signal
 import time
 import warnings
 
+import numpy as np
 import pytest
 
 from cliptune.features import FeatureStore
@@ -39,6 +40,16 @@ def test_an_open_store_sees_what_another_adds(tmp_path):
     assert not read(store, 3, "more")[0].any()
     filled(tmp_path, 3, "more")
     assert read(store, 3, "more")[0].all()
+
+
+def test_keys_of_many_shards_are_read_in_whatever_order_they_are_asked_for(tmp_path):
+    for salt in ("b", "a", "c"):
+        store = filled(tmp_path, 4, salt)
+    wanted = [("c", 2), ("gone", 0), ("a", 3), ("c", 0), ("b", 1), ("a", 3), ("gone", 1)]
+    found, values = store.space("tower").read(np.stack([keys(4, salt)[i] for salt, i in wanted]))
+    assert found.tolist() == [salt != "gone" for salt, _ in wanted]
+    assert (values == np.stack([rows(4)[i] if salt != "gone" else 0 * rows(4)[i] for salt, i in wanted])).all()
+    assert not store.space("tower").read(keys(3, "gone"))[0].any()
 
 
 def test_nothing_is_made_before_something_is_added(tmp_path):
