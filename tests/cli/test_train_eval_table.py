@@ -152,6 +152,17 @@ def test_table_averages_seeds_and_gives_the_harmonic_mean(cli, train):
         assert mark in cli("table", "runs", "--format", style).out
 
 
+def test_table_across_shots_has_a_column_for_each(cli, backbone):
+    grid = ("--methods", "zeroshot", "--data", DATA, "--backbone", backbone, "--shots", "1,2", "--seeds", "1")
+    assert cli("bench", "few_shot", *grid, "--out", "runs").code == 0
+    answer = cli("table", "runs", "--across", "shots", "--format", "md")
+    assert answer.code == 0, answer.err
+    assert "| 1 shot | 2 shots |" in answer.out.splitlines()[0]
+    refused = cli("table", "runs", "--across", "shots", "--budget")
+    assert refused.code == 2
+    assert "does not go with --budget" in refused.err
+
+
 def test_table_against_a_method_shows_paired_differences_in_every_format(cli, train):
     for seed in (1, 2):
         train(f"runs/coop-{seed}", "--seed", seed)

@@ -10,11 +10,15 @@ from pathlib import Path
 import httpx
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 from safetensors.torch import save_file
 
 import cliptune
+from cliptune.choosing import Candidate, Candidates, choose
 from cliptune.data import DataSpec, read_image
+from cliptune.data.transforms import test_transform as shown_at_test
+from cliptune.explain import OpenedRun
 from cliptune.exporting.opening import open_exported
 from cliptune.preprocessing import Preprocessing
 from cliptune.protocols import run
@@ -87,8 +91,6 @@ def test_exports_answer_as_the_run(made, photos, expected, tmp_path, to):
     assert done.description.checked["largest_difference"] <= 1e-4
     assert done.description.mean == (0.5, 0.5, 0.5)
     if to == "torch-export":  # opened by torch alone, on pixels prepared as `classes.json` says
-        import torch
-
         from cliptune.exported import pixels
 
         about = done.description
@@ -117,6 +119,31 @@ def test_served_answers_are_those_of_the_run(made, photos, expected, tmp_path, o
     for result, row in zip(asyncio.run(asked())["results"], expected, strict=True):
         found = {one["class"]: one["probability"] for one in result["predictions"]}
         assert [found[name] for name in served.class_names] == pytest.approx(row.tolist(), abs=1e-4)
+
+
+def test_what_is_explained_are_the_answers_of_the_run(made, photos):
+    opened = OpenedRun.open(made)
+    shown = [read_image(str(photos / name)) for name in opened.split().ids]
+    wanted = opened.adapter.logits(shown).softmax(-1)
+    torch.testing.assert_close(opened.answers().logits.softmax(-1), wanted, atol=1e-4, rtol=0)
+    torch.testing.assert_close(opened.batch_of([0]).images, next(opened.batches()).images[:1])
+    assert opened.adapter.clip.preprocessing != Preprocessing()
+
+
+@pytest.mark.parametrize("declared", sorted(DECLARED))
+def test_choosing_shows_what_the_backbone_wants(photos, tmp_path, declared, monkeypatch):
+    clip = cliptune.load_clip(str(weights(tmp_path / "w", DECLARED[declared])))
+    data, zero, seen = DataSpec(str(photos)).open(), Candidate("zeroshot"), []
+    passed = clip.encode_image
+    monkeypatch.setattr(clip, "encode_image", lambda views, *ports: seen.extend(views[:, 0]) or passed(views, *ports))
+    choose(clip, data, Candidates((zero,), (zero,), zero), folds=2)
+    side = clip.config.resolution
+    transform = shown_at_test(side, preprocessing=clip.preprocessing)
+    wanted = torch.stack([transform(data.train.image(i)) for i in range(len(data.train))])
+    found = torch.stack(seen)
+    mean, std = (torch.tensor(part).view(3, 1, 1) for part in (clip.mean, clip.std))
+    for image in (wanted - mean) / std:
+        assert (found - image).abs().amax((1, 2, 3)).min() < 1e-5
 
 
 def test_the_scikit_learn_classifier_follows_too(made, photos, tmp_path):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Literal
 
 from cliptune.cli.shared.options import Flag
@@ -33,6 +33,7 @@ def table(
     metric: Literal["accuracy", "macro_f1", "mean_per_class", "ece"] = "accuracy",
     compare: Literal["published"] | None = None,
     against: str | None = None,
+    across: Literal["shots"] | None = None,
     budget: Flag = False,
 ) -> None:
     """Tabulate finished runs: mean ± standard deviation over seeds, one row per method and data set.
@@ -60,6 +61,8 @@ def table(
         the same data, shots, backbone and seeds, with 95 % intervals (Student's over seeds, a bootstrap's over images),
         McNemar's test, Wilcoxon's over data sets, and p-values corrected for all lines (Holm). A line says "higher" or
         "lower" only where the corrected tests tell the two apart.
+    across
+        shots: one line per method and data set, with a column for each number of shots.
     budget
         Show what each row took, as means over its runs: optimiser steps, images seen in them, time, and the most memory
         held. csv and html always do. Runs of earlier versions did not count.
@@ -68,6 +71,8 @@ def table(
 
     if against is not None and compare is not None:
         raise ValueError("--against compares runs of yours, and published numbers have no seeds. Drop --compare.")
+    if across is not None:
+        _check_across(across, {"against": against, "compare": compare, "budget": budget, "format": format == "csv"})
     if compare is not None and metric != "accuracy":
         raise ValueError(f"--metric {metric}: published numbers are accuracies. Leave out --compare or --metric.")
     skipped: list[str] = []
@@ -87,7 +92,20 @@ def table(
                 "No published number is known for these methods, data sets, shots and backbones. Most are for ViT-B/16 "
                 "on the eleven data sets of `cliptune data plan all11`."
             )
+    if across is not None:
+        from cliptune.results.across import across_shots
+
+        _show(*across_shots(made, _columns(made)), format)
+        return
     show_rows(made, format, budget)
+
+
+def _check_across(across: str, beside: Mapping[str, object]) -> None:
+    """Raises: ValueError for an option that needs a line for each number of shots."""
+    for name, given in beside.items():
+        if given:
+            said = "--format csv, which has the shots as a column of its own" if name == "format" else f"--{name}"
+            raise ValueError(f"--across {across} does not go with {said}. Leave one of them out.")
 
 
 def show_rows(made: Sequence[Row], format: str = "text", budget: bool = False) -> None:
