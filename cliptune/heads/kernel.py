@@ -106,7 +106,8 @@ class KernelHead(Head):
         """Solve for what was observed. Raises: ValueError if no training image was."""
         if not self._seen["train"]:
             raise ValueError("KernelHead: nothing to fit, because no training image was observed.")
-        feature, similarity, labels = _joined(self._seen.pop("train"))
+        feature, similarity, labels = _joined(self._seen["train"])
+        self._seen["train"] = []  # which would be held twice
         beta, ridge = self._usual(labels)
         views = feature.shape[1]
         keys = feature.flatten(0, 1)
