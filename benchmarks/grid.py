@@ -2,15 +2,17 @@
 
     python benchmarks/grid.py [--backbone ViT-B/16] [--layers 12] [--classes 10] [--test 20] [--shots 1 16]
         [--seeds 1 2 3] [--methods zeroshot linear_probe tip_adapter coop kgcoop cocoop] [--epochs 1] [--views 1]
-        [--threads 1] [--at 8100]
+        [--threads 1] [--at 8100] [--at-seeds 3] [--at-layers 12]
 
 The CLIP has the sizes of the backbone and random weights; the pictures are noise, written as JPEG files. Every cell
 runs twice in turn, without a store and with one that was empty before the first cell, and must answer alike, bit for
 bit. "pictures" counts views that passed the image tower; times are seconds of processor time of one or more threads,
 which other work on the machine changes less than those on the clock. Methods that learn in texts draw --views augmented
 views per image and are trained for --epochs: their own training costs the same in both builds, so that longer training
-lowers the ratio, and more test images raise it. The ratio at --at test images is computed, from the seconds per picture
-of this run.
+lowers the ratio, and more test images raise it. The ratio at --at test images, --at-seeds seeds and --at-layers layers
+of the image tower is computed from what was measured in this run: what a picture costs the tower, and what it costs
+each method beside it (CoCoOp encodes its texts for every picture, stored or not). The pictures that other seeds draw
+count as new ones, which most are not.
 
 The second visit is a pass over all pictures by another store object on the same folder, as in a new process, against a
 pass without a store; hashing the files and looking at the tower's weights is in it.
@@ -24,6 +26,7 @@ import time
 from collections import defaultdict
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -31,17 +34,21 @@ import numpy as np
 import torch
 from PIL import Image
 
+from cliptune.adapter import Adapter
 from cliptune.clip import CLIP
 from cliptune.clip.tokenizer import default_tokenizer
 from cliptune.clip.weights.openai import OPENAI_CONFIGS
 from cliptune.data import Dataset, Split
 from cliptune.data.items import Item
 from cliptune.features import FeatureStore, View, embedded
-from cliptune.protocols import few_shot
+from cliptune.protocols.few_shot_learning import few_shot_run
 from cliptune.registry.listing import takes_steps
+from cliptune.training import evaluate
 
 TRAIN, VAL = 16, 4
 """Pictures per class."""
+TIMES = 5
+"""How often a known picture is asked about, to tell what it costs from what a pass costs."""
 
 
 @dataclass
@@ -102,6 +109,8 @@ def main() -> None:
     parser.add_argument("--views", type=int, default=1)
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--at", type=int, default=8100, help="test pictures for which the ratio is computed")
+    parser.add_argument("--at-layers", type=int, help="of the image tower, for which it is computed; else --layers")
+    parser.add_argument("--at-seeds", type=int, default=3, help="seeds for which it is computed")
     asked = parser.parse_args()
     torch.set_num_threads(asked.threads)
     with tempfile.TemporaryDirectory() as folder:
@@ -116,23 +125,60 @@ def compare(asked: argparse.Namespace, folder: Path) -> None:
     )
     plain: dict[str, Cost] = defaultdict(Cost)
     stored: dict[str, Cost] = defaultdict(Cost)
+    beside: dict[str, float] = {}
     for method in asked.methods:
         learns = takes_steps(method)
         how: dict[str, Any] = {"options": {"epochs": asked.epochs}, "views": asked.views} if learns else {}
         for shots in asked.shots:
             for seed in asked.seeds:
-                answers = []
+                runs = []
                 for costs, kept in ((plain, False), (stored, store)):
                     one = {"shots": shots, "seed": seed, "store": kept, "progress": "silent", **how}
-                    result, cost = measured(clip, lambda one=one, method=method: few_shot(method, clip, data, **one))
+                    run, cost = measured(clip, partial(few_shot_run, method, clip, data, **one))
                     costs[method] += cost
-                    answers.append(result["evaluations"]["test"])
+                    runs.append(run)
+                answers = [run.result["evaluations"]["test"] for run in runs]
                 assert answers[0] == answers[1], (method, shots, seed)
+        beside[method] = known_picture(clip, runs[1].adapter, data.test, store)
         print(row(method, plain[method], stored[method]), flush=True)
     whole = [sum(costs.values(), Cost()) for costs in (plain, stored)]
     print(row("all", *whole))
-    runs = len(asked.methods) * len(asked.shots) * len(asked.seeds)
-    visits(clip, data, store, whole, runs, asked.at)
+    computed(asked, whole, visits(clip, data, store), beside, data)
+
+
+def computed(
+    asked: argparse.Namespace, whole: list[Cost], each: float, beside: dict[str, float], data: Dataset
+) -> None:
+    """The ratio of other sizes, from the costs of this run: of both builds, of a picture, of answers beside it."""
+    at = each if asked.at_layers in (None, asked.layers) else seconds_per_picture(asked, data)
+    cells, more = len(asked.shots) * asked.at_seeds, asked.at - len(data.test)
+    answering = cells * more * sum(beside.values())
+    plain, stored = (
+        asked.at_seeds / len(asked.seeds) * (cost.seconds + cost.pictures * (at - each)) + answering for cost in whole
+    )
+    plain, stored = plain + len(asked.methods) * cells * more * at, stored + more * at
+    told = ", ".join(f"{1000 * seconds:.1f} ms ({method})" for method, seconds in beside.items())
+    print(f"Beside the tower's {1000 * each:.0f} ms, a test picture takes {told}.")
+    print(
+        f"Computed for {asked.at:,} test pictures, {asked.at_seeds} seeds and {1000 * at:.0f} ms for a picture: "
+        f"{plain:,.0f} s without, {stored:,.0f} s with, {plain / stored:.1f} ×."
+    )
+
+
+def seconds_per_picture(asked: argparse.Namespace, data: Dataset) -> float:
+    """Of the tower with --at-layers layers."""
+    clip = random_clip(asked.backbone, asked.at_layers)
+    view = View(clip.config.resolution, clip.preprocessing)
+    some = data.test.subset(range(min(16, len(data.test))))
+    cost = measured(clip, lambda: embedded(clip, some, view))[1]
+    return cost.seconds / cost.pictures
+
+
+def known_picture(clip: Counted, adapter: Adapter, split: Split, store: FeatureStore) -> float:
+    """Seconds that one more picture costs where its embedding is stored."""
+    many = split.subset(list(range(len(split))) * TIMES)
+    once, often = (measured(clip, partial(evaluate, adapter, part, store=store))[1].seconds for part in (split, many))
+    return max(0.0, (often - once) / (len(many) - len(split)))
 
 
 def row(name: str, plain: Cost, stored: Cost) -> str:
@@ -143,8 +189,8 @@ def row(name: str, plain: Cost, stored: Cost) -> str:
     )
 
 
-def visits(clip: Counted, data: Dataset, store: FeatureStore, whole: list[Cost], runs: int, at: int) -> None:
-    """The second visit of the pictures, what they take on the disk, and the ratio with more of them."""
+def visits(clip: Counted, data: Dataset, store: FeatureStore) -> float:
+    """The second visit of the pictures, and what they take on the disk. Returns: seconds of a first visit a picture."""
     view = View(clip.config.resolution, clip.preprocessing)
     truth, first = measured(clip, lambda: embedded(clip, data.test, view))
     fresh = Split.of_files(data.root, data.test.items)  # which has no hash of a file yet
@@ -156,10 +202,7 @@ def visits(clip: Counted, data: Dataset, store: FeatureStore, whole: list[Cost],
         f"the tower), {first.seconds / second.seconds:.0f} ×."
     )
     print(f"Disk: {store.bytes() / stored / 1024:.2f} KiB per view, {stored:,} views.")
-    each, more = first.seconds / len(data.test), at - len(data.test)
-    known = second.seconds / len(data.test)  # hashing and reading, an upper bound: the weights are hashed once
-    there = (whole[0].seconds + runs * more * each) / (whole[1].seconds + more * each + runs * more * known)
-    print(f"Computed for {at:,} test pictures, at {1000 * each:.0f} ms a picture: {there:.1f} ×.")
+    return first.seconds / len(data.test)
 
 
 if __name__ == "__main__":

@@ -12,7 +12,7 @@ that take at least 50 ms: 1 is linear. Memory is the peak of the process, less w
 - views: 1,000 pictures in V views are looked up. V to 100.
 - sample: few-shot images are drawn from C classes of 20 images. C to 10,000.
 - texts: C class names become token batches. C to 10,000.
-- table: R finished runs are read and made one table. R to 2,000.
+- table: R finished runs, ten seeds of each data set, are read and made one table. R to 2,000.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ import hashlib
 import json
 import math
 import multiprocessing
+import shutil
 import tempfile
 import time
 from collections.abc import Callable
@@ -32,6 +33,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
+import yaml
 
 SMALLEST, STEP, CLEAR = 1e-2, math.sqrt(10), 0.05
 Work = Callable[[], object]
@@ -103,24 +105,25 @@ def make_texts(folder: Path, n: int) -> Work:
 
 
 def make_table(folder: Path, n: int) -> Work:
+    """Copies of a run, ten seeds for each data set."""
     from cliptune.clip.weights.load import load_clip
     from cliptune.data import load_data
     from cliptune.protocols import few_shot
     from cliptune.results.tables import collect, rows
-    from cliptune.runs.manifest import write_result
+    from cliptune.runs.manifest import MANIFEST, write_result
 
-    first = folder / "coop-0"
-    data = load_data("tinyworld/symbols")
-    few_shot("zeroshot", load_clip("mini"), data, shots=1, out=first, progress="silent")
+    first = folder / "made"
+    few_shot("zeroshot", load_clip("mini"), load_data("tinyworld/symbols"), shots=1, out=first, progress="silent")
+    config = yaml.safe_load((first / "config.yaml").read_text())
     result = json.loads((first / "result.json").read_text())
-    for i in range(1, n):
-        place = folder / f"run-{i}"
-        place.mkdir()
-        for name in ("config.yaml", "adapter_config.json", "split.json"):
-            if (first / name).exists():
-                (place / name).write_bytes((first / name).read_bytes())
-        write_result(place, {**{k: v for k, v in result.items() if k != "manifest"}, "seed": i})
-    return lambda: rows(collect(folder))
+    for i in range(n):
+        place, seed = folder / "runs" / f"run-{i}", i % 10 + 1
+        shutil.copytree(first, place, ignore=shutil.ignore_patterns("result.json", MANIFEST))
+        for content in (config, result):
+            content["data"]["name"], content["seed"] = f"set {i // 10}", seed
+        (place / "config.yaml").write_text(yaml.safe_dump(config, sort_keys=False))
+        write_result(place, result)
+    return lambda: rows(collect(folder / "runs"))
 
 
 STEPS: dict[str, tuple[Callable[[Path, int], Work], int]] = {

@@ -1,7 +1,7 @@
 """The linear probe's search of C against scikit-learn's fits from cold, on made-up features, in one run.
 
     python benchmarks/probe.py [--images 10000] [--width 512] [--classes 100] [--threads 1] [--noise 4]
-        [--decay 1] [--norm 10] [--cold -6 -4 -2 0 2 4 6] [--limit 1000] [--tol 1e-4 --max-iter 1000]
+        [--decay 1] [--norm 10] [--cold -6 -4 -2 0 2 4 6] [--limit 1000] [--tol 1e-4 --max-iter 1000] [--cold-search]
 
 Features are like CLIP's: around a common mean, with a spectrum that decays, all of one norm; the probe takes
 embeddings before they are made unit vectors, and those of ViT-B/16 have norms around 10. "cold" is how the probe was
@@ -14,7 +14,8 @@ the clock. Cold fits are made for the powers of ten given by --cold, none if not
 than --limit is stopped: its time is then a lower bound, marked "≥". The ratio in the last line is that of the cold fits
 that were timed to the warm search whole, and so a lower bound as well: a cold search has 16 more fits. Objectives per
 image, C · Σ loss + ½ ‖W‖² over C N, tell which fit is nearer to the minimum: scikit-learn's default tolerance often
-ends far above it. With a smaller --tol and more --max-iter the cold fits go on to where the warm ones are.
+ends far above it. With --cold-search the whole search is made from cold as well, its own 23 fits. With a smaller --tol
+and more --max-iter the cold fits go on to where the warm ones are.
 """
 
 from __future__ import annotations
@@ -34,7 +35,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from cliptune.heads import LinearHead
-from cliptune.heads.linear import POWERS
+from cliptune.heads.linear import POWERS, STEPS
 from cliptune.heads.logistic import LogisticRegression
 
 VALIDATION, TEST = 4, 10  # images per class
@@ -106,6 +107,25 @@ def search(train: tuple[Tensor, Tensor], val: tuple[Tensor, Tensor], classes: in
     return head
 
 
+def cold_search(splits: list[tuple[Tensor, Tensor]], limit: float, **options: float) -> None:
+    """The search as it was: each of its values fitted from zero, and the first of the best kept."""
+    train, val, test = splits
+    fits: dict[float, tuple[float, Tensor, Tensor, int]] = {}
+
+    def score(power: float) -> float:
+        if power not in fits:
+            found = cold(*train, limit, C=10.0**power, **options)
+            fits[power] = found or (limit, torch.zeros(1, 1), torch.zeros(1), 0)
+        return accuracy(*val, *fits[power][1:3]) if fits[power][3] else 0.0
+
+    best, step = max(POWERS, key=score), 1.0
+    for _ in range(STEPS):
+        best = max((best, best - step, best + step), key=score)
+        step /= 2
+    seconds, right = sum(fit[0] for fit in fits.values()), accuracy(*test, *fits[best][1:3])
+    print(f"cold search whole: {len(fits)} fits, {seconds:.1f} s; C = {10.0**best:.4g}, {right:.2f} %", flush=True)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--images", type=int, default=10_000)
@@ -120,6 +140,7 @@ def main() -> None:
     parser.add_argument("--cold", type=float, nargs="*", default=POWERS)
     parser.add_argument("--limit", type=float, default=1000.0)
     parser.add_argument("--tol", type=float, default=1e-4)
+    parser.add_argument("--cold-search", action="store_true", help="make all 23 fits from cold, as it was before")
     parser.add_argument("--max-iter", type=int, default=1000)
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
@@ -164,6 +185,8 @@ def main() -> None:
     )
     if options.cold:
         print(f"{len(options.cold)} cold fits: {bound}{total:.1f} s; ratio to the warm search ≥ {total / warm:.1f}")
+    if options.cold_search:
+        cold_search([train, val, test], options.limit, tol=options.tol, max_iter=options.max_iter)
     print(f"memory at most: {getrusage(RUSAGE_SELF).ru_maxrss / 1e6:.2f} GB")
 
 

@@ -20,6 +20,7 @@ ROOMS = (
         "clip",
         "data",
         "doctor",
+        "features",
         "heads",
         "interop",
         "methods",

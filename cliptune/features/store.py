@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import shutil
 import time
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -21,7 +22,6 @@ from numpy.typing import NDArray
 
 from cliptune.features.shard import KEY, SUFFIX, DamagedShard, Keys, Rows, Shard, open_shard, write_shard
 from cliptune.files import atomic_write_json
-from cliptune.noted import warn
 from cliptune.reading import content_of, json_value
 
 LIMIT = 10 * 2**30
@@ -80,8 +80,7 @@ class Space:
         shards = self.shards()
         assert self._index is not None
         where, at = self._index.look_up(keys)
-        for number in np.unique(where[where >= 0]).tolist():
-            wanted = np.flatnonzero(where == number)
+        for number, wanted in _by_shard(where):
             try:
                 _touch(shards[number].path)
                 some = shards[number].rows(at[wanted])
@@ -100,7 +99,7 @@ class Space:
         self._index = None
         with suppress(OSError):
             path.unlink()
-        warn(f"Stored features: {path} is damaged ({damage}). It is removed, and what it held is computed again.")
+        _warn(f"Stored features: {path} is damaged ({damage}). It is removed, and what it held is computed again.")
 
 
 class FeatureStore:
@@ -228,7 +227,7 @@ class FeatureStore:
     def _complain(self, why: str) -> None:
         if self.complaint is None:
             self.complaint = f"Stored features in {self.folder} {why}. What is new is not stored."
-            warn(self.complaint)
+            _warn(self.complaint)
 
 
 class _Index:
@@ -252,6 +251,14 @@ class _Index:
         same = (self._keys[place] == keys).all(axis=1)
         where[same], at[same] = self._shard[place[same]], self._row[place[same]]
         return where, at
+
+
+def _by_shard(where: NDArray[np.int64]) -> Iterator[tuple[int, NDArray[np.int64]]]:
+    """Numbers of shards, and the places (m,) of the keys that lie in each, sorted once whatever their number."""
+    order = np.argsort(where, kind="stable")
+    order = order[np.searchsorted(where[order], 0) :]
+    numbers, starts = np.unique(where[order], return_index=True)
+    return zip(numbers.tolist(), np.split(order, starts[1:]), strict=True) if len(numbers) else iter(())
 
 
 def last_used(space: Space) -> float:
@@ -301,3 +308,8 @@ def _touch(path: Path) -> None:
 def _remove(path: Path) -> None:
     with suppress(OSError):  # another process was quicker, or may and this one may not
         path.unlink()
+
+
+def _warn(sentence: str) -> None:
+    """No `NotedWarning`: results, and hence their notes, are the same whatever the store does."""
+    warnings.warn(sentence, stacklevel=3)

@@ -94,7 +94,8 @@ class CacheHead(Head):
     def _search(self, embedding: Tensor, votes: Tensor, labels: Tensor, largest: tuple[float, float]) -> None:
         """The first of the best pairs on a grid, every affinity of (N, D) embeddings being computed once.
 
-        No more than a few times `CHUNK` numbers are held beside what was seen.
+        Beside what was seen, at most `CHUNK` float32 affinities, as many of their exponentials and a few numbers for
+        each image and class of a chunk are held: 134 MB and 8 MB at 16,000 keys of 1,000 classes, however many images.
         """
         check_finite(embedding, "val", "CacheHead")
         if len(labels) < self.classes:

@@ -107,22 +107,25 @@ class KernelHead(Head):
         if not self._seen["train"]:
             raise ValueError("KernelHead: nothing to fit, because no training image was observed.")
         feature, similarity, labels = _joined(self._seen["train"])
+        self._seen["train"] = []  # which would be held twice
         beta, ridge = self._usual(labels)
         views = feature.shape[1]
         keys = feature.flatten(0, 1)
-        wanted = F.one_hot(labels.repeat_interleave(views), self.classes) * self.scale.double().cpu()
-        rest = wanted - similarity.flatten(0, 1)
-        if self.grid is not None and self._seen["val"]:
+        rest = similarity.flatten(0, 1).neg()
+        del similarity, feature
+        rest[torch.arange(len(rest)), labels.repeat_interleave(views)] += self.scale.double().cpu()
+        searched = self.grid is not None and bool(self._seen["val"])
+        if self.grid is not None and searched:
             beta, ridge = _searched(self.grid, keys, rest, _joined(self._seen["val"]), self.say)
-        # In place: of 16,000 keys each such matrix takes 2 GB.
+        # In place: of 16,000 keys such a matrix takes 2 GB.
         system = (keys @ keys.T).sub_(1).mul_(beta).exp_().div_(ridge)
         system.diagonal().add_(1)
-        solution = torch.cholesky_solve(rest, torch.linalg.cholesky(system))
+        solution = _solved(system, rest)
         # As laid out when loaded, so that a run opened again answers to the bit.
         self.keys, self.coefficients = keys.to(self.keys), solution.to(self.coefficients).contiguous()
         self.beta.fill_(beta)
         self.ridge.fill_(ridge)
-        if None in self.given and not (self.grid is not None and self._seen["val"]):
+        if None in self.given and not searched:
             self.say(f"β is {beta:.4g} and λ is {ridge:.4g}, the usual ones for so many images where left out")
         self._forget()
 
@@ -150,6 +153,17 @@ class KernelHead(Head):
 def _joined(batches: list[Seen]) -> Seen:
     feature, similarity, labels = (torch.cat(parts) for parts in zip(*batches, strict=True))
     return feature, similarity, labels
+
+
+def _solved(system: Tensor, wanted: Tensor) -> Tensor:
+    """X (n, C) of system X = wanted, for a positive definite system (n, n), which is overwritten.
+
+    LAPACK factors by columns: of the transpose, which is the same matrix, it needs no copy, and neither do the two
+    triangular solves, where `torch.cholesky_solve` would copy the factor.
+    """
+    factor = torch.linalg.cholesky(system.mT, out=system.mT)
+    half = torch.linalg.solve_triangular(factor, wanted, upper=False)
+    return torch.linalg.solve_triangular(factor.mT, half, upper=True)
 
 
 def _kernel(x: Tensor, y: Tensor, beta: Tensor | float) -> Tensor:

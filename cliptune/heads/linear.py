@@ -16,6 +16,8 @@ POWERS = (-6.0, -4.0, -2.0, 0.0, 2.0, 4.0, 6.0)
 STEPS = 8
 # What the weights may be off by, relative to their norm: of each C that is searched, and of the one that is kept.
 SEARCHED, KEPT = 1e-3, 1e-5
+# Share by which the last Newton step of a C that is searched may have moved the weights.
+SETTLED = 1e-2
 # Images times classes that are scored together.
 SCORED = 2**24
 
@@ -24,7 +26,8 @@ class LinearHead(Head):
     """Linear probe of CLIP (arXiv:2103.00020, Sec. 3.2): L2-regularised logistic regression.
 
     The minimum of C · Σ cross-entropy + ½ ‖W‖², the bias not penalised, up to 1e-5 ‖W‖, in the search up to 1e-3 ‖W‖
-    (see `LogisticRegression`). With two classes C counts half, as in scikit-learn, which then has one row of weights.
+    or where a Newton step moves the weights by less than 1 % (see `LogisticRegression`). With two classes C counts
+    half, as in scikit-learn, which then has one row of weights.
 
     Args:
         classes: C. width: D, size of the image embedding (not unit-norm).
@@ -115,7 +118,7 @@ class LinearHead(Head):
         def score(power: float) -> int:
             if power not in scores:
                 c = self._strength(10.0**power, present)
-                fits[c] = regression.fit(c, SEARCHED, fits)
+                fits[c] = regression.fit(c, SEARCHED, fits, SETTLED)
                 scores[power] = _correct(fits[c], x, y, present)
                 self.say(
                     f"C = {10.0**power:.4g}, value {len(scores)} of {len(POWERS) + 2 * STEPS}: "

@@ -17,6 +17,10 @@ KEPT = 2**26
 MIXED = 2048
 # How exactly a Newton step is solved for: share of its residual, in the norm of the preconditioner, that may be left.
 INEXACT = 0.3
+# How far, as a share of their norm, weights may move before classes are looked at anew for the preconditioner.
+STALE = 0.1
+# Entries of images by classes on which the best start is chosen.
+SAMPLED = 2**18
 # Of an Armijo line search: share of the foretold decrease that must come, and halvings until rounding is to blame.
 DECREASE, HALVINGS = 1e-4, 12
 # Fits of other strengths that a start is interpolated from, at most.
@@ -55,6 +59,17 @@ class _Point:
         return float((self.slope[0].square().sum() + self.slope[1].square().sum()).sqrt())
 
 
+@dataclass(frozen=True)
+class _Axes:
+    """Eigenvalues and eigenvectors of A (D, D) and B (C, C), or B's diagonal alone, at W (D, C)."""
+
+    weight: Tensor
+    a: Tensor
+    v: Tensor
+    b: Tensor
+    q: Tensor | None
+
+
 class LogisticRegression:
     """min over W, b of C Σ_n −log softmax(x_n Wᵀ + b)[y_n] + ½ ‖W‖², scikit-learn's objective; b is not penalised.
 
@@ -88,15 +103,24 @@ class LogisticRegression:
         self.centre = feature.mean(dim=0, dtype=torch.float64)
         self.rows = max(1, CHUNK // classes)
         self.narrow = torch.cat([self._wide(rows).float() for rows in self._chunks()])
+        # Not every so manieth, which might all be of some classes.
+        some = torch.randperm(len(labels), generator=torch.Generator().manual_seed(0))[: max(1, SAMPLED // classes)]
+        self.sample = some.sort().values.to(labels.device)
         self._gone = 0
+        self._axes: _Axes | None = None
 
-    def fit(self, c: float, tolerance: float = 1e-4, others: Mapping[float, Fit] | None = None) -> Fit:
+    def fit(
+        self, c: float, tolerance: float = 1e-4, others: Mapping[float, Fit] | None = None, settled: float = 0.0
+    ) -> Fit:
         """The minimum for C = `c`.
 
         Args:
             tolerance: τ. The fit ends where the gradient's norm is at most τ times that of the penalty's, ‖W‖. The
                 objective is 1-strongly convex in W, so ‖W − W*‖ ≤ τ ‖W‖ (the gradient in b being as good as 0).
             others: C → fit, of which the nearest in log C give the start.
+            settled: the fit ends as well after a whole Newton step that moves W, and b, by at most this share. That is
+                an estimate of the error, where τ is a bound; where classes overlap, the bound is up to 10⁵ times the
+                error, since it knows of the penalty's curvature alone.
         """
         self._gone = 0
         # The mean over images is what is computed with.
@@ -112,7 +136,9 @@ class LogisticRegression:
             after = self._search(at, step, penalty)
             if after is None:
                 break
-            at = after
+            at, still = after, _still(at, after, step, settled)
+            if still:
+                break
         weight = at.weight.T.contiguous()
         return Fit(weight, at.bias - weight @ self.centre, error, self._gone)
 
@@ -129,15 +155,24 @@ class LogisticRegression:
             zero = self.centre.new_zeros(len(self.centre) + 1, self.classes)
             return self._at(zero[:-1], zero[-1], penalty)
 
-        def through(known: list[float]) -> _Point:
+        def through(known: list[float]) -> tuple[Tensor, Tensor]:
             weight, bias = torch.zeros_like(others[near[0]].weight), torch.zeros_like(others[near[0]].bias)
             for other, share in zip(known, _lagrange([log10(other) for other in known], log10(c)), strict=True):
                 weight += share * others[other].weight
                 bias += share * others[other].bias
-            return self._at(weight.T.contiguous(), bias + weight @ self.centre, penalty)
+            return weight.T.contiguous(), bias + weight @ self.centre
 
+        if len(near) == 1:
+            return self._at(*through(near), penalty)
         # One after the other, so that no more than two are held.
-        return min((through(near[:count]) for count in range(1, len(near) + 1)), key=lambda point: point.loss)
+        starts = (through(near[:count]) for count in range(1, len(near) + 1))
+        return self._at(*min(starts, key=lambda start: self._sampled(start[0], start[1], penalty)), penalty)
+
+    def _sampled(self, weight: Tensor, bias: Tensor, penalty: float) -> float:
+        """The objective on some of the images."""
+        x, own = self.feature[self.sample].double() - self.centre, self.labels[self.sample, None]
+        loss = _probabilities(x, weight, bias, own)[2]
+        return float(loss / len(own) + penalty * weight.square().sum() / 2)
 
     def _at(self, weight: Tensor, bias: Tensor, penalty: float) -> _Point:
         """Mean loss and penalty, with their gradient."""
@@ -202,6 +237,23 @@ class LogisticRegression:
 
     def _preconditioner(self, at: _Point, penalty: float) -> Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]:
         """(A ⊗ B + penalty)⁻¹ for weights and B⁻¹ for biases, by eigenvectors of A (D, D) and B (C, C)."""
+        axes = self._axes
+        if axes is None or float((at.weight - axes.weight).norm()) > STALE * float(at.weight.norm()):
+            axes = self._axes = self._looked_at(at)
+        a, v, b, q = axes.a, axes.v, axes.b, axes.q
+        stiff = a[:, None] * b + penalty
+
+        def ease(weight: Tensor, bias: Tensor) -> tuple[Tensor, Tensor]:
+            if q is None:
+                eased, lean = v @ ((v.T @ weight) / stiff), bias / b
+            else:
+                eased, lean = v @ ((v.T @ weight @ q) / stiff) @ q.T, (bias @ q / b) @ q.T
+            # A shift of all classes together changes no probability: rounding must not build one up.
+            return eased - eased.mean(dim=1, keepdim=True), lean - lean.mean()
+
+        return ease
+
+    def _looked_at(self, at: _Point) -> _Axes:
         width, whole = self.narrow.shape[1], self.classes <= MIXED
         spread = self.centre.new_zeros(width, width)
         mixed = self.centre.new_zeros((self.classes, self.classes) if whole else (self.classes,))
@@ -216,18 +268,7 @@ class LogisticRegression:
         else:
             b, q = mixed, None
         a, v = torch.linalg.eigh(spread / b.sum().clamp_min(1e-300) / len(self.labels))
-        b = b.clamp_min(float(b.max()) * 1e-9 + 1e-300)
-        stiff = a.clamp_min(0)[:, None] * b + penalty
-
-        def ease(weight: Tensor, bias: Tensor) -> tuple[Tensor, Tensor]:
-            if q is None:
-                eased, lean = v @ ((v.T @ weight) / stiff), bias / b
-            else:
-                eased, lean = v @ ((v.T @ weight @ q) / stiff) @ q.T, (bias @ q / b) @ q.T
-            # A shift of all classes together changes no probability: rounding must not build one up.
-            return eased - eased.mean(dim=1, keepdim=True), lean - lean.mean()
-
-        return ease
+        return _Axes(at.weight, a.clamp_min(0), v, b.clamp_min(float(b.max()) * 1e-9 + 1e-300), q)
 
     def _search(self, at: _Point, step: tuple[Tensor, Tensor], penalty: float) -> _Point | None:
         """The first of the full, half, quarter, … step that decreases the objective; None if rounding hides that."""
@@ -238,6 +279,13 @@ class LogisticRegression:
                 return after
             length /= 2
         return None
+
+
+def _still(before: _Point, after: _Point, step: tuple[Tensor, Tensor], share: float) -> bool:
+    """Whether a step was taken whole and moved weights and biases by at most a share of their size."""
+    weight, bias = float(after.weight.norm()), float(after.bias.norm())
+    whole = torch.equal(after.weight, before.weight + step[0])
+    return whole and bool(step[0].norm() <= share * weight and step[1].norm() <= share * (weight + bias))
 
 
 def _probabilities(x: Tensor, weight: Tensor, bias: Tensor, own: Tensor) -> tuple[Tensor, Tensor, Tensor]:

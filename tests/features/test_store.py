@@ -4,11 +4,11 @@ import signal
 import time
 import warnings
 
+import numpy as np
 import pytest
 
 from cliptune.features import FeatureStore
 from cliptune.features.store import MANY
-from cliptune.noted import NotedWarning
 from tests.features.test_shard import keys, rows
 
 TOWER = {"backbone": "tiny", "group": 8}
@@ -42,6 +42,16 @@ def test_an_open_store_sees_what_another_adds(tmp_path):
     assert read(store, 3, "more")[0].all()
 
 
+def test_keys_of_many_shards_are_read_in_whatever_order_they_are_asked_for(tmp_path):
+    for salt in ("b", "a", "c"):
+        store = filled(tmp_path, 4, salt)
+    wanted = [("c", 2), ("gone", 0), ("a", 3), ("c", 0), ("b", 1), ("a", 3), ("gone", 1)]
+    found, values = store.space("tower").read(np.stack([keys(4, salt)[i] for salt, i in wanted]))
+    assert found.tolist() == [salt != "gone" for salt, _ in wanted]
+    assert (values == np.stack([rows(4)[i] if salt != "gone" else 0 * rows(4)[i] for salt, i in wanted])).all()
+    assert not store.space("tower").read(keys(3, "gone"))[0].any()
+
+
 def test_nothing_is_made_before_something_is_added(tmp_path):
     store = FeatureStore(tmp_path / "store")
     found, values = read(store, 2)
@@ -59,8 +69,9 @@ def test_a_damaged_shard_is_removed_with_a_warning_and_can_be_made_again(tmp_pat
     content[-1] ^= 255
     path.write_bytes(content)
     store = FeatureStore(tmp_path)
-    with pytest.warns(NotedWarning, match=f"{path.name} is damaged .* computed again"):
+    with pytest.warns(UserWarning, match=f"{path.name} is damaged .* computed again") as told:
         found, _ = read(store, 5)
+    assert told[0].category is UserWarning  # a sweep shows no warning that is a note as well, and this is none
     assert not found.any()
     assert read(store, 2, "whole")[0].all()
     filled(tmp_path)
@@ -92,7 +103,7 @@ def test_the_longest_unused_makes_room(tmp_path):
 def test_what_is_in_use_is_not_removed_and_what_has_no_room_is_told_once(tmp_path):
     size = filled(tmp_path / "one").bytes()
     store = filled(tmp_path / "store", limit_bytes=size + 300)
-    with pytest.warns(NotedWarning, match="at their limit"):
+    with pytest.warns(UserWarning, match="at their limit"):
         assert not store.add(store.space("tower"), keys(5, "more"), rows(5))
     with warnings.catch_warnings():
         warnings.simplefilter("error")
@@ -102,14 +113,14 @@ def test_what_is_in_use_is_not_removed_and_what_has_no_room_is_told_once(tmp_pat
 
 def test_the_disk_is_not_filled(tmp_path):
     store = FeatureStore(tmp_path / "store", free_bytes=2**60)
-    with pytest.warns(NotedWarning, match="of the disk free"):
+    with pytest.warns(UserWarning, match="of the disk free"):
         assert not store.add(store.space("tower"), keys(1), rows(1))
 
 
 def test_a_folder_that_cannot_be_written_is_told_and_no_error(tmp_path):
     (tmp_path / "file").write_text("")
     store = FeatureStore(tmp_path / "file" / "store")
-    with pytest.warns(NotedWarning, match="could not be written"):
+    with pytest.warns(UserWarning, match="could not be written"):
         assert not store.add(store.space("tower"), keys(1), rows(1))
 
 

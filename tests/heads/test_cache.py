@@ -117,6 +117,19 @@ def test_search_in_chunks_chooses_as_the_double_loop(monkeypatch, chunk, largest
     assert head.chosen == {"images": 40, "chose": {"α": pytest.approx(alpha), "β": pytest.approx(beta)}}
 
 
+def test_search_computes_every_affinity_once_and_holds_no_more_than_a_chunk_of_them(monkeypatch):
+    monkeypatch.setattr("cliptune.heads.cache.CHUNK", 6 * M + 1)
+    held, count = [], CacheHead._count
+    monkeypatch.setattr(
+        CacheHead, "_count", lambda self, right, *rest: (held.append(len(rest[0])), count(self, right, *rest))
+    )
+    head = CacheHead(C, D, alpha=1.0, beta=1.0, largest=(3.0, 7.0)).eval()
+    shown(head, M)
+    shown(head, 20, "val")
+    head.refit()
+    assert held == [6, 6, 6, 2]
+
+
 def test_search_tells_how_far_it_is_and_that_there_are_few_images():
     lines = []
     head = CacheHead(C, D, alpha=1.0, beta=1.0, largest=(3.0, 7.0)).eval()

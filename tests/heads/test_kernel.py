@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 
 from cliptune.heads import KernelHead
-from cliptune.heads.kernel import Grid
+from cliptune.heads.kernel import Grid, _solved
 from tests.golden.reference import golden
 
 C, D, B, V = 3, 6, 4, 2
@@ -118,6 +118,15 @@ def test_the_first_of_the_best_pairs_is_found_as_by_solving_anew():
     head.refit()
     assert (float(head.beta), float(head.ridge)) == pytest.approx(max(counts, key=counts.__getitem__))
     assert len(set(counts.values())) > 1
+
+
+def test_the_system_is_solved_in_its_own_memory():
+    features = F.normalize(torch.randn(60, D, generator=G, dtype=torch.float64), dim=-1)
+    system = (features @ features.T - 1).exp() / 0.1 + torch.eye(60)
+    wanted = torch.randn(60, C, generator=G, dtype=torch.float64)
+    expected, factor = torch.linalg.solve(system, wanted), torch.linalg.cholesky(system)
+    torch.testing.assert_close(_solved(system, wanted), expected)
+    torch.testing.assert_close(system.mT.tril(), factor)  # no other matrix of this size was made for it
 
 
 @pytest.mark.parametrize(("shots", "expected"), [(1, (3, 0.05)), (3, (2.6, 0.05)), (8, (1.66, 0.07)), (40, (1.7, 0.1))])

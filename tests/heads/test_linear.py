@@ -113,13 +113,28 @@ def test_a_start_from_other_strengths_ends_at_the_same_minimum():
     assert warm.passes < cold.passes
 
 
-@pytest.mark.parametrize("limits", [{"CHUNK": 70}, {"KEPT": 0}, {"CHUNK": 70, "KEPT": 0}, {"MIXED": 1}])
+def test_where_classes_overlap_a_fit_may_end_where_steps_are_short():
+    x, y = (torch.tensor(v) for v in unit(600, 16, 5, 1, noise=6.0))
+    regression = LogisticRegression(x, y, 5)
+    for c in (1e2, 1e4, 1e6):
+        true = LogisticRegression(x, y, 5).fit(c, 1e-8)
+        bound, settled = regression.fit(c, 1e-3), regression.fit(c, 1e-3, settled=1e-2)
+        assert (settled.weight - true.weight).norm() <= 3e-3 * true.weight.norm()
+        assert settled.passes <= bound.passes
+    assert settled.passes < bound.passes
+    assert settled.error > 1e-3  # what the gradient promises is told as it is
+
+
+@pytest.mark.parametrize(
+    "limits", [{"CHUNK": 70}, {"KEPT": 0}, {"CHUNK": 70, "KEPT": 0}, {"MIXED": 1}, {"SAMPLED": 70}, {"STALE": 0}]
+)
 def test_limits_of_memory_change_nothing_but_rounding(monkeypatch, limits):
     x, y = (torch.tensor(v) for v in unit(100, 12, 7, 1))
-    expected = LogisticRegression(x, y, 7).fit(1e3, 1e-6)
+    near = {c: LogisticRegression(x, y, 7).fit(c, 1e-2) for c in (1e1, 1e2)}
+    expected = LogisticRegression(x, y, 7).fit(1e3, 1e-6, near)
     for name, value in limits.items():
         monkeypatch.setattr(logistic, name, value)
-    found = LogisticRegression(x, y, 7).fit(1e3, 1e-6)
+    found = LogisticRegression(x, y, 7).fit(1e3, 1e-6, near)
     assert (found.weight - expected.weight).norm() <= 3e-6 * expected.weight.norm()
 
 
