@@ -86,7 +86,8 @@ def plain_host(
         plain.head = cast(TransferHead, adapter.head).host
     if set(PROMPTED) & set(joined):
         beside |= beside_the_prompt(joined, adapter)
-        plain.prompt = prompt.host if isinstance(prompt, AttributedTokens) else cast(Together, prompt).parts["host"]
+        within = prompt.host if isinstance(prompt, AttributedTokens) else cast(Together, prompt).parts["host"]
+        plain.prompt = cast(Prompt, within)
         if isinstance(adapter.phrasing, AttributedPhrasing):
             plain.phrasing = adapter.phrasing.context
     if "bias" in joined:

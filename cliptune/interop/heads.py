@@ -46,7 +46,7 @@ def probe_from_published(
         )
     recipe = build(method, clip, class_names, **options)
     adapter = recipe.adapter
-    text = adapter.text_features()[0].float().cpu()
+    text = _texts(adapter)
     given = {name: value.float().cpu() for name, value in tensors.items()}
     for name, value in given.items():
         if value.shape != text.shape:
@@ -76,6 +76,13 @@ def probe_to_published(method: str, adapter: Adapter) -> dict[str, Tensor]:
     head = adapter.head
     if parted(method)[1] or not isinstance(head, ProbeHead):
         raise ValueError(f"to_published: what is joined in {method!r} has no place in a released checkpoint of CLAP.")
-    text = adapter.text_features().float()
-    start = head.length[:, None] * text[0]
-    return {_PROTOTYPES: head.prototypes(text)[0].cpu().contiguous(), _TEXTS: start.cpu().contiguous()}
+    text = _texts(adapter).to(head.length.device)
+    start = head.length[:, None] * text
+    return {_PROTOTYPES: head.prototypes(text[None])[0].cpu().contiguous(), _TEXTS: start.cpu().contiguous()}
+
+
+def _texts(adapter: Adapter) -> Tensor:
+    """Unit class texts (C, D), which no image changes."""
+    found = adapter.text_features()
+    assert found is not None
+    return found[0].float().cpu()
