@@ -81,7 +81,7 @@ def test_every_published_harmonic_mean_is_that_of_base_and_new():
 
 
 def test_every_number_names_its_source_and_how_it_is_known():
-    assert len(published_numbers()) == 1931
+    assert len(published_numbers()) == 1937
     assert all(number.source and number.tag for number in published_numbers())
 
 
