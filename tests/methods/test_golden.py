@@ -14,6 +14,8 @@ from tests.golden.reference import assert_equals, golden, published_start, refer
 METHODS = ("coop", "cocoop", "kgcoop", "vpt", "ivlp", "maple", "promptsrc")
 CASES = [(m, case) for m in METHODS for case in golden(m)[0]["cases"] if case != "gpa"]
 
+ALONE = ("coop", "cocoop", "kgcoop")
+
 
 def from_golden(method: str, case: str) -> Recipe:
     """The recipe of a reference case, with its published start."""
@@ -63,7 +65,9 @@ def test_method_equals_released_code(method, case):
         optimiser.step()
         if any(key.startswith(f"{case}/step{step}/") for key in tensors):
             for name, value in interop.to_published(method, adapter).items():
-                assert_equals(value, tensors, f"{case}/step{step}/{name}")
+                # Written as the release loads it: some load the prompt learner alone, without its name in front.
+                learner = "" if name.startswith("prompt_learner.") or method not in ALONE else "prompt_learner."
+                assert_equals(value, tensors, f"{case}/step{step}/{learner}{name}")
 
 
 @pytest.mark.parametrize("case", [c for m, c in CASES if m == "coop" and "init" in c])
