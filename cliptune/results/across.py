@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    from cliptune.results.tables import Row
+from cliptune.results.formats import number
+from cliptune.results.tables import Row, without_count
 
-# How many validation images something was chosen on, which grows with the shots.
-_COUNT = re.compile(r"(?<=chosen on )\d+ (?=validation images)")
 _OF = {"data", "method", "backbone", "trained", "trained_on", "protocol", "metric"}
 
 
@@ -46,7 +42,7 @@ def across_shots(made: Sequence[Row], names: Sequence[str]) -> tuple[list[str], 
     for line, note in zip(lines.values(), notes, strict=True):
         first = next(iter(line.values()))
         seeds = dict.fromkeys(",".join(map(str, row.seeds)) or "–" for row in line.values())
-        numbers = [_number(line.get(n), name) for name, n in columns]
+        numbers = [number(line[n], name) if n in line else "–" for name, n in columns]
         cells.append([first.method, first.place, " or ".join(seeds), *numbers, *([note] if any(notes) else [])])
     return ["method", "data", "seeds", *headers, *(["note"] if any(notes) else [])], cells
 
@@ -55,18 +51,11 @@ def _called(n: int | None) -> str:
     return "all images" if n is None else f"{n} shot{'s' if n != 1 else ''}"
 
 
-def _number(row: Row | None, name: str) -> str:
-    mean, std = (None, None) if row is None else (row.mean(name), row.std(name))
-    if mean is None:
-        return "–"
-    return f"{mean:.2f}" if std is None or row is None or len(row.seeds) < 2 else f"{mean:.2f} ± {std:.2f}"
-
-
 def _note(line: dict[int | None, Row], shots: Sequence[int | None]) -> str:
     told: dict[str, list[int | None]] = {}
     for n in shots:
         for words in line[n].caveats if n in line else ():
-            told.setdefault(_COUNT.sub("", words), []).append(n)
+            told.setdefault(without_count(words), []).append(n)
     return "; ".join(
         words if len(where) == len(line) else f"{words} ({', '.join(map(_called, where))})"
         for words, where in told.items()

@@ -21,6 +21,14 @@ _STYLE = "body{font:15px sans-serif}td,th{padding:.2em .8em;text-align:right}th{
 _LEFT = "td:nth-child(-n+2),th:nth-child(-n+2){text-align:left}"
 
 
+def number(row: Row, name: str) -> str:
+    """A row's mean of one evaluation, with its standard deviation over the seeds where there are several."""
+    mean, std = row.mean(name), row.std(name)
+    if mean is None:
+        return "–"
+    return f"{mean:.2f}" if std is None or len(row.seeds) < 2 else f"{mean:.2f} ± {std:.2f}"
+
+
 def as_csv(made: Sequence[Row], names: Sequence[str]) -> str:
     file = io.StringIO()
     writer = csv.writer(file, lineterminator="\n")

@@ -27,7 +27,6 @@ _OF_THE_DATA = ("template", "split", "descriptions", "target split", "target tem
 _OPTIONS_OF_THE_DATA = ("names",)
 # A teacher's fingerprint, which follows the seed where each student has the teacher of its own seed.
 _FINGERPRINT = re.compile(r" \([0-9a-f]{12}\)")
-# How many validation images something was chosen on, which differs by data set.
 _COUNT = re.compile(r"(?<=chosen on )\d+ (?=validation images)")
 
 
@@ -476,6 +475,11 @@ def _row(group: Sequence[Finished], label: str) -> Row:
     return row
 
 
+def without_count(caveat: str) -> str:
+    """A caveat without the number of validation images, which differs by data set and number of shots."""
+    return _COUNT.sub("", caveat)
+
+
 def averages(made: Sequence[Row]) -> list[Row]:
     """The mean over data sets, for each method that has all of them; base classes and whole data sets apart. Rows that
     differ in more than their data set, as in selection, backbone or shots, are never averaged; where only a method's
@@ -507,7 +511,7 @@ def _averages(made: Sequence[Row]) -> list[Row]:
 
 def _average(own: Sequence[Row], siblings: Sequence[Row]) -> Row:
     """Over the rows of one method, one per data set; its label tells it from its siblings."""
-    caveats = dict.fromkeys(_COUNT.sub("", words) for row in own for words in row.caveats)
+    caveats = dict.fromkeys(without_count(words) for row in own for words in row.caveats)
     names = dict.fromkeys(name for row in own for name in row.options)
     mixed = [name for name in names if len({row.options.get(name) for row in own}) > 1]
     label = _label(own[0].host, own[0], siblings, _OF_THE_DATA, (*mixed, *_OPTIONS_OF_THE_DATA))

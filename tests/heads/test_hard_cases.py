@@ -66,12 +66,7 @@ def test_hard_cases_are_fitted(method, case, tiny_clip):
         logits = _answers(adapter, embedding, text)
     assert logits.shape == (len(labels), classes)
     assert logits.isfinite().all()
-    saved = adapter.learnables()
-    assert all(value.isfinite().all() for value in saved.values())
-    fresh = build(method, tiny_clip, adapter.classes).adapter.eval()
-    fresh.load_learnables(saved)
-    with torch.no_grad():
-        torch.testing.assert_close(_answers(fresh, embedding, text), logits)
+    _assert_comes_back(method, adapter, embedding, logits)
 
 
 @pytest.mark.parametrize("case", CASES)
@@ -86,12 +81,7 @@ def test_hard_cases_are_trained_on(method, case, tiny_clip):
         logits = _answers(adapter, embedding, adapter.text_features())
     assert logits.shape == (len(labels), classes)
     assert logits.isfinite().all()
-    saved = adapter.learnables()
-    assert all(value.isfinite().all() for value in saved.values())
-    fresh = build(method, tiny_clip, adapter.classes).adapter.eval()
-    fresh.load_learnables(saved)
-    with torch.no_grad():
-        torch.testing.assert_close(_answers(fresh, embedding, fresh.text_features()), logits)
+    _assert_comes_back(method, adapter, embedding, logits)
 
 
 @pytest.mark.parametrize("method", METHODS)
@@ -127,6 +117,16 @@ def test_one_shot_is_trained_in_float64_as_in_float32(method):
             found[dtype] = _shown(recipe.adapter, embedding.to(dtype), labels)[1].logits
     assert found[torch.float64].dtype == torch.float64
     torch.testing.assert_close(found[torch.float32].double(), found[torch.float64], rtol=1e-3, atol=1e-2)
+
+
+def _assert_comes_back(method, adapter, embedding, logits):
+    """What was learned is finite, and answers alike in an adapter that takes it over."""
+    saved = adapter.learnables()
+    assert all(value.isfinite().all() for value in saved.values())
+    fresh = build(method, adapter.clip, adapter.classes).adapter.eval()
+    fresh.load_learnables(saved)
+    with torch.no_grad():
+        torch.testing.assert_close(_answers(fresh, embedding, fresh.text_features()), logits)
 
 
 def _drawn(case: str) -> tuple[torch.Tensor, torch.Tensor, int]:

@@ -17,6 +17,7 @@ from cliptune.results.formats import (
     as_markdown,
     comparison_cells,
     comparisons_as_csv,
+    number,
 )
 
 if TYPE_CHECKING:
@@ -148,7 +149,7 @@ def _cells(made: Sequence[Row], names: Sequence[str], budget: bool) -> tuple[lis
     shows_hm = any(row.harmonic_mean is not None for row in made)
     averages_hm = any(row.mean_of_harmonic_means is not None for row in made if row.member_hms or len(row.seeds) > 1)
     of = "" if not made or made[0].metric == "accuracy" else f" {made[0].metric.replace('_', ' ')}"
-    spreads = any("±" in _number(row, name) for row in made for name in names)
+    spreads = any("±" in number(row, name) for row in made for name in names)
     seeds = "seeds (± their sd, ddof 0)" if spreads else "seeds"
     headers = ["method", "data", "shots", seeds, *(f"{name}{of}" for name in names)]
     headers += [*(["HM"] if shows_hm else []), *(["mean of HMs"] if averages_hm else []), "learnables"]
@@ -166,7 +167,7 @@ def _cells(made: Sequence[Row], names: Sequence[str], budget: bool) -> tuple[lis
                 row.place,
                 row.images,
                 ",".join(map(str, row.seeds)) or "–",
-                *(_number(row, name) for name in names),
+                *(number(row, name) for name in names),
                 *([percent(row.harmonic_mean)] if shows_hm else []),
                 *([percent(row.mean_of_harmonic_means)] if averages_hm else []),
                 "–" if row.learnables is None else f"{row.learnables:,}",
@@ -197,10 +198,3 @@ def _whole(value: float | None) -> str:
 
 def _any(costs: Sequence[dict[str, str]], name: str) -> bool:
     return any(cost[name] != "–" for cost in costs)
-
-
-def _number(row: Row, name: str) -> str:
-    mean, std = row.mean(name), row.std(name)
-    if mean is None:
-        return "–"
-    return f"{mean:.2f}" if std is None or len(row.seeds) < 2 else f"{mean:.2f} ± {std:.2f}"
