@@ -28,7 +28,7 @@ ALLOWED = {
     "data/tinyworld": {"data"},
     "texts": {"clip"},
     "prompts": {"clip", "clip/towers", "params"},
-    "heads": {"texts", "clip"},
+    "heads": {"texts", "clip", "clip/towers"},
     "images": {"data"},
     "calibration": set(),
     "adapter": {"calibration", "clip", "texts", "prompts", "heads", "images"},

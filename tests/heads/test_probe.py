@@ -10,7 +10,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from cliptune.heads import ProbeHead
+from cliptune.heads import ProbeHead, explicit
 from cliptune.heads.probe import TextHead
 from tests.golden.reference import golden
 
@@ -84,6 +84,54 @@ def test_multipliers_and_batches_written_out():
         w = (w - rate * momentum).detach().requires_grad_()
     torch.testing.assert_close(head.multiplier.double(), torch.stack(held), rtol=1e-5, atol=1e-6)
     torch.testing.assert_close(head.prototypes(unit(text)), w.detach(), rtol=1e-5, atol=1e-5)
+
+
+def by_autograd(head: ProbeHead, embedding: torch.Tensor, labels: torch.Tensor, text: torch.Tensor) -> torch.Tensor:
+    """Residuals (C, D) by torch's own cross-entropy, autograd and SGD in float64, in the order that the head drew."""
+    start, features = text.double(), unit(embedding.flatten(0, 1).double())
+    owners = labels.repeat_interleave(embedding.shape[1])
+    order = torch.Generator().manual_seed(head._seed)
+    residual = torch.zeros_like(start).requires_grad_()
+    optimiser = torch.optim.SGD([residual], momentum=0.9)
+    for epoch in range(EPOCHS):
+        rate = 1e-5 if epoch == 0 else 0.1 * (1 + math.cos(math.pi * (epoch - 1) / EPOCHS)) / 2
+        optimiser.param_groups[0]["lr"] = rate
+        batches = torch.randperm(len(owners), generator=order).split(head.batch_size)
+        for rows in batches[: max(1, len(labels) // head.batch_size)]:
+            loss = F.cross_entropy(SCALE * features[rows] @ unit(start + residual).T, owners[rows])
+            if head.constrained:
+                loss = loss + (head.multiplier.double() * residual.square().sum(dim=1)).mean()
+            optimiser.zero_grad()
+            loss.backward()
+            optimiser.step()
+    return residual.detach()
+
+
+CASES = {
+    "one shot": torch.arange(C),
+    "imbalanced": torch.tensor([0] * 7 + [1] * 4 + [2, 2, 3]),  # and none of the last class
+    "equal images": torch.arange(2 * C) // 2,
+}
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
+@pytest.mark.parametrize("case", CASES)
+@pytest.mark.parametrize("constrained", [False, True])
+def test_the_gradient_that_is_written_out_ends_where_autograds_does(constrained, case, dtype, monkeypatch):
+    """float64 for a head of float64; float32 as for a head of float32 whose training is long."""
+    monkeypatch.setattr(explicit, "FEW", 0)
+    generator = torch.Generator().manual_seed(9)
+    labels, text = CASES[case], 3 * torch.randn(C, D, generator=generator)
+    embedding = torch.randn(len(labels), V, D, generator=generator)
+    if case == "equal images":
+        embedding[1::2] = embedding[::2]
+    head = show(probe(constrained, text, batch_size=4).to(dtype), embedding, labels, text)
+    head.refit()
+    expected = by_autograd(head, embedding, labels, text)
+    largest = expected.abs().max()
+    assert largest > 0.3
+    apart = 1e-6 if dtype == torch.float64 else 1e-5
+    torch.testing.assert_close(head.residual.double() / largest, expected / largest, rtol=0, atol=apart)
 
 
 @pytest.mark.parametrize("constrained", [False, True])
