@@ -5,20 +5,21 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-# Multiplications with the features, of a whole training, up to which float64 costs seconds: half a minute of one core.
+# Multiplications up to which float64 costs seconds: half a minute of one core.
 FEW = 2**38
 
 
-def working_dtype(passes: int, images: int, width: int, classes: int, given: torch.dtype) -> torch.dtype:
-    """float64, or float32 where so many passes over images make the difference a matter of minutes.
+def working_dtype(multiplications: int, given: torch.dtype) -> torch.dtype:
+    """float64, or float32 where a training multiplies so often that the difference is a matter of minutes.
 
-    A step in float32 takes half the time of one in float64. Trainings from the texts end up to 1e-5 apart in their
-    weights, which is less than what another order of the images changes.
+    A step in float32 takes half the time of one in float64. Trainings from the texts end up to 1e-5 of the largest
+    weight apart, which is less than what another order of the images changes.
 
-    Args: given: of the head's own values; what is float64 stays so.
+    Args:
+        multiplications: of features with weights, in all steps: passes · images · D · C.
+        given: type of the head's own values; what is float64 stays so.
     """
-    large = passes * images * width * classes > FEW
-    return torch.float32 if large and given != torch.float64 else torch.float64
+    return torch.float32 if multiplications > FEW and given != torch.float64 else torch.float64
 
 
 def errors(logits: Tensor, labels: Tensor) -> Tensor:

@@ -8,7 +8,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from cliptune.clip.towers.products import linear
 from cliptune.heads.base import Head
+from cliptune.heads.explicit import errors, working_dtype
 from cliptune.texts import TextBatch
 
 MOMENTUM = 0.9
@@ -17,8 +19,12 @@ EVERY = 10
 START = 250.0
 # Below this no text says anything of the images, and no step of the multipliers could change that.
 TINY = 1e-12
-# Features (n, D) unit, cosines with the class texts (n, C), labels (n,), all of every view.
-Seen = tuple[Tensor, Tensor, Tensor]
+# Features whose logits are held at once.
+ROWS = 512
+# Features (n, D) and labels (n,), of every view.
+Seen = tuple[Tensor, Tensor]
+# w (C, D), b (C,), α (C,).
+Values = tuple[Tensor, Tensor, Tensor]
 
 
 class LPPlusPlusHead(Head):
@@ -38,7 +44,8 @@ class LPPlusPlusHead(Head):
         search: keep the epoch that is best on the validation images, the last one of equals, if there are any.
 
     Call order: `observe` for all training (and validation) images, then `refit`. Every view (B, V) is a feature of its
-    own. A class without images starts at w_c = 0 and has no part in the start of α. Computed in float64.
+    own. A class without images starts at w_c = 0 and has no part in the start of α. Computed in
+    float64, or in float32 where that would take minutes (`working_dtype`).
     Source: LP++ (arXiv:2404.02285), as released.
     """
 
@@ -65,63 +72,105 @@ class LPPlusPlusHead(Head):
         return (feature @ self.weight.T + self.bias + self.alpha / self.scale * similarity).mean(dim=1)
 
     def observe(self, out: Any, labels: Tensor, split: str = "train") -> None:
-        feature = F.normalize(out.image_embedding.double(), dim=-1).cpu()
-        cosine = feature @ out.text_features[0].double().cpu().T
-        owners = labels.cpu().repeat_interleave(feature.shape[1])
-        self._seen[split].append((feature.flatten(0, 1), cosine.flatten(0, 1), owners))
+        embedding = out.image_embedding.cpu()
+        self._seen[split].append((embedding.flatten(0, 1), labels.cpu().repeat_interleave(embedding.shape[1])))
+        self._text = out.text_features[0].double().cpu()
 
     def refit(self) -> None:
         """Fit to what was observed. Raises: ValueError if no training image was."""
         if not self._seen["train"]:
             raise ValueError("LPPlusPlusHead: nothing to fit, because no training image was observed.")
-        held = _joined(self._seen["val"]) if self.search and self._seen["val"] else None
-        for own, value in zip((self.weight, self.bias, self.alpha), self._fitted(held), strict=True):
+        train, text = self._joined("train"), self._text
+        held = self._joined("val") if self.search and self._seen["val"] else None
+        self._forget()  # which would be held twice
+        dtype = working_dtype(self.epochs * train[0].numel() * len(text), self.weight.dtype)
+        probe = _Probe.of(*train, text, dtype)
+        for own, value in zip((self.weight, self.bias, self.alpha), self._trained(probe, held), strict=True):
             own.copy_(value)
-        self._forget()
 
-    def _fitted(self, held: Seen | None) -> tuple[Tensor, Tensor, Tensor]:
-        feature, cosine, labels = _joined(self._seen["train"])
-        truth = F.one_hot(labels, cosine.shape[1]).double()
-        weight, bias, alpha = _start(feature, cosine, truth)
-        n = len(labels)
-        rate = 4 * n / torch.linalg.eigvalsh(feature.T @ feature)[-1]
-        rate_alpha = n / (4 * cosine.square().sum(dim=0).max().clamp(min=TINY))
-        momentum, push = torch.zeros_like(weight), torch.zeros_like(bias)
-        pull = torch.zeros_like(alpha)
-        kept, best = (weight, bias, alpha), -1
+    def _trained(self, probe: _Probe, held: Seen | None) -> Values:
+        kept, best = probe.values, -1
         for epoch in range(self.epochs):
             self.say(f"epoch {epoch + 1} of {self.epochs}", minor=True, share=(epoch + 1) / self.epochs)
-            error = (_logits(feature, cosine, weight, bias, alpha).softmax(dim=1) - truth) / n
-            momentum, push = MOMENTUM * momentum + error.T @ feature, MOMENTUM * push + error.sum(dim=0)
-            weight, bias = weight - rate * momentum, bias - rate * push
-            pull = (error * cosine).sum(dim=0) + (pull if self.summed else 0)
-            if (epoch + 1) % EVERY == 0:
-                alpha = alpha - rate_alpha * pull
-            correct = 0 if held is None else _correct(held, weight, bias, alpha)
+            probe.step(turns=(epoch + 1) % EVERY == 0, summed=self.summed)
+            correct = 0 if held is None else probe.correct(*held)
             if correct >= best:
-                kept, best = (weight, bias, alpha), correct
+                kept, best = probe.values, correct
         return kept
+
+    def _joined(self, split: str) -> Seen:
+        """Unit features (n, D) in float64 and labels (n,) of a split."""
+        embedding, labels = (torch.cat(parts) for parts in zip(*self._seen[split], strict=True))
+        return F.normalize(embedding.double(), dim=-1), labels
 
     def _forget(self) -> None:
         self._seen: dict[str, list[Seen]] = {"train": [], "val": []}
 
 
-def _joined(batches: list[Seen]) -> Seen:
-    feature, cosine, labels = (torch.cat(parts) for parts in zip(*batches, strict=True))
-    return feature, cosine, labels
+class _Probe:
+    """w (C, D), b (C,) and α (C,) under way, on unit features f (n, D) that stay as they are.
 
+    logits = f · (w + α t̂) + b, so that the cosines with the texts are never held, and the gradient in α_c is that in
+    w_c times t̂_c. It is written out and added up over blocks of features, whose logits fit a processor's cache.
+    """
 
-def _start(feature: Tensor, cosine: Tensor, truth: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """w (C, D), b (C,), α (C,) before the first step; truth (n, C) one-hot."""
-    count = truth.sum(dim=0)
-    near = (truth * cosine).sum(dim=0)[count > 0] / count[count > 0]
-    return truth.T @ feature, torch.zeros_like(count), (START * near.mean()).expand_as(count)
+    def __init__(
+        self, feature: Tensor, labels: Tensor, text: Tensor, values: Values, rates: tuple[float, float]
+    ) -> None:
+        self.feature, self.labels, self.text = feature, labels, text
+        self.weight, self.bias, self.alpha = values
+        self.rate, self.rate_alpha = rates
+        self.momentum, self.push = torch.zeros_like(self.weight), torch.zeros_like(self.bias)
+        self.pull = torch.zeros_like(self.alpha)
 
+    @classmethod
+    def of(cls, feature: Tensor, labels: Tensor, text: Tensor, dtype: torch.dtype) -> _Probe:
+        """Start and step sizes by float64 features (n, D), labels (n,) and unit texts (C, D); then in `dtype`."""
+        n, count = len(labels), labels.bincount(minlength=len(text))
+        weight = torch.zeros_like(text).index_add(0, labels, feature)
+        near = (weight * text).sum(dim=1)[count > 0] / count[count > 0]
+        alpha = (START * near.mean()).expand(len(text))
+        rate = 4 * n / torch.linalg.eigvalsh(feature.T @ feature)[-1]
+        squares = torch.stack([(some @ text.T).square().sum(dim=0) for some in feature.split(ROWS)]).sum(dim=0)
+        rate_alpha = n / (4 * squares.max().clamp(min=TINY))
+        values = (weight.to(dtype), torch.zeros_like(alpha, dtype=dtype), alpha.to(dtype).clone())
+        return cls(feature.to(dtype), labels, text.to(dtype), values, (float(rate), float(rate_alpha)))
 
-def _logits(feature: Tensor, cosine: Tensor, weight: Tensor, bias: Tensor, alpha: Tensor) -> Tensor:
-    return feature @ weight.T + bias + alpha * cosine
+    @property
+    def values(self) -> Values:
+        """w, b and α of their own, which the next step leaves as they are."""
+        return self.weight.clone(), self.bias.clone(), self.alpha.clone()
 
+    def step(self, turns: bool, summed: bool) -> None:
+        """A step of w and b with momentum; `turns`: one of α as well; `summed`: by the gradients of all epochs."""
+        slope, lean = self._gradient()
+        self.momentum.mul_(MOMENTUM).add_(slope)
+        self.push.mul_(MOMENTUM).add_(lean)
+        self.weight.sub_(self.momentum, alpha=self.rate)
+        self.bias.sub_(self.push, alpha=self.rate)
+        pull = slope.mul_(self.text).sum(dim=1)
+        self.pull = self.pull + pull if summed else pull
+        if turns:
+            self.alpha.sub_(self.pull, alpha=self.rate_alpha)
 
-def _correct(held: Seen, weight: Tensor, bias: Tensor, alpha: Tensor) -> int:
-    feature, cosine, labels = held
-    return int((_logits(feature, cosine, weight, bias, alpha).argmax(dim=1) == labels).sum())
+    def _gradient(self) -> tuple[Tensor, Tensor]:
+        """Of the mean cross-entropy in w (C, D) and b (C,)."""
+        n, joined = len(self.labels), self._joined()
+        slope, lean = torch.zeros_like(self.weight), torch.zeros_like(self.bias)
+        for feature, labels in zip(self.feature.split(ROWS), self.labels.split(ROWS), strict=True):
+            error = errors(linear(feature, joined, self.bias), labels)
+            slope.addmm_(error.T, feature, alpha=1 / n)
+            lean.add_(error.sum(dim=0), alpha=1 / n)
+        return slope, lean
+
+    def correct(self, feature: Tensor, labels: Tensor) -> int:
+        """How many of other images (n, D) are taken for what they are."""
+        joined, right = self._joined(), 0
+        for some, truth in zip(feature.split(ROWS), labels.split(ROWS), strict=True):
+            answer = linear(some.to(joined.dtype), joined, self.bias).argmax(dim=1)
+            right += int((answer == truth).sum())
+        return right
+
+    def _joined(self) -> Tensor:
+        """w + α t̂, (C, D)."""
+        return torch.addcmul(self.weight, self.alpha[:, None], self.text)

@@ -144,7 +144,7 @@ class ProbeHead(TextHead):
         if self.constrained:
             multiplier = held(embedding, labels, self.scale * text)
             self.multiplier.copy_(multiplier)
-        dtype = working_dtype(self.epochs, images, *start.shape, self.residual.dtype)
+        dtype = working_dtype(self.epochs * images * start.numel(), self.residual.dtype)
         feature = torch.cat([unit(some).to(dtype) for some in embedding.split(CHUNK)])
         pull = 2 / self.classes * multiplier[:, None].to(dtype) if self.constrained else None
         descent = _Descent(start.to(dtype), self.scale, pull)

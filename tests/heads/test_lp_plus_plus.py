@@ -7,7 +7,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from cliptune.heads import LPPlusPlusHead
+from cliptune.heads import LPPlusPlusHead, explicit, lp_plus_plus
 from tests.golden.reference import golden
 from tests.heads.test_probe import SCALE, B, C, D, V, unit
 
@@ -82,6 +82,32 @@ def test_written_out_with_views_and_a_class_without_images(summed):
     for b in range(B):
         views = [head.weight @ v + head.bias + head.alpha * (text.float() @ v) for v in unit(images)[b]]
         torch.testing.assert_close(logits[b], sum(views) / V, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
+@pytest.mark.parametrize(
+    "labels", [torch.arange(5), torch.tensor([0, 0, 0, 0, 1, 1, 2]), torch.arange(6) // 2], ids=str
+)
+def test_the_gradient_that_is_written_out_ends_where_autograds_does(labels, dtype, monkeypatch):
+    """One shot, few images of some classes and none of others, pairs of equal images; by blocks of four features.
+
+    float64 for a head of float64; float32 as for a head of float32 whose training is long.
+    """
+    monkeypatch.setattr(explicit, "FEW", 0)
+    monkeypatch.setattr(lp_plus_plus, "ROWS", 4)
+    generator = torch.Generator().manual_seed(7)
+    text = unit(torch.randn(5, D, generator=generator).double())
+    embedding = torch.randn(len(labels), 1, D, generator=generator).double()
+    if len(labels) == 6:
+        embedding[1::2] = embedding[::2]
+    head = show(LPPlusPlusHead(5, D, SCALE, epochs=20).to(dtype), embedding, labels, text)
+    head.refit()
+    apart = 1e-6 if dtype == torch.float64 else 1e-5
+    for found, expected in zip(
+        (head.weight, head.bias, head.alpha), written_out(unit(embedding[:, 0]), labels, text, 20), strict=True
+    ):
+        largest = expected.abs().max()
+        torch.testing.assert_close(found.double() / largest, expected / largest, rtol=0, atol=apart)
 
 
 def test_more_classes_than_features_and_equal_images_of_two_classes():
