@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from cliptune.heads.base import Head, check_finite
+from cliptune.heads.keys import by_class, nearness
 from cliptune.texts import TextBatch
 
 # Values tried of β and of α, as released.
@@ -66,13 +67,8 @@ class CacheHead(Head):
         votes = similarity.mean(dim=1)
         if not len(self.keys):
             return votes
-        affinity = F.normalize(image_embedding, dim=-1) @ self.keys.T
-        return votes + self.alpha * self._votes(affinity, self.beta).mean(dim=1)
-
-    def _votes(self, affinity: Tensor, beta: Tensor | float) -> Tensor:
-        """exp(−β (1 − a)) L; affinity (..., M) → (..., C)."""
-        values = F.one_hot(self.labels, self.classes).to(affinity.dtype)
-        return (-beta * (1 - affinity)).exp() @ values
+        near = nearness(F.normalize(image_embedding, dim=-1), self.keys, self.beta)
+        return votes + self.alpha * by_class(near, self.labels, self.classes).mean(dim=1)
 
     def observe(self, out: Any, labels: Tensor, split: str = "train") -> None:
         """Training images: `out.image_embedding`, averaged over their views, becomes a key. Others: to search on."""

@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from cliptune.heads.base import Head
+from cliptune.heads.keys import by_class, nearness
 from cliptune.texts import TextBatch
 
 # Values tried of β and of α, and where both start, as released.
@@ -128,10 +129,6 @@ class _ChannelCache(Head):
     def _choose(self, feature: Tensor, votes: Tensor, labels: Tensor) -> None:
         raise NotImplementedError
 
-    def _owners(self) -> Tensor:
-        """(M, C), 1 at the class of each key."""
-        return F.one_hot(self.labels, self.classes).to(self.alpha)
-
     def _forget(self) -> None:
         self._seen: dict[str, list[Seen]] = {"train": [], "val": []}
 
@@ -190,9 +187,8 @@ class RefinedHead(_ChannelCache):
         votes = similarity.mean(dim=1)
         if not len(self.keys):
             return votes
-        affinity = self._refined(F.normalize(image_embedding, dim=-1)) @ self.keys.T
-        cache = (-self.beta * (1 - affinity)).exp() @ self._values(self.gamma)
-        return votes + self.alpha * cache.mean(dim=1)
+        near = nearness(self._refined(F.normalize(image_embedding, dim=-1)), self.keys, self.beta)
+        return votes + self.alpha * self._said(near, self.gamma).mean(dim=1)
 
     def grow(self, shapes: Mapping[str, torch.Size]) -> None:
         """Make room for another number of images. Raises: ValueError if the tensors differ in it."""
@@ -210,22 +206,24 @@ class RefinedHead(_ChannelCache):
     def _choose(self, feature: Tensor, votes: Tensor, labels: Tensor) -> None:
         assert self.search is not None
         affinity = self._refined(feature) @ self.keys.T
-        found = searched(self.search, affinity, votes, labels, self._values, self.say)
+        found = searched(self.search, affinity, votes, labels, self._said, self.say)
         for buffer, value in zip((self.alpha, self.beta, self.gamma), found, strict=True):
             buffer.fill_(value)
 
     def _refined(self, feature: Tensor) -> Tensor:
         return F.normalize(feature[..., self.channels], dim=-1)
 
-    def _values(self, gamma: float | Tensor) -> Tensor:
-        """(M, C): what each key has to say."""
-        return self._owners() * (gamma * self.divergence).exp()[:, None]
+    def _said(self, near: Tensor, gamma: float | Tensor) -> Tensor:
+        """What keys (…, M) so near have to say of the classes, (…, C)."""
+        return by_class(near * (gamma * self.divergence).exp(), self.labels, self.classes)
 
 
 class CategoryResidualHead(_ChannelCache):
     """logits = s f (T̂ + R)ᵀ + α exp(−β (1 − f (F + R_L)ᵀ)) (v L): one residual R per class moves its text and its keys.
 
-    R (C, Q) stands on Q channels and learns from 0, v (M,) weighs the keys and learns from 1. Sums are not unit.
+    R (C, Q) stands on Q channels and learns from 0, v (M,) weighs the keys and learns from 1. Sums are not unit. The
+    keys of one class share their residual, so that exp(β f R_cᵀ) is a factor of the class's sum, and nothing that is
+    learned enters the product with the keys.
 
     Args:
         classes: C. width: D.
@@ -262,9 +260,10 @@ class CategoryResidualHead(_ChannelCache):
         self.register_buffer("scale", scale.detach().clone(), persistent=False)  # the CLIP's, and kept with it
 
     def forward(self, similarity: Tensor, texts: TextBatch, image_embedding: Tensor) -> Tensor:
-        shift, affinity = self._affinity(F.normalize(image_embedding, dim=-1))
-        votes = similarity + self.scale * shift
-        return (votes + self.alpha * (-self.beta * (1 - affinity)).exp() @ self._values()).mean(dim=1)
+        feature = F.normalize(image_embedding, dim=-1)
+        shift = self._shift(feature)
+        cache = self._said(nearness(feature, self.keys, self.beta)) * (self.beta * shift).exp()
+        return (similarity + self.scale * shift + self.alpha * cache).mean(dim=1)
 
     def grow(self, shapes: Mapping[str, torch.Size]) -> None:
         """Make room for another number of images. Raises: ValueError if the tensors differ in it."""
@@ -279,19 +278,20 @@ class CategoryResidualHead(_ChannelCache):
 
     def _choose(self, feature: Tensor, votes: Tensor, labels: Tensor) -> None:
         assert self.search is not None
-        shift, affinity = self._affinity(feature)
+        shift = self._shift(feature)
+        affinity = feature @ self.keys.T + shift[..., self.labels]
         votes = votes + self.scale * shift
-        found = searched(self.search, affinity, votes, labels, lambda gamma: self._values(), self.say)
+        found = searched(self.search, affinity, votes, labels, lambda near, gamma: self._said(near), self.say)
         self.alpha.fill_(found[0])
         self.beta.fill_(found[1])
 
-    def _affinity(self, feature: Tensor) -> tuple[Tensor, Tensor]:
-        """f Rᵀ (…, C) and f (F + R_L)ᵀ (…, M) of unit features (…, D)."""
-        shift = feature[..., self.channels] @ self.residual.T
-        return shift, feature @ self.keys.T + shift[..., self.labels]
+    def _shift(self, feature: Tensor) -> Tensor:
+        """f Rᵀ of unit features (…, D), (…, C)."""
+        return feature[..., self.channels] @ self.residual.T
 
-    def _values(self) -> Tensor:
-        return self._owners() * self.strength[:, None]
+    def _said(self, near: Tensor) -> Tensor:
+        """What keys (…, M) so near have to say of the classes, (…, C)."""
+        return by_class(near * self.strength, self.labels, self.classes)
 
 
 def searched(
@@ -299,23 +299,25 @@ def searched(
     affinity: Tensor,
     votes: Tensor,
     labels: Tensor,
-    values: Callable[[float], Tensor],
+    said: Callable[[Tensor, float], Tensor],
     say: Callable[[str, bool, float], None] | None = None,
 ) -> tuple[float, float, float]:
     """(α, β, γ) that answers best, the first of the best; β in the outer loop, γ in the inner one.
 
-    Args: affinity (n, M), votes (n, C), labels (n,). values: γ → (M, C). say: told how far it is, see `Head.say`.
+    Args:
+        affinity (n, M), votes (n, C), labels (n,).
+        said: exp(−β (1 − affinity)) (n, M), γ → the cache's votes (n, C).
+        say: told how far it is, see `Head.say`.
     """
     alphas = [SMALLEST + i * (search.alpha_max - SMALLEST) / ALPHAS for i in range(ALPHAS)]
     gammas = [i * search.gamma_max / search.gammas for i in range(search.gammas)]
-    said = [values(gamma) for gamma in gammas]
     best, found = -1, (alphas[0], SMALLEST, gammas[0])
     for step in range(BETAS):
         beta = SMALLEST + step * (search.beta_max - SMALLEST) / BETAS
         near = (-beta * (1 - affinity)).exp()
         counts = torch.zeros(len(alphas), len(gammas), dtype=torch.int64)
-        for g, value in enumerate(said):
-            cache = near @ value
+        for g, gamma in enumerate(gammas):
+            cache = said(near, gamma)
             for a, alpha in enumerate(alphas):
                 counts[a, g] = ((votes + alpha * cache).argmax(dim=-1) == labels).sum()
         top = int(counts.max())

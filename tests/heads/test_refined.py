@@ -169,14 +169,14 @@ def test_the_first_of_the_best_is_found(monkeypatch):
     monkeypatch.setattr("cliptune.heads.refined.ALPHAS", 3)
     affinity, votes = torch.rand(30, 6, generator=G), torch.randn(30, C, generator=G)
     labels, table = torch.arange(30) % C, torch.rand(6, C, generator=G)
-    values = lambda gamma: table * (1 + gamma)
+    said = lambda near, gamma: near @ (table * (1 + gamma))
     counts = {}
     for beta in (0.1, 0.6, 1.1, 1.6):
         for alpha in (0.1, 1.1, 2.1):
             for gamma in (0.0, 0.5):
-                logits = votes + alpha * (-beta * (1 - affinity)).exp() @ values(gamma)
+                logits = votes + alpha * said((-beta * (1 - affinity)).exp(), gamma)
                 counts[alpha, beta, gamma] = int((logits.argmax(-1) == labels).sum())
-    found = searched(Search(3.1, 2.1, 1.0, 2), affinity, votes, labels, values)
+    found = searched(Search(3.1, 2.1, 1.0, 2), affinity, votes, labels, said)
     assert found == pytest.approx(max(counts, key=counts.__getitem__))
     assert len(set(counts.values())) > 1
 
