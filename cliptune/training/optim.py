@@ -10,6 +10,9 @@ from torch import Tensor, nn
 
 from cliptune.recipe import OptimiserConfig
 
+# Values of a learnable from which passes over memory are what a step of the optimiser takes.
+LARGE = 2**18
+
 
 def build_optimiser(
     config: OptimiserConfig, parameters: Iterable[nn.Parameter] | Mapping[str, nn.Parameter]
@@ -17,7 +20,9 @@ def build_optimiser(
     """SGD (no Nesterov, no dampening), Adam or AdamW over `parameters`; named where `config.factors` tells them apart.
 
     The plain per-tensor update is used, not the fused or multi-tensor one: learnables are few and small, and the
-    plain one rounds the same way on every machine and in every grouping.
+    plain one rounds the same way on every machine and in every grouping. The exception are learnables of `LARGE` values
+    under Adam and AdamW on the CPU, such as a key for each training image: there the dozen passes over memory of the
+    plain update cost as much as the gradient's products, and the fused one takes a single pass.
 
     Raises: ValueError if there is nothing to train.
     """
@@ -33,8 +38,15 @@ def build_optimiser(
             groups, lr=config.lr, momentum=config.momentum, weight_decay=config.weight_decay, foreach=False
         )
     kind = torch.optim.Adam if config.name == "adam" else torch.optim.AdamW
+    fused = any(p.numel() >= LARGE for p in named.values()) and all(p.device.type == "cpu" for p in named.values())
     return kind(
-        groups, lr=config.lr, betas=config.betas, eps=config.eps, weight_decay=config.weight_decay, foreach=False
+        groups,
+        lr=config.lr,
+        betas=config.betas,
+        eps=config.eps,
+        weight_decay=config.weight_decay,
+        foreach=False,
+        fused=fused,
     )
 
 

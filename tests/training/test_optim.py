@@ -3,6 +3,7 @@ import torch
 from torch import nn
 
 from cliptune.recipe import OptimiserConfig
+from cliptune.training import optim
 from cliptune.training.optim import build_optimiser, load_optimiser_tensors, optimiser_tensors, set_rate
 
 
@@ -66,6 +67,28 @@ def test_saved_moments_continue_exactly(name):
             other.step()
     assert torch.equal(p, q)
     assert all(key.endswith("/ctx") for key in saved)
+
+
+@pytest.mark.parametrize("name", ["adam", "adamw"])
+def test_the_one_pass_over_large_learnables_is_the_plain_update_and_continues_exactly(name, monkeypatch):
+    config = OptimiserConfig(lr=0.1, name=name, weight_decay=0.01)
+    gradients = torch.randn(4, 999, generator=torch.Generator().manual_seed(0))
+    ends = []
+    for large in (10**9, 1):
+        monkeypatch.setattr(optim, "LARGE", large)
+        p = nn.Parameter(torch.linspace(-1, 1, 999))
+        optimiser = build_optimiser(config, [p])
+        for step, gradient in enumerate(gradients):
+            if step == 2:
+                saved = {key: value.clone() for key, value in optimiser_tensors(optimiser, {"ctx": p}).items()}
+                p = nn.Parameter(p.detach().clone())
+                optimiser = build_optimiser(config, [p])
+                load_optimiser_tensors(optimiser, {"ctx": p}, saved)
+            p.grad = gradient.clone()
+            optimiser.step()
+        assert bool(optimiser.defaults["fused"]) == (large == 1)
+        ends.append(p.detach())
+    torch.testing.assert_close(*ends, rtol=1e-6, atol=1e-6)
 
 
 def test_moments_of_an_unknown_parameter_are_refused():
