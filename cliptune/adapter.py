@@ -240,7 +240,7 @@ class Adapter(nn.Module):
         elif text_features is None:
             text_features = self._prompted(ports, ports.text_given(image))
         head = self.head_for(text_features)
-        similarity = self.clip.scale * image @ text_features.mT
+        similarity = self.clip.similarity(image, text_features)
         logits = head(similarity, self.texts, image_embedding)
         untouched = ports.image.empty and ports.pixels is None and ports.features is None
         bare = image_embedding if untouched else None
@@ -358,7 +358,7 @@ class Adapter(nn.Module):
         if image_embedding is None:
             image_embedding = self.clip.encode_image(self.views(batch, None))
         image = F.normalize(image_embedding, dim=-1)
-        similarity = self.clip.scale * image @ text.mT
+        similarity = self.clip.similarity(image, text)
         return Outputs(similarity.mean(dim=1), similarity, image, text, image_embedding)
 
     @torch.no_grad()

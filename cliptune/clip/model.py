@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from cliptune.clip.ports import EMPTY, TowerPorts
 from cliptune.clip.tokens import TokenBatch
 from cliptune.clip.towers.image import ImageTower, VisionTransformer
-from cliptune.clip.towers.products import kernel
+from cliptune.clip.towers.products import gains, kernel, learned_linear
 from cliptune.clip.towers.resnet import ModifiedResNet
 from cliptune.clip.towers.text import TextTower
 from cliptune.preprocessing import Preprocessing, Statistics
@@ -268,6 +268,11 @@ class CLIP(nn.Module):
         """K texts → (I, K, D) float32, not unit-norm; I = 1 unless the ports depend on the image."""
         features: Tensor = self.text(texts, ports)
         return features.float()
+
+    def similarity(self, image: Tensor, text: Tensor) -> Tensor:
+        """s · cosines (B, V, K) of unit image features (B, V, D) with unit texts (I, K, D); I = 1 or B."""
+        scaled = self.scale * image
+        return learned_linear(scaled, text[0]) if len(text) == 1 and gains(scaled, text[0]) else scaled @ text.mT
 
     def tokenize(self, texts: Sequence[str]) -> TokenBatch:
         """Texts without prompt places. Raises: ValueError for a text longer than the context."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from cliptune.clip.towers.products import linear
+from cliptune.clip.towers.products import learned_linear
 
 
 def nearness(feature: Tensor, keys: Tensor, beta: Tensor) -> Tensor:
@@ -12,7 +12,7 @@ def nearness(feature: Tensor, keys: Tensor, beta: Tensor) -> Tensor:
 
     As exp(β f · k − β), in place: a batch of 256 by 16,000 keys is 16 MB, and passes over it cost as much as products.
     """
-    return linear(beta * feature, keys).sub_(beta).exp_()
+    return learned_linear(beta * feature, keys).sub_(beta).exp_()
 
 
 def by_class(near: Tensor, labels: Tensor, classes: int) -> Tensor:

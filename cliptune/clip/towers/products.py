@@ -47,6 +47,20 @@ def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None, moving: slice 
     return F.linear(x, weight, bias)
 
 
+def learned_linear(x: Tensor, weight: Tensor) -> Tensor:
+    """(…, a) → (…, b) by a map (b, a) that may learn, as `F.linear` without bias; both get their gradient."""
+    if not gains(x, weight):
+        return F.linear(x, weight)
+    if _recorded(x) or _recorded(weight):
+        return cast(Tensor, _LearnedLinear.apply(x, weight))
+    return _by_onednn(x, weight, None)
+
+
+def gains(x: Tensor, weight: Tensor) -> bool:
+    """Whether `learned_linear` has another kernel for these than `F.linear`, and a faster one."""
+    return _suits(x, weight.detach(), None)
+
+
 def _suits(x: Tensor, weight: Tensor, bias: Tensor | None) -> bool:
     if _traced(x) or x.device.type != "cpu" or x.numel() * weight.shape[0] < _LARGE:
         return False
@@ -84,6 +98,23 @@ class _FrozenLinear(torch.autograd.Function):
         found = linear(gradient[..., ctx.moving, :], weight.mT)
         before, behind = rows.start, gradient.shape[-2] - rows.stop
         return F.pad(found, (0, 0, before, behind)), None, None, None
+
+
+class _LearnedLinear(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, weight: Tensor) -> Tensor:
+        ctx.save_for_backward(x, weight)
+        return _by_onednn(x, weight, None)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, Tensor | None]:
+        x, weight = ctx.saved_tensors
+        of_x, of_weight = ctx.needs_input_grad
+        return (
+            gradient @ weight if of_x else None,
+            # Both with the images as the inner axis, for which torch's own kernel is as fast.
+            gradient.flatten(0, -2).mT @ x.flatten(0, -2) if of_weight else None,
+        )
 
 
 class FrozenLinear(nn.Linear):

@@ -53,6 +53,32 @@ def test_rows_without_a_gradient_ask_for_none_and_learnable_weights_get_theirs(x
     torch.testing.assert_close(learned.grad, x.flatten(0, 1).sum(0).expand_as(weight), rtol=1e-4, atol=1e-4)
 
 
+@pytest.mark.parametrize("asking", ["x", "weight", "both", "none"])
+def test_a_product_with_a_learned_map_and_its_gradients_are_those_of_torch(x, weight, asking):
+    outer, found = torch.linspace(-1, 1, OUTER), []
+    assert products.gains(x, weight) == products.other_kernel()
+    for linear in (products.learned_linear, F.linear):
+        leaves = (
+            x.clone().requires_grad_(asking in ("x", "both")),
+            weight.clone().requires_grad_(asking in ("weight", "both")),
+        )
+        out = linear(*leaves)
+        assert out.requires_grad == (asking != "none")
+        if out.requires_grad:
+            out.square().mul(outer).mean().backward()
+        found.append((out.detach(), *(leaf.grad for leaf in leaves)))
+    for one, other in zip(*found, strict=True):
+        assert (one is None) == (other is None)
+        if one is not None:
+            torch.testing.assert_close(one, other, rtol=1e-5, atol=1e-5)
+
+
+def test_small_products_with_a_learned_map_are_torchs_to_the_bit(x, weight):
+    few = x[:, :9]
+    assert not products.gains(few, weight)
+    assert torch.equal(products.learned_linear(few, weight), F.linear(few, weight))
+
+
 def test_products_can_be_derived_twice(x, weight):
     asked = x.clone().requires_grad_()
     (first,) = torch.autograd.grad(products.linear(asked, weight).square().sum(), asked, create_graph=True)
