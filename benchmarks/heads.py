@@ -2,8 +2,8 @@
 
 Each method is fitted in a process of its own to random features around a centre for each class (16,000 images, 512
 numbers, 1,000 classes, if not told otherwise), without a tower: the embeddings are given. Heads that are shown all
-images once are fitted whole. What is trained by a loop around the head takes some steps (`--steps`), which make the
-whole of its published recipe; how many is told.
+images once are fitted whole, or with `--epochs` for some of their own epochs. What is trained by a loop around the head
+takes some steps (`--steps`). Either makes the whole of the published recipe, and how many were taken is told.
 
 Told are seconds of the processor on all cores together, which other programs on the machine change little; seconds of
 the clock; the peak of the process's memory less what it held before; and for what is trained the floor: how long the
@@ -42,14 +42,18 @@ class Spent(NamedTuple):
     busy: float
     clock: float
 
+    @classmethod
+    def so_far(cls) -> Spent:
+        return cls(time.process_time(), time.perf_counter())
+
     def plus(self, other: Spent, times: float = 1.0) -> Spent:
         return Spent(self.busy + times * other.busy, self.clock + times * other.clock)
 
 
 def timed(work: Callable[[], Any]) -> Spent:
-    clock, busy = time.perf_counter(), time.process_time()
+    begun = Spent.so_far()
     work()
-    return Spent(time.process_time() - busy, time.perf_counter() - clock)
+    return Spent.so_far().plus(begun, -1)
 
 
 def multiplications(method: str, config: Mapping[str, Any], sizes: Sizes) -> int:
@@ -92,7 +96,7 @@ class Fitting:
         self.text = F.normalize(centres + 2 * torch.randn(sizes.classes, sizes.width), dim=-1)[None]
         self.adapter.text_features()  # of the small tower; encoded once, and no part of what is timed
 
-    def whole(self, steps: int) -> tuple[Spent, str]:
+    def whole(self, steps: int, epochs: int) -> tuple[Spent, str]:
         """What all stages take, and how much of that was done."""
         found, told = Spent(0, 0), ""
         for stage in self.recipe.stages:
@@ -101,10 +105,20 @@ class Fitting:
                 found = found.plus(self.trained(stage, steps), every / steps)
                 told = f", of which {steps} of {every:,} steps were taken"
             elif "train" in stage.observe:
-                found = found.plus(timed(self.fitted))
+                own, told = self.fitted(epochs) if epochs and hasattr(self.adapter.head, "epochs") else (None, told)
+                found = found.plus(own or timed(self.fit))
         return found, told
 
-    def fitted(self) -> None:
+    def fitted(self, epochs: int) -> tuple[Spent, str]:
+        """The same for so many epochs of the head's own, of which those after the first make the rest."""
+        head, ends = self.adapter.head, []
+        every, head.epochs = head.epochs, epochs
+        head.listener = lambda line, minor: ends.append(Spent.so_far())
+        found = timed(self.fit)
+        rest = ends[-1].plus(ends[0], -1)
+        return found.plus(rest, (every - epochs) / (epochs - 1)), f", of which {epochs} of {every} epochs were taken"
+
+    def fit(self) -> None:
         """Show all images to the head once."""
         import torch
         import torch.nn.functional as F
@@ -167,11 +181,11 @@ def product_rate() -> Spent:
     return Spent(min(one.busy for one in found) / count, min(one.clock for one in found) / count)
 
 
-def report(method: str, sizes: Sizes, steps: int) -> None:
+def report(method: str, sizes: Sizes, steps: int, epochs: int) -> None:
     """Fit one method here, and print its numbers."""
     fitting = Fitting(method, sizes)
     each, before = product_rate(), _peak()
-    spent, told = fitting.whole(steps)
+    spent, told = fitting.whole(steps, epochs)
     held = (_peak() - before) / 2**30
     needed = multiplications(method, fitting.recipe.config, sizes)
     floor = f", floor {needed * each.clock:6.1f} s for {2 * needed / 1e12:4.1f} TFLOP" if needed else ""
@@ -194,12 +208,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--width", type=int, default=512)
     parser.add_argument("--classes", type=int, default=1_000)
     parser.add_argument("--steps", type=int, default=50, help="of those methods that a loop trains by batches")
+    parser.add_argument("--epochs", type=int, default=0, help="of those that train by themselves, above 1; 0 for all")
     parser.add_argument("--one", help=argparse.SUPPRESS)
     asked = parser.parse_args(arguments)
     if asked.one:
-        report(asked.one, Sizes(asked.images, asked.width, asked.classes), asked.steps)
+        report(asked.one, Sizes(asked.images, asked.width, asked.classes), asked.steps, asked.epochs)
         return
-    size = [f"--{name}={getattr(asked, name)}" for name in ("images", "width", "classes", "steps")]
+    size = [f"--{name}={getattr(asked, name)}" for name in ("images", "width", "classes", "steps", "epochs")]
     threads = os.environ.get("OMP_NUM_THREADS", "all")
     print(f"{asked.images:,} images, {asked.width} numbers, {asked.classes:,} classes, threads: {threads}", flush=True)
     for method in asked.methods.split(","):
