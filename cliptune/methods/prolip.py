@@ -19,7 +19,7 @@ from cliptune.objectives import WeightedLoss
 from cliptune.objectives.proximal import proximal
 from cliptune.prompts.projection import TunedProjection
 from cliptune.recipe import OptimiserConfig, Recipe, Stage
-from cliptune.texts import ClassSet, TemplatePhrasing
+from cliptune.texts import ClassSet, TemplatePhrasing, ensemble
 
 PAPER = "2410.05270"
 ENTERS = "image.projection"
@@ -38,6 +38,7 @@ class Config:
             needs no validation images.
         sentence: template of the class texts; "" for the data set's own. The release notes that "a photo of a {}." is
             better for classes to come.
+        templates: an ensemble in place of the sentence: "selected7", "promptsrc60", "imagenet80"; "" for none.
         lr: of Adam with a cosine per epoch and no weight decay; 1e-5 to 1e-2 differ little, as the paper has it.
         batch_size: as released, all images of an epoch make one step; larger training sets take several.
         epochs: each sees one new view of every image.
@@ -46,6 +47,7 @@ class Config:
 
     weight: float | None = None
     sentence: str = ""
+    templates: str = ""
     lr: float = 1e-5
     batch_size: int = 4096
     epochs: int = 300
@@ -77,7 +79,8 @@ def build(clip: CLIP, classes: ClassSet, config: Config = Config()) -> Recipe:
     check_open("prolip", clip.image, "image", ["projection"])
     frozen = clip.image.last_map
     assert frozen is not None  # what is open there has a map
-    phrasing = TemplatePhrasing((config.sentence,) if config.sentence else ())
+    own = (config.sentence,) if config.sentence else ()
+    phrasing = TemplatePhrasing(ensemble(config.templates) if config.templates else own)
     adapter = Adapter(clip, classes, phrasing, TunedProjection(frozen), CountingHead(), chunk=config.chunk)
     adapter.extras["moved"] = moved
     optimiser = OptimiserConfig(lr=config.lr, name="adam", weight_decay=0.0, eps=1e-4, warmup_epochs=0)

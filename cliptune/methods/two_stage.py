@@ -28,7 +28,7 @@ class Config:
         ends: those in front of the first and behind the last block as well. The release lists them as trained and
             freezes them again (fs/utils/model_utils.py), so its numbers are of the blocks alone.
         share: α in (0, 1), of the epochs that the first stage takes; the rest is the classifier's.
-        sentence: template of the class texts; "" for the data set's own, as released.
+        sentence: template of the class texts, the same for all data sets, as released; "" for the data set's own.
         steps_per_shot: M; as many epochs in both stages together as make about so many steps for each image of a
             class; 0 takes `epochs`.
         lr, batch_size, epochs: of AdamW with a cosine per step down to 1e-6, anew in each stage; epochs of both
@@ -38,7 +38,7 @@ class Config:
     towers: Literal["both", "image", "text"] = "both"
     ends: bool = False
     share: float = 0.6
-    sentence: str = ""
+    sentence: str = "a photo of a {}."
     steps_per_shot: int = 0
     lr: float = 2e-4
     batch_size: int = 32

@@ -27,6 +27,7 @@ _PROTOCOLS = {
 _SOURCE = "ImageNet"
 _TAGS = ("read", "recalled", "digest", "derived")
 _NAMES = {"clip": "zeroshot", "deepvisionprompting": "vpt", "daptg": "dapt+maple", "dapts": "dapt+maple"}
+_NAMES |= {"2sfs": "twostage"}
 
 
 @dataclass(frozen=True)
@@ -173,8 +174,8 @@ def _comparable(ours: Row, theirs: Row) -> bool:
 
 
 def _spelling(method: str) -> str:
-    """One spelling for "CoOp+DPC (re-run)", "CoOp+DPC" and "dpc+coop"."""
-    plain = method.split(" (")[0].lower()
+    """One spelling for "CoOp+DPC (re-run)", "CoOp+DPC" and "dpc+coop", and one for "LP++" and "lp_plus_plus"."""
+    plain = method.split(" (")[0].lower().replace("++", "plusplus")
     parts = ["".join(sign for sign in part if sign.isalnum()) for part in plain.split("+")]
     return "+".join(sorted(_NAMES.get(part, part) for part in parts))
 

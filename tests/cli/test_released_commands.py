@@ -51,6 +51,31 @@ augment_epoch: 10
 train_epoch: 20
 """,
     "list.yaml": "- a\n",
+    "configs/few_shots/dtd.yaml": "{root_path: data, dataset: dtd, shots: 16, backbone: RN50, subsample_classes: all, "
+    "augment_epoch: 10}\n",
+    "configs/base2new/dtd.yaml": "{dataset: dtd, shots: 8, backbone: ViT-B/16, subsample_classes: base, "
+    "augment_epoch: 5}\n",
+    "configs/robustness/imagenet.yaml": "{dataset: imagenet, shots: 16, backbone: RN50, subsample_classes: all, "
+    "lr: 0.1, augment_epoch: 10, train_epoch: 25}\n",
+    "ape.yaml": """
+{root_path: data, seed: 3407, search_hp: True, search_scale: [30, 5, 1.5], search_step: [200, 20, 20], init_beta: 1,
+ init_alpha: 1, init_gamma: 0.1, eps: 0.001, training_feat_num: 900, training_free_feat_num: 256,
+ w_training_free: [0.9, 0.1], w_training: [0.2, 0.8], dataset: eurosat, backbone: RN50, lr: 0.001, augment_epoch: 10,
+ train_epoch: 200}
+""",
+    "channels.yaml": "{init_gamma: 0.1, search_scale: [7, 7, 1], search_step: [200, 20, 5], training_feat_num: 700, "
+    "training_free_feat_num: 400, w_training_free: [0.5, 0.5], w_training: [0.2, 0.8], dataset: dtd, "
+    "backbone: other.pt}\n",
+    "lp.yaml": "{root_path: data, method: LinearProbe_P2, shots: 4, tasks: 3, backbone: RN50, train_epoch: 200}\n",
+    "prolip.yaml": "{method: ProLIP, backbone: ViT-B/16, SUBSAMPLE_CLASSES: base, train_epoch: 300, search_lr: False, "
+    "lr_v: 0.001, lambda_v: 0.5, lambda_funct_1_N: False, lambda_funct_1_N2: True, aug_views: 300}\n",
+    "tda/dtd.yaml": """
+positive: {enabled: True, shot_capacity: 3, alpha: 2.0, beta: 4.0}
+negative: {enabled: True, shot_capacity: 2, alpha: 0.117, beta: 1.0,
+  entropy_threshold: {lower: 0.1, upper: 0.5}, mask_threshold: {lower: 0.03, upper: 1.0}}
+""",
+    "tda/imagenet_s.yaml": "{positive: {enabled: True, alpha: 2.363, beta: 7.45}, negative: {enabled: False}}\n",
+    "blind/dtd.yaml": "positive: {enabled: False}\n",
 }
 USUAL = f"--root D --seed 1 --dataset-config-file configs/datasets/caltech101.yaml --config-file {MAPLE}"
 
@@ -120,6 +145,56 @@ LINES = {
         "train --method zeroshot --data imagenet_a --backbone w.pt --arch ViT-B-16 --shots 0 --seed 1"
     ),
     "--root_path D --dataset dtd --save_path S --eval_only": "eval S/ViT-B-16/dtd/16shots/seed1 --root D",
+    "--root_path D --dataset dtd --shots 4 --seed 2 --mode twostage --n_iters_frac 0.3 --ln_modality vision": (
+        "train --method two_stage --data dtd --root D --backbone ViT-B/16 --shots 4 --seed 2 --recipe few_shot "
+        "--set share=0.3 --set towers=image"
+    ),
+    "--root_path D --dataset dtd --shots 4 --setting base2new --n_iters 100": (
+        "bench base2new --methods two_stage --data dtd --root D --backbone ViT-B/16 --shots 4 --seeds 1 --recipe "
+        "--set steps_per_shot=100"
+    ),
+    "--dataset dtd --shots 4 --mode cliplora --r 4": (
+        "train --method clip_lora --data dtd --backbone ViT-B/16 --shots 4 --seed 1 --recipe few_shot --set rank=4 "
+        "--set steps_per_shot=300"
+    ),
+    "--dataset dtd --shots 4 --mode cliplora --setting base2new": (
+        "bench base2new --methods clip_lora --data dtd --backbone ViT-B/16 --shots 4 --seeds 1 --set steps_per_shot=300"
+    ),
+    "--base_config lp.yaml --dataset_config configs/dtd.yaml --opt root_path D output_dir out shots 16": (
+        "bench few_shot --methods lp_plus_plus --data dtd --root D --backbone RN50 --shots 16 --seeds 1,2,3 --recipe "
+        "--out out --set epochs=200"
+    ),
+    "--base_config lp.yaml --dataset_config configs/imagenet.yaml --opts tasks 1 train_epoch 300": (
+        "train --method lp_plus_plus --data imagenet --root data --backbone RN50 --shots 4 --seed 1 --recipe few_shot"
+    ),
+    "--base_config prolip.yaml --dataset_config configs/dtd.yaml --seed 3 --shots 4": (
+        "train --method prolip --data dtd --backbone ViT-B/16 --shots 4 --seed 3 --classes base --recipe base2new "
+        "--set lr=0.001 --set weight=0.0625"
+    ),
+    "--base_config prolip.yaml --dataset_config configs/dtd.yaml --opts lambda_funct_1_N True SUBSAMPLE_CLASSES all": (
+        "train --method prolip --data dtd --backbone ViT-B/16 --shots 1 --seed 1 --recipe few_shot --set lr=0.001"
+    ),
+    "--base_config prolip.yaml --dataset_config configs/dtd.yaml --opts lambda_funct_1_N2 False": (
+        "train --method prolip --data dtd --backbone ViT-B/16 --shots 1 --seed 1 --classes base --recipe base2new "
+        "--set lr=0.001 --set weight=0.5"
+    ),
+    "--config configs/few_shots/dtd.yaml": (
+        "bench few_shot --methods gda --data dtd --root data --backbone RN50 --shots 1,2,4,8,16 --seeds 1,2,3 --recipe"
+    ),
+    "--config configs/base2new/dtd.yaml": (
+        "bench base2new --methods gda --data dtd --backbone ViT-B/16 --shots 8 --seeds 1,2,3 --recipe --set views=5"
+    ),
+    "--config configs/robustness/imagenet.yaml": (
+        "bench domains --methods gda --data imagenet --backbone RN50 --shots 16 --seeds 1,2,3 --recipe"
+    ),
+    "--config tda --datasets dtd --data-root D --backbone ViT-B/16 --wandb-log": (
+        "train --method tda --data dtd --root D --backbone ViT-B/16 --shots 0 --seed 1 --recipe cross "
+        "--set beta=4.0 --set least=0.1"
+    ),
+    "--config tda --datasets S --backbone RN50": (
+        "train --method tda --data imagenet_sketch --backbone RN50 --shots 0 --seed 1 --recipe cross "
+        "--set negative_alpha=0.0"
+    ),
 }
 
 
@@ -145,6 +220,25 @@ def test_tip_adapters_file_means_both_of_its_methods():
 
 
 @pytest.mark.usefixtures("files")
+def test_apes_file_means_both_of_its_methods(capsys):
+    """Its recipe for EuroSAT, but for 256 channels of 1024 in place of 700."""
+    shared = "--data eurosat --root data --backbone RN50 --shots 4 --seed 1 --recipe few_shot"
+    assert translated("--config ape.yaml --shot 4") == [
+        f"train --method ape {shared} --set share=0.25",
+        f"train --method ape_t {shared}",
+    ]
+    assert (
+        "CuPL's descriptions, which the release averages with the sentences, are not taken" in capsys.readouterr().err
+    )
+
+
+@pytest.mark.usefixtures("files")
+def test_tda_runs_on_one_data_set_after_the_other():
+    lines = translated("--config gone --datasets I/caltech101 --backbone ViT-B/16")
+    assert [line.split()[4] for line in lines] == ["imagenet", "caltech101"]
+
+
+@pytest.mark.usefixtures("files")
 @pytest.mark.parametrize(
     ("line", "sentence"),
     [
@@ -158,6 +252,14 @@ def test_tip_adapters_file_means_both_of_its_methods():
         (f"--trainer MaPLe {USUAL} DATASET.SELECTION_RATIO 0.5 DATASET.SUBSAMPLE_CLASSES base", "CLASSES base is left"),
         (f"--trainer MaPLe {USUAL} DATASET.SELECTION_RATIO 0.5 DATASET.NUM_SHOTS 4", "NUM_SHOTS 4 is left out: with"),
         ("--root_path D --position top3", "--position top3 has no counterpart"),
+        ("--dataset dtd --shots 4 --mode twostage --ln_text_start 3", "--ln_text_start 3 has no counterpart here"),
+        ("--dataset dtd --shots 4 --wd 0.1", "--wd 0.1 was left out: the decay of weights is 0.01"),
+        ("--dataset dtd --shots 4 --exp_name a", "were left out: a run is a folder, named by --out"),
+        ("--dataset dtd --shots 4 --mode cliplora --position up", "--position up has no counterpart"),
+        ("--base_config gone.yaml --opts method ProLIP", "There is no file gone.yaml here, so the published settings"),
+        ("--base_config prolip.yaml --opts search_lr True", "search_lr was left out: rate and weight are those of"),
+        ("--base_config prolip.yaml --opts aug_views 10", "aug_views 10 was left out: every epoch sees new views"),
+        ("--config gone --datasets dtd --backbone RN50", "There is no file gone/dtd.yaml here, so the published"),
     ],
 )
 def test_what_has_no_counterpart_is_said(line, sentence, capsys):
@@ -184,6 +286,17 @@ def test_what_has_no_counterpart_is_said(line, sentence, capsys):
         ("--trainer MaPLe --config-file list.yaml", "should hold settings by name, but holds list"),
         ("--config gone.yaml", "there is no file gone.yaml"),
         ("--config kgcoop.yaml", "no configuration of Tip-Adapter"),
+        ("--dataset dtd --shots 4 --mode ln_only", "--mode ln_only with --peft ln has no counterpart here"),
+        ("--dataset dtd --shots 4 --mode twostage --peft lora", "--mode twostage with --peft lora has no counterpart"),
+        ("--dataset dtd --shots 4 --setting all", "--setting is standard or base2new, got 'all'"),
+        ("--base_config gone.yaml", "gone.yaml does not say which method. Give that file, or --opts method"),
+        ("--base_config gone.yaml --opts method FULLFT", "method FULLFT has no counterpart here"),
+        ("--base_config gone.yaml --opts method ProLIP_eval", "scores a finished run: cliptune eval RUN"),
+        ("--base_config gone.yaml --opts method ProLIP save_features True", "save_features only keeps features"),
+        ("--base_config gone.yaml --opts method", "'method' is alone"),
+        ("--base_config gone.yaml --opts method LinearProbe_P2 shots few", "shots must be a number, got 'few'"),
+        ("--config channels.yaml", "counts channels, and how many other.pt has is not known"),
+        ("--config blind --datasets dtd --backbone RN50", "without the cache of likely classes"),
     ],
 )
 def test_a_bad_command_line_is_a_sentence(cli, line, sentence):

@@ -27,7 +27,7 @@ def test_both_stages_are_the_releases():
     weights: ten steps on two batches in turn, six of them for the LayerNorms, at a rate of 0.002."""
     stored, names = golden("two_stage")[1], golden("coop")[0]["classnames"]
     clip, batch = reference_clip("vit_small"), reference_batch()
-    recipe = build("two_stage", clip, names, sentence="a photo of a {}.", lr=2e-3, epochs=5)
+    recipe = build("two_stage", clip, names, lr=2e-3, epochs=5)
     adapter, losses = recipe.adapter, iter(stored["losses"])
     assert [stage.epochs for stage in recipe.stages] == [3, 2]
     for stage in recipe.stages:

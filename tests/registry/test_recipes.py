@@ -118,6 +118,34 @@ def test_values_of_single_data_sets(method, data, expected):
     assert {key: options[key] for key in expected} == expected
 
 
+@pytest.mark.parametrize(
+    ("data", "expected"),
+    [
+        ("dtd", (2.0, 3.0, None, "")),
+        ("caltech101", (5.0, None, None, "selected7")),
+        ("imagenet", (2.0, 5.0, None, "selected7")),
+        ("imagenet-a", (2.0, 5.0, 63, "selected7")),
+        ("imagenetv2", (1.0, 8.0, 63, "selected7")),
+        ("imagenet-r", (1.0, 8.0, 63, "imagenet80")),
+        ("imagenet-sketch", (2.363, 7.45, 63, "imagenet80")),
+    ],
+)
+def test_shifted_imagenets_have_views_and_sentences_of_their_own(data, expected):
+    """Of TDA's release: configs/*.yaml, and `template` in datasets/*.py."""
+    options = methods.published_options("tda", "cross", data=data, backbone="ViT-B/16")
+    alpha, beta, views, templates = expected
+    assert options["alpha"] == alpha
+    assert options["beta"] == (5.0 if beta is None else beta)
+    assert options.get("views") == views
+    assert options.get("templates", "") == templates
+
+
+@pytest.mark.parametrize("method", ["gda", "prolip", "lp_plus_plus", "tip_adapter", "taskres"])
+def test_imagenet_is_worded_in_seven_sentences(method):
+    assert methods.published_options(method, "few_shot", 16, data="imagenet")["templates"] == "selected7"
+    assert "templates" not in methods.published_options(method, "few_shot", 16, data="dtd")
+
+
 def test_a_data_set_is_known_by_its_folder(tmp_path):
     (tmp_path / "pictures" / "2750" / "River").mkdir(parents=True)
     (tmp_path / "pictures" / "split_zhou_EuroSAT.json").write_text("{}")

@@ -10,12 +10,18 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, NoReturn
 
-from cliptune.cli.released.words import assigned, data_name, read_yaml
+from cliptune.cli.released.words import assigned, data_name, flat, number, pairs, read_yaml
 from cliptune.cli.shared.output import remark
 from cliptune.reading import shown
 
 _TRAINING = ("--trainer", "--config-file", "--dataset-config-file", "--eval-only", "--model-dir")
 _LORA = ("--root_path", "--n_iters", "--dataset")
+# What 2SFS's main.py has beside them; a line without any of these is CLIP-LoRA's.
+_TWO_STAGE = (
+    "--mode", "--setting", "--peft", "--n_iters_frac", "--ln_modality", "--ln_vision_start", "--ln_text_start", "--wd",
+    "--results_dir", "--exp_name", "--test_batch_size", "--workers", "--debug",
+)  # fmt: skip
+_BASELINE = ("--base_config", "--dataset_config")
 # Add-ons whose releases train on a half of the classes, or on a source to transfer from.
 _WITHOUT_SHOTS = {"dpc", "dept", "atprompt", "textrefiner"}
 _COMMON = {"OPTIM.LR": "lr", "OPTIM.MAX_EPOCH": "epochs", "DATALOADER.TRAIN_X.BATCH_SIZE": "batch_size"}
@@ -52,14 +58,26 @@ def in_our_words(words: Sequence[str]) -> list[list[str]]:
     notes: list[str] = []
     if given & set(_TRAINING):
         commands = [_trainer(words[1:], notes)]
+    elif given & set(_BASELINE):
+        from cliptune.cli.released.configs import baseline
+
+        commands = [baseline(_Parser("LP++ or ProLIP", allow_abbrev=False), words[1:], notes)]
+    elif {"--datasets", "--config"} <= given:
+        from cliptune.cli.released.configs import stream
+
+        commands = stream(_Parser("TDA", allow_abbrev=False), words[1:], notes)
+    elif given & set(_LORA) and given & set(_TWO_STAGE):
+        from cliptune.cli.released.scripts import two_stage
+
+        commands = [two_stage(_Parser("2SFS", allow_abbrev=False), words[1:], notes)]
     elif given & set(_LORA):
         from cliptune.cli.released.scripts import clip_lora
 
         commands = [clip_lora(_Parser("CLIP-LoRA", allow_abbrev=False), words[1:], notes)]
     elif "--config" in given and "--data" not in given:
-        from cliptune.cli.released.scripts import tip_adapter
+        from cliptune.cli.released.configs import configured
 
-        commands = tip_adapter(_Parser("Tip-Adapter", allow_abbrev=False), words[1:], notes)
+        commands = configured(_Parser("Tip-Adapter, APE or GDA", allow_abbrev=False), words[1:], notes)
     else:
         return [list(words)]
     if not all(word.isprintable() for command in commands for word in command):
@@ -86,11 +104,11 @@ def _trainer(words: Sequence[str], notes: list[str]) -> list[str]:
         raise ValueError(
             "train: --no-train leaves nothing to do. Leave it out, or name a run with --eval-only --model-dir."
         )
-    seed = asked.seed if asked.seed > 0 else int(_number(config, "SEED", 0))
+    seed = asked.seed if asked.seed > 0 else int(number(config, "SEED", 0))
     if seed < 1:
         notes.append("No seed was given: the released code draws another one each time, here it is 1.")
     where = _places(asked, config, data)
-    ratio, shots = _number(config, "DATASET.SELECTION_RATIO", 1), int(_number(config, "DATASET.NUM_SHOTS", -1))
+    ratio, shots = number(config, "DATASET.SELECTION_RATIO", 1), int(number(config, "DATASET.NUM_SHOTS", -1))
     protocol = "data_efficient" if ratio < 1 else _protocol(method, asked, config, classes)
     start: dict[str, Any] | None = None
     if method != "zeroshot" and (not read or "dpc" in method):
@@ -116,13 +134,6 @@ def _trainer(words: Sequence[str], notes: list[str]) -> list[str]:
     ]
 
 
-def _number(config: Mapping[str, Any], name: str, default: float) -> float:
-    try:
-        return float(config.get(name, default))
-    except (TypeError, ValueError):
-        raise ValueError(f"train: {name} must be a number, got {shown(repr(config[name]))}.") from None
-
-
 def _arguments() -> argparse.ArgumentParser:
     parser = _Parser("the released code", allow_abbrev=False, add_help=False)
     for name in ("root", "output-dir", "resume", "config-file", "dataset-config-file", "trainer", "backbone", "head"):
@@ -144,20 +155,11 @@ def _configuration(asked: argparse.Namespace, notes: list[str]) -> tuple[dict[st
     config: dict[str, Any] = {}
     for name in (asked.dataset_config_file, asked.config_file):
         if name and Path(name).is_file():
-            config |= _flat(read_yaml(Path(name)))
+            config |= flat(read_yaml(Path(name)))
     if asked.config_file and not Path(asked.config_file).is_file() and not asked.eval_only:
         notes.append(f"There is no file {asked.config_file} here, so the published settings stand for it.")
-    if len(asked.opts) % 2:
-        raise ValueError(f"train: settings follow as KEY VALUE pairs, but {asked.opts[-1]!r} is alone.")
-    config |= dict(zip(asked.opts[::2], asked.opts[1::2], strict=True))
+    config |= pairs(asked.opts)
     return config, bool(asked.config_file) and Path(asked.config_file).is_file()
-
-
-def _flat(tree: Mapping[str, Any], above: str = "") -> dict[str, Any]:
-    flat: dict[str, Any] = {}
-    for name, value in ((str(name), value) for name, value in tree.items()):
-        flat |= _flat(value, f"{above}{name}.") if isinstance(value, dict) else {f"{above}{name}": value}
-    return flat
 
 
 # CLAP's trainer has several heads: of these it is told where they start and what holds them.
