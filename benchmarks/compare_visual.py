@@ -62,8 +62,8 @@ class Cell:
 
     @property
     def label(self) -> str:
-        epochs = dict(self.options).get("epochs")
-        return self.method if epochs is None else f"{self.method}, {epochs} epochs"
+        told = (f"{value} epochs" if name == "epochs" else f"{name}={value}" for name, value in self.options)
+        return ", ".join((self.method, *told))
 
     @property
     def settings(self) -> dict[str, Any]:
@@ -187,9 +187,13 @@ def long_cell(method: str) -> Cell:
     return Cell(method, "scenes", options=(("epochs", LONG),))
 
 
+def joint_cell(suite: str) -> Cell:
+    return Cell("dvplite", suite, options=(("gradient", "joint"),))
+
+
 def methods_cells() -> list[Cell]:
     usual = [Cell(method, suite) for suite in SUITES for method in METHODS]
-    return [*usual, long_cell("attrvr"), long_cell("rvp")]
+    return [*usual, *map(joint_cell, SUITES), long_cell("attrvr"), long_cell("rvp")]
 
 
 def methods_table(found: Found) -> str:
@@ -222,6 +226,7 @@ def methods_questions() -> dict[str, list[Question]]:
     beside = [beats(suite, method, "vp") for suite in SUITES for method in METHODS if method not in ("zeroshot", "vp")]
     papers = [beats(suite, *pair) for suite in SUITES for pair in PAPERS]
     papers += [
+        *(Question("dvp_cse beats dvplite, gradient=joint", Cell("dvp_cse", s), joint_cell(s)) for s in SUITES),
         Question(f"rvp, {LONG} epochs, beats rvp", long_cell("rvp"), Cell("rvp", "scenes")),
         Question(f"rvp beats attrvr, both {LONG} epochs", long_cell("rvp"), long_cell("attrvr")),
     ]
