@@ -188,6 +188,7 @@ def long_cell(method: str) -> Cell:
 
 
 def joint_cell(suite: str) -> Cell:
+    """Shown, and not asked of: its answers are those of `dvp_cse` with one shared pattern, which `prm` asks of."""
     return Cell("dvplite", suite, options=(("gradient", "joint"),))
 
 
@@ -226,7 +227,6 @@ def methods_questions() -> dict[str, list[Question]]:
     beside = [beats(suite, method, "vp") for suite in SUITES for method in METHODS if method not in ("zeroshot", "vp")]
     papers = [beats(suite, *pair) for suite in SUITES for pair in PAPERS]
     papers += [
-        *(Question("dvp_cse beats dvplite, gradient=joint", Cell("dvp_cse", s), joint_cell(s)) for s in SUITES),
         Question(f"rvp, {LONG} epochs, beats rvp", long_cell("rvp"), Cell("rvp", "scenes")),
         Question(f"rvp beats attrvr, both {LONG} epochs", long_cell("rvp"), long_cell("attrvr")),
     ]
@@ -390,7 +390,7 @@ def transfer_asked(found: Found) -> dict[str, list[Asked]]:
             differences = [b - a for a, b in zip(before, values, strict=True)]
             t = paired_t(differences) if len(differences) > 1 else None
             one = Comparison(row, row, "test", tuple(found.seeds), tuple(values), tuple(before), over_seeds=t)
-            made.append((f"{cell.method}, {cell.backbone}", claim, one))
+            made.append((f"{cell.suite}, {cell.backbone}", f"{cell.method}: {claim}", one))
     answers = corrected([one for _, _, one in made])
     return {"transfer": [Asked(*of[:2], one) for of, one in zip(made, answers, strict=True)]}
 
