@@ -6,6 +6,7 @@ A run and what was found in it are kept in folders, so that the same command goe
 from __future__ import annotations
 
 import json
+import math
 import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -18,11 +19,13 @@ from cliptune.data import Dataset
 from cliptune.explain import OpenedRun, explain
 from cliptune.explain.running import write
 from cliptune.protocols import base2new, few_shot
+from cliptune.results import Comparison
 from cliptune.results.statistics import paired_t
 
 SHOTS = 16
 IMAGES = 150
 """Test images that each explanation looks at."""
+VERDICTS = {1: "holds", 0: "undecided", -1: "does not hold"}
 
 
 @dataclass(frozen=True)
@@ -114,8 +117,47 @@ class Claim:
         """By where the bound lies: below the interval, within it or above."""
         if len(self.values) < 2:
             return "undecided"
-        sign = paired_t([value - self.bound for value in self.values]).interval.sign
-        return {1: "holds", 0: "undecided", -1: "does not hold"}[sign]
+        return VERDICTS[paired_t([value - self.bound for value in self.values]).interval.sign]
+
+
+@dataclass(frozen=True)
+class Asked:
+    """That one row lies above another, judged as `cliptune table --against` tells rows apart.
+
+    Args:
+        where: the suite, and what else places the two rows.
+        text: what is claimed.
+        found: the row less the other, corrected over all lines of its table.
+    """
+
+    where: str
+    text: str
+    found: Comparison
+
+    @property
+    def difference(self) -> str:
+        """Mean over seeds in points, with Student's 95 % interval."""
+        t = self.found.over_seeds
+        if t is None or math.isinf(t.interval.low):
+            return signed(self.found.difference)
+        return f"{signed(t.interval.estimate)} ({signed(t.interval.low)} … {signed(t.interval.high)})"
+
+    @property
+    def p(self) -> str:
+        """Of the test over seeds, corrected."""
+        p = self.found.adjusted.get("seeds")
+        if p is None:
+            return "–"
+        return "< 0.0001" if p < 0.0001 else f"{p:.2g}"
+
+    @property
+    def verdict(self) -> str:
+        return VERDICTS[self.found.told_apart]
+
+
+def signed(value: float) -> str:
+    """One digit after the point, with a sign that is not a hyphen."""
+    return f"{value:+.1f}".replace("-", "−")
 
 
 def spread(values: Sequence[float], digits: int = 1) -> str:
@@ -123,10 +165,21 @@ def spread(values: Sequence[float], digits: int = 1) -> str:
     return f"{statistics.fmean(values):.{digits}f} ± {statistics.stdev(values):.{digits}f}"
 
 
+def table(*rows: Sequence[object]) -> str:
+    """Markdown."""
+    head, *body = [f"| {' | '.join(map(str, row))} |" for row in rows]
+    return "\n".join([head, "|" + "---|" * len(rows[0]), *body])
+
+
 def show(*rows: Sequence[object]) -> None:
     """A table in Markdown."""
-    head, *body = [f"| {' | '.join(map(str, row))} |" for row in rows]
-    print("\n".join(["", head, "|" + "---|" * len(rows[0]), *body]), flush=True)
+    print(f"\n{table(*rows)}", flush=True)
+
+
+def verdicts(lines: Sequence[Asked]) -> str:
+    """A table in Markdown: one line per claim."""
+    head = ("suite", "claim", "difference (95 %)", "p (Holm)", "verdict")
+    return table(head, *((one.where, one.text, one.difference, one.p, one.verdict) for one in lines))
 
 
 def show_claims(*claims: Claim) -> None:

@@ -6,7 +6,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from cliptune.results.against import Comparison, compare
+    from cliptune.results.against import Comparison, compare, compare_pairs, corrected
     from cliptune.results.published import beside_published
     from cliptune.results.tables import Finished, Row, collect, rows
 
@@ -17,6 +17,8 @@ _HOMES = {
     "beside_published": "cliptune.results.published",
     "collect": "cliptune.results.tables",
     "compare": "cliptune.results.against",
+    "compare_pairs": "cliptune.results.against",
+    "corrected": "cliptune.results.against",
     "rows": "cliptune.results.tables",
 }
 __all__ = [
@@ -26,6 +28,8 @@ __all__ = [
     "beside_published",
     "collect",
     "compare",
+    "compare_pairs",
+    "corrected",
     "rows",
 ]
 

@@ -120,7 +120,28 @@ def compare(made: Sequence[Row], method: str, remarks: list[str]) -> list[Compar
             remarks.append(str(error))
     if not found:
         raise ValueError(remarks[0] if remarks else f"--against {method}: there is no other row to compare with it.")
-    return _corrected(found)
+    return corrected(found)
+
+
+def compare_pairs(pairs: Sequence[tuple[Row, Row]], remarks: list[str]) -> list[Comparison]:
+    """Compare chosen pairs of rows, measure by measure, where the questions do not all ask about one method.
+
+    Args:
+        pairs: (row, its reference) each, on the same data, shots, backbone and split.
+        remarks: takes a sentence for whatever could not be compared in every respect.
+    Returns: in the order of the pairs, corrected over all of them.
+    Raises: Unpaired, a ValueError, for a pair that cannot be compared.
+    """
+    answers = _Answers(remarks)
+    found: list[Comparison] = []
+    for row, reference in pairs:
+        if (_place(row), _images(row)) != (_place(reference), _images(reference)):
+            raise Unpaired(
+                f"{row.method} on {row.place} and {reference.method} on {reference.place}: expected two rows with the "
+                "same data, shots, backbone and split, since other images cannot be paired. Make both on one split."
+            )
+        found += _compared(row, reference, answers, remarks)
+    return corrected(found)
 
 
 def _is_reference(row: Row, made: Sequence[Row], method: str) -> bool:
@@ -267,8 +288,8 @@ class _Answers:
             self._remarks.append(sentence)
 
 
-def _corrected(found: Sequence[Comparison]) -> list[Comparison]:
-    """With Holm's correction of each kind of test over all comparisons."""
+def corrected(found: Sequence[Comparison]) -> list[Comparison]:
+    """The same comparisons with Holm's correction of each kind of test over all of them."""
     tests = {"seeds": "over_seeds", "answers": "answers", "data": "over_data"}
     columns = {
         kind: holm([None if getattr(one, test) is None else getattr(one, test).p for one in found])

@@ -24,7 +24,7 @@ LIMITED = [(name, limit) for name in (*names(), *add_ons()) for limit in limits_
 
 
 def test_what_is_said_of_narrow_towers_allows_what_worked_and_not_the_default():
-    assert {name for name, _ in LIMITED} >= {"rlp", "dpc", "maple"}
+    assert {name for name, _ in LIMITED} >= {"rlp", "dpc", "maple", "vpt", "ivlp"}
     for name, limit in LIMITED:
         assert limit.allows(limit.works), name
         assert "seed" in limit.seen, name
@@ -69,6 +69,15 @@ def test_few_steps_are_judged_when_they_are_known(tiny_clip, tmp_path):
     assert [flag["used"] for flag in both.result["flags"]["narrow"]] == [8]
     budget = fit(build("maple", tiny_clip, NAMES), data, steps=9, progress="silent")
     assert [flag["used"] for flag in budget.result["flags"]["narrow"]] == [9]
+
+
+@pytest.mark.parametrize("method", ["maple", "vpt", "ivlp"])
+def test_the_published_five_epochs_of_deep_tokens_are_few(method, tiny_clip):
+    """Five epochs of ten classes with 16 images each, in batches of 4, are 200 steps."""
+    recipe = build(method, tiny_clip, NAMES)
+    (flag,) = recipe.fewest_steps.judge(200)
+    assert f"{method}: 200 optimiser steps may be too few" in flag.note
+    assert recipe.fewest_steps.judge(int(flag.works)) == ()
 
 
 def test_a_table_says_it_of_the_row(tiny_clip, tmp_path):

@@ -14,7 +14,7 @@ import pytest
 import torch
 from scipy import stats
 
-from cliptune.results import compare, rows
+from cliptune.results import compare, compare_pairs, rows
 from cliptune.results.against import MEAN_OF_HMS, Comparison
 from cliptune.results.formats import as_html, as_latex, as_markdown, comparison_cells, comparisons_as_csv
 from cliptune.results.tables import AVERAGE, Finished
@@ -126,6 +126,27 @@ def test_p_values_are_corrected_over_all_lines(simulated):
     plain = sorted(one.over_seeds.p for one in found)
     adjusted = sorted(one.adjusted["seeds"] for one in found)
     assert adjusted == pytest.approx([min(1, 2 * plain[0]), max(min(1, 2 * plain[0]), plain[1])])
+
+
+def test_chosen_pairs_are_those_of_the_whole_table_with_a_correction_of_their_own(simulated):
+    runs = both(simulated, 3.0) + [simulated("kgcoop", "a", seed, FAR) for seed in (1, 2, 3, 4)]
+    coop, kgcoop, maple = sorted(rows(runs), key=lambda row: row.host)
+    found = compare_pairs([(maple, coop), (kgcoop, maple)], [])
+    whole = compared(runs)
+    assert [one.over_images for one in found[:1]] == [one.over_images for one in whole if one.row.host == "maple"]
+    tests = [
+        stats.ttest_rel(row.scores["test"], reference.scores["test"]).pvalue
+        for row, reference in ((maple, coop), (kgcoop, maple))
+    ]
+    assert [one.over_seeds.p for one in found] == pytest.approx(tests)
+    low, high = sorted(tests)
+    assert sorted(one.adjusted["seeds"] for one in found) == pytest.approx([2 * low, max(2 * low, high)])
+
+
+def test_a_pair_on_different_data_is_refused(simulated):
+    first, second = rows([simulated("coop", data, s, 0.0) for data in "ab" for s in (1, 2)])[:2]
+    with pytest.raises(ValueError, match="coop on a and coop on b: expected two rows with the same data"):
+        compare_pairs([(first, second)], [])
 
 
 def test_what_correction_takes_away_is_not_marked(simulated):
