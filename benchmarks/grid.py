@@ -2,29 +2,33 @@
 
     python benchmarks/grid.py [--backbone ViT-B/16] [--layers 12] [--classes 10] [--test 20] [--shots 1 16]
         [--seeds 1 2 3] [--methods zeroshot linear_probe tip_adapter coop kgcoop cocoop] [--epochs 1] [--views 1]
-        [--threads 1] [--at 8100] [--at-seeds 3] [--at-layers 12]
+        [--threads 1] [--at 10x8100 100x2465] [--at-shots 1 16] [--at-seeds 3]
 
 The CLIP has the sizes of the backbone and random weights; the pictures are noise, written as JPEG files. Every cell
 runs twice in turn, without a store and with one that was empty before the first cell, and must answer alike, bit for
-bit. "pictures" counts views that passed the image tower; times are seconds of processor time of one or more threads,
-which other work on the machine changes less than those on the clock. Methods that learn in texts draw --views augmented
-views per image and are trained for --epochs: their own training costs the same in both builds, so that longer training
-lowers the ratio, and more test images raise it. The ratio at --at test images, --at-seeds seeds and --at-layers layers
-of the image tower is computed from what was measured in this run: what a picture costs the tower, and what it costs
-each method beside it (CoCoOp encodes its texts for every picture, stored or not). The pictures that other seeds draw
-count as new ones, which most are not.
+bit. "pictures" counts views that passed the image tower, with those that fill up a group; times are seconds of
+processor time, which other work on the machine changes less than those on the clock. "known" is the ratio where no
+picture had to pass the tower at all, as in a second run of the same grid: a bound that the store cannot pass.
 
-The second visit is a pass over all pictures by another store object on the same folder, as in a new process, against a
-pass without a store; hashing the files and looking at the tower's weights is in it.
+The second visit is a pass over all test pictures by another store object on the same folder, against a pass without a
+store; hashing the files and looking at the tower's weights is in it, and in a new process hashing the weights as well.
+
+Larger grids are computed, for each --at CLASSESxTEST with --at-shots and --at-seeds: the seconds of a picture in the
+tower are those measured above; pictures are counted, and what else a run takes is measured, in runs of that many
+classes whose tower makes up its embeddings and takes no time: steps (from a few of them, for the published number of
+epochs), searches, evaluations and the answer to a picture that is known (CoCoOp encodes its texts for every picture).
+The last two columns are of runs that draw fresh views in every epoch, as published, in place of one that is kept.
 """
 
 from __future__ import annotations
 
 import argparse
+import copy
 import tempfile
 import time
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -34,21 +38,27 @@ import numpy as np
 import torch
 from PIL import Image
 
-from cliptune.adapter import Adapter
 from cliptune.clip import CLIP
 from cliptune.clip.tokenizer import default_tokenizer
 from cliptune.clip.weights.openai import OPENAI_CONFIGS
 from cliptune.data import Dataset, Split
 from cliptune.data.items import Item
+from cliptune.data.loader import steps_per_epoch
 from cliptune.features import FeatureStore, View, embedded
 from cliptune.protocols.few_shot_learning import few_shot_run
+from cliptune.registry import build
 from cliptune.registry.listing import takes_steps
+from cliptune.registry.recipes import published_options, recipes_of
 from cliptune.training import evaluate
+from cliptune.training.feed import drop_last
+from cliptune.training.progress import Silent
 
 TRAIN, VAL = 16, 4
 """Pictures per class."""
-TIMES = 5
-"""How often a known picture is asked about, to tell what it costs from what a pass costs."""
+FEW, TIMES = 4, 5
+"""Known pictures that are asked about, once and so often, to tell what each costs from what an evaluation costs."""
+STEPS = 3
+"""Steps from which the others are computed."""
 
 
 @dataclass
@@ -62,14 +72,53 @@ class Cost:
         return Cost(self.seconds + other.seconds, self.pictures + other.pictures)
 
 
+@dataclass(frozen=True)
+class Own:
+    """What one run of a method takes beside the tower, in seconds, and the pictures it has the tower look at.
+
+    Args:
+        fixed: building, searches, an evaluation, but for its pictures. training: all steps.
+        answer: to a test picture whose embedding is known.
+        pictures: other than test pictures, of one kept view. new: those of them that no method before had.
+        shown: pictures in all steps.
+    """
+
+    fixed: float
+    training: float
+    answer: float
+    pictures: int
+    new: int
+    shown: int
+
+
 class Counted(CLIP):
-    """A CLIP that counts what passes its image tower."""
+    """A CLIP that counts what passes its image tower, and may take pixels for its embeddings."""
 
     passed = 0
+    made_up = False
 
     def encode_image(self, views: torch.Tensor, *ports: Any) -> torch.Tensor:
         self.passed += views.shape[0] * views.shape[1]
-        return super().encode_image(views, *ports)
+        if not self.made_up:
+            return super().encode_image(views, *ports)
+        width, pixels = self.image.embed, views.flatten(2)
+        return pixels[..., :: pixels.shape[-1] // width][..., :width]
+
+
+class Enough(Exception):
+    """So many steps were taken."""
+
+
+class Ticks(Silent):
+    """Processor time at the end of each step; ends the run after a few."""
+
+    def __init__(self) -> None:
+        self.times: list[float] = []
+
+    def advance(self, description: str) -> None:
+        self.times.append(time.process_time())
+        if len(self.times) > STEPS:
+            raise Enough
 
 
 def random_clip(backbone: str, layers: int) -> Counted:
@@ -78,13 +127,14 @@ def random_clip(backbone: str, layers: int) -> Counted:
     return Counted(config, tokenizer=default_tokenizer(), name=f"{backbone}, {layers} layers, random").freeze()
 
 
-def pictures(folder: Path, classes: int, test: int) -> Dataset:
+def pictures(folder: Path, classes: int, test: int, size: tuple[int, int] = (320, 240)) -> Dataset:
     draw, splits = np.random.default_rng(0), {}
+    folder.mkdir()
     for split, count in (("train", TRAIN), ("val", VAL), ("test", test)):
         items = [Item(f"{split}-{c}-{i}.jpg", c, f"thing {c}") for c in range(classes) for i in range(count)]
         for item in items:
             colours = draw.integers(0, 256, (32, 24, 3), dtype=np.uint8)
-            Image.fromarray(colours).resize((320, 240)).save(folder / item.path)
+            Image.fromarray(colours).resize(size).save(folder / item.path)
         splits[split] = Split.of_files(folder, items)
     return Dataset("noise", tuple(f"thing {c}" for c in range(classes)), root=folder, **splits)
 
@@ -108,24 +158,27 @@ def main() -> None:
     parser.add_argument("--epochs", type=int, default=1)
     parser.add_argument("--views", type=int, default=1)
     parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--at", type=int, default=8100, help="test pictures for which the ratio is computed")
-    parser.add_argument("--at-layers", type=int, help="of the image tower, for which it is computed; else --layers")
-    parser.add_argument("--at-seeds", type=int, default=3, help="seeds for which it is computed")
+    parser.add_argument("--at", nargs="*", default=["10x8100"], help="classes x test pictures to compute the ratio for")
+    parser.add_argument("--at-shots", type=int, nargs="+", default=[1, 16])
+    parser.add_argument("--at-seeds", type=int, default=3)
     asked = parser.parse_args()
     torch.set_num_threads(asked.threads)
     with tempfile.TemporaryDirectory() as folder:
-        compare(asked, Path(folder))
+        each = compare(asked, Path(folder))
+        for size in asked.at:
+            classes, test = map(int, size.split("x"))
+            computed(asked, Path(folder) / size, classes, test, each)
 
 
-def compare(asked: argparse.Namespace, folder: Path) -> None:
-    clip, data = random_clip(asked.backbone, asked.layers), pictures(folder, asked.classes, asked.test)
+def compare(asked: argparse.Namespace, folder: Path) -> float:
+    """The measured grid. Returns: seconds of a picture in the tower."""
+    clip, data = random_clip(asked.backbone, asked.layers), pictures(folder / "measured", asked.classes, asked.test)
     store = FeatureStore(folder / "store")
     print(
         f"{clip.name}; {asked.classes} classes; {len(data.test)} test pictures; {asked.threads} threads; {clip.dtype}"
     )
     plain: dict[str, Cost] = defaultdict(Cost)
     stored: dict[str, Cost] = defaultdict(Cost)
-    beside: dict[str, float] = {}
     for method in asked.methods:
         learns = takes_steps(method)
         how: dict[str, Any] = {"options": {"epochs": asked.epochs}, "views": asked.views} if learns else {}
@@ -139,46 +192,11 @@ def compare(asked: argparse.Namespace, folder: Path) -> None:
                     runs.append(run)
                 answers = [run.result["evaluations"]["test"] for run in runs]
                 assert answers[0] == answers[1], (method, shots, seed)
-        beside[method] = known_picture(clip, runs[1].adapter, data.test, store)
         print(row(method, plain[method], stored[method]), flush=True)
     whole = [sum(costs.values(), Cost()) for costs in (plain, stored)]
-    print(row("all", *whole))
-    computed(asked, whole, visits(clip, data, store), beside, data)
-
-
-def computed(
-    asked: argparse.Namespace, whole: list[Cost], each: float, beside: dict[str, float], data: Dataset
-) -> None:
-    """The ratio of other sizes, from the costs of this run: of both builds, of a picture, of answers beside it."""
-    at = each if asked.at_layers in (None, asked.layers) else seconds_per_picture(asked, data)
-    cells, more = len(asked.shots) * asked.at_seeds, asked.at - len(data.test)
-    answering = cells * more * sum(beside.values())
-    plain, stored = (
-        asked.at_seeds / len(asked.seeds) * (cost.seconds + cost.pictures * (at - each)) + answering for cost in whole
-    )
-    plain, stored = plain + len(asked.methods) * cells * more * at, stored + more * at
-    told = ", ".join(f"{1000 * seconds:.1f} ms ({method})" for method, seconds in beside.items())
-    print(f"Beside the tower's {1000 * each:.0f} ms, a test picture takes {told}.")
-    print(
-        f"Computed for {asked.at:,} test pictures, {asked.at_seeds} seeds and {1000 * at:.0f} ms for a picture: "
-        f"{plain:,.0f} s without, {stored:,.0f} s with, {plain / stored:.1f} ×."
-    )
-
-
-def seconds_per_picture(asked: argparse.Namespace, data: Dataset) -> float:
-    """Of the tower with --at-layers layers."""
-    clip = random_clip(asked.backbone, asked.at_layers)
-    view = View(clip.config.resolution, clip.preprocessing)
-    some = data.test.subset(range(min(16, len(data.test))))
-    cost = measured(clip, lambda: embedded(clip, some, view))[1]
-    return cost.seconds / cost.pictures
-
-
-def known_picture(clip: Counted, adapter: Adapter, split: Split, store: FeatureStore) -> float:
-    """Seconds that one more picture costs where its embedding is stored."""
-    many = split.subset(list(range(len(split))) * TIMES)
-    once, often = (measured(clip, partial(evaluate, adapter, part, store=store))[1].seconds for part in (split, many))
-    return max(0.0, (often - once) / (len(many) - len(split)))
+    each = visits(clip, data, store)
+    print(f"{row('all', *whole)} {whole[0].seconds / (whole[1].seconds - whole[1].pictures * each):.1f} × known")
+    return each
 
 
 def row(name: str, plain: Cost, stored: Cost) -> str:
@@ -193,16 +211,115 @@ def visits(clip: Counted, data: Dataset, store: FeatureStore) -> float:
     """The second visit of the pictures, and what they take on the disk. Returns: seconds of a first visit a picture."""
     view = View(clip.config.resolution, clip.preprocessing)
     truth, first = measured(clip, lambda: embedded(clip, data.test, view))
-    fresh = Split.of_files(data.root, data.test.items)  # which has no hash of a file yet
-    again, second = measured(clip, lambda: embedded(clip, fresh, view, store=FeatureStore(store.folder)))
-    assert torch.equal(truth, again)
+    for tower, name in ((clip, "second visit"), (copy.deepcopy(clip), "second visit by a new process")):
+        fresh = Split.of_files(data.root, data.test.items)  # which has no hash of a file yet
+        find = partial(embedded, tower, fresh, view, store=FeatureStore(store.folder))
+        again, second = measured(tower, find)
+        assert torch.equal(truth, again)
+        assert not second.pictures
+        print(
+            f"{len(truth)} pictures, {name}: {first.seconds:.2f} s without, {second.seconds:.3f} s with, "
+            f"{first.seconds / second.seconds:.0f} ×."
+        )
     stored = sum(len(shard) for space in store.spaces() for shard in space.shards())
-    print(
-        f"Second visit: {first.seconds:.2f} s without, {second.seconds:.3f} s with ({second.pictures} pictures passed "
-        f"the tower), {first.seconds / second.seconds:.0f} ×."
-    )
     print(f"Disk: {store.bytes() / stored / 1024:.2f} KiB per view, {stored:,} views.")
-    return first.seconds / len(data.test)
+    return first.seconds / first.pictures
+
+
+def computed(asked: argparse.Namespace, folder: Path, classes: int, test: int, each: float) -> None:
+    """A table of a larger grid, from the costs of its runs beside the tower, and of a picture in it."""
+    clip, data = random_clip(asked.backbone, 1), pictures(folder, classes, FEW, (40, 30))
+    data, clip.made_up = replace(data, test=data.test.subset(range(FEW))), True
+    print(
+        f"\nComputed for {classes} classes, {test:,} test pictures, shots {asked.at_shots}, {asked.at_seeds} seeds and "
+        f"{1000 * each:.0f} ms for a picture in the tower; hours:\n"
+        "| | answer to a known picture | without | with | ratio | known | fresh views: without | with | ratio |"
+    )
+    runs = {method: list(own_of(method, clip, data, asked.at_shots)) for method in asked.methods}
+    whole = np.zeros(5)
+    for method, found in runs.items():
+        answering = sum(own.fixed + own.training + test * own.answer for own in found)
+        tower = len(found) * test
+        plain = answering + each * (tower + sum(own.pictures for own in found))
+        stored = answering + each * sum(own.new for own in found)
+        further = each * sum(max(0, own.shown - own.pictures) for own in found)
+        kept = each * sum(own.pictures - own.new for own in found if own.shown)
+        hours = np.array([plain, stored, answering, plain + further, stored + further + kept]) * asked.at_seeds / 3600
+        whole += hours
+        print(line(method, f"{1000 * found[0].answer:.1f} ms", hours), flush=True)
+    once = each * test / 3600
+    print(f"| test pictures, once | | | {once:.2f} | | | | {once:.2f} | |")
+    print(line("all", "", whole + once * np.array([0, 1, 0, 0, 1])))
+
+
+def line(name: str, told: str, hours: np.ndarray) -> str:
+    plain, stored, known, fresh, fresh_stored = hours
+    return (
+        f"| {name} | {told} | {plain:.2f} | {stored:.2f} | {plain / stored:.1f} × | {plain / known:.1f} × | "
+        f"{fresh:.2f} | {fresh_stored:.2f} | {fresh / fresh_stored:.1f} × |"
+    )
+
+
+SEEN: set[bytes] = set()
+"""Keys of pictures that a method before had pass the tower."""
+
+
+def own_of(method: str, clip: Counted, data: Dataset, shots: list[int]) -> Iterator[Own]:
+    """Of a run with each number of shots, with a store that holds the test pictures alone."""
+    for count in shots:
+        with tempfile.TemporaryDirectory() as folder:
+            store = FeatureStore(folder)
+            embedded(clip, data.test, View(clip.config.resolution, clip.preprocessing), store=store)
+            there = keys_in(store)
+            one = partial(few_shot_run, method, clip, data, shots=count, seed=1, store=store)
+            if takes_steps(method):
+                yield stepping(method, clip, data, count, store, one, there)
+                continue
+            cost = measured(clip, partial(one, progress="silent"))[1]
+            new = newly(store, there)
+            run, again = measured(clip, partial(one, progress="silent"))
+            answer, _ = answering(clip, run.adapter, data, store)
+            yield Own(again.seconds - len(data.test) * answer, 0.0, answer, cost.pictures, new, 0)
+
+
+def stepping(
+    method: str, clip: Counted, data: Dataset, shots: int, store: FeatureStore, one: Callable[..., Any], there: set
+) -> Own:
+    recipe, ticks, before = build(method, clip, data.class_names), Ticks(), clip.passed
+    with suppress(Enough):
+        one(progress=ticks, views=1, options={"epochs": STEPS + 1})
+    (stage,) = recipe.stages
+    n = min(shots, TRAIN) * len(data.class_names)
+    epochs = published_epochs(method, shots)
+    steps = epochs * steps_per_epoch(n, stage.batch_size, drop_last=drop_last(stage))
+    each = (ticks.times[-1] - ticks.times[0]) / STEPS
+    answer, fixed = answering(clip, recipe.adapter, data, store)
+    shown = steps * min(n, stage.batch_size)
+    return Own(fixed, steps * each, answer, clip.passed - before, newly(store, there), shown)
+
+
+def answering(clip: Counted, adapter: Any, data: Dataset, store: FeatureStore) -> tuple[float, float]:
+    """Seconds that a known picture costs in an evaluation, and that an evaluation costs beside its pictures."""
+    many = data.test.subset(list(range(len(data.test))) * TIMES)
+    evaluate(adapter, data.test, store=store)
+    once, often = (measured(clip, partial(evaluate, adapter, part, store=store))[1] for part in (data.test, many))
+    answer = max(0.0, (often.seconds - once.seconds) / (len(many) - len(data.test)))
+    return answer, max(0.0, once.seconds - len(data.test) * answer)
+
+
+def published_epochs(method: str, shots: int) -> int:
+    protocol = next(iter(recipes_of(method)))
+    return int(published_options(method, protocol, shots)["epochs"])
+
+
+def keys_in(store: FeatureStore) -> set[bytes]:
+    return {key.tobytes() for space in store.spaces() for shard in space.shards() for key in shard.keys}
+
+
+def newly(store: FeatureStore, there: set[bytes]) -> int:
+    found = keys_in(store) - there - SEEN
+    SEEN.update(found)
+    return len(found)
 
 
 if __name__ == "__main__":

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Hashable
+from collections.abc import Hashable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -54,15 +54,20 @@ class ImageCache:
                 self.bytes += n_bytes
         return image
 
-    def fill(self, split: Split, threads: int = 1) -> None:
-        """Decode what fits, `threads` pictures at a time (decoding releases Python's lock)."""
+    def fill(self, split: Split, threads: int = 1, only: Sequence[int] | None = None) -> None:
+        """Decode what fits, `threads` pictures at a time (decoding releases Python's lock).
+
+        Args:
+            only: the positions that will be asked for, as in `loader.batches`; None for all.
+        """
         if split.in_memory:
             return
+        wanted = range(len(split)) if only is None else sorted({place % len(split) for place in only})
         with ThreadPoolExecutor(max(1, threads)) as pool:
-            for start in range(0, len(split), 64):
+            for start in range(0, len(wanted), 64):
                 if self.full:
                     return
-                list(pool.map(lambda i: self.image(split, i), range(start, min(start + 64, len(split)))))
+                list(pool.map(lambda i: self.image(split, i), wanted[start : start + 64]))
 
     def __getstate__(self) -> dict[str, Any]:
         # A worker started by "spawn" gets an empty cache: sending the pixels would cost more than decoding.

@@ -51,8 +51,9 @@ def batches(
     masking: Masking | None = None,
     only: Sequence[int] | None = None,
     view: int | None = None,
+    passes: int = 1,
 ) -> Iterator[Batch]:
-    """One pass over a split.
+    """One pass over a split, or in order several.
 
     Args:
         split: N pictures.
@@ -69,14 +70,17 @@ def batches(
             one; this rank gets slice `rank`. In an ordered pass a rank whose slice is empty skips that step.
         cache: kept pictures. With workers it is filled here first, and forked workers share it.
         masking: adds masks to the batches.
-        only: of a pass in order, the positions to show.
+        only: of a pass in order, the positions to show; of several they count on, i + N for picture i in the second.
         view: stands for the epoch in the augmentation, so that views come again in another order; None for the epoch.
+        passes: in order, how often, augmented as in this epoch and those that follow. A batch may hold pictures of two.
     Raises: ValueError if the split is empty, a number is out of range, or a shuffled pass has fewer images in
         a batch than ranks; ImageError or FileNotFoundError for a picture, also out of a worker.
     """
-    if only is not None and shuffle:
-        raise ValueError("Batches: `only` is for a pass in order, this one is shuffled. Take a subset of the split.")
-    n = len(split) if only is None else len(only)
+    if shuffle and (only is not None or passes != 1):
+        raise ValueError(
+            "Batches: `only` and `passes` are for a pass in order, this one is shuffled. Take a subset of the split."
+        )
+    n = passes * len(split) if only is None else len(only)
     if n == 0:
         raise ValueError("Batches: the split is empty. Add images to it, or leave this pass out.")
     steps = steps_per_epoch(n, batch_size, shuffle=shuffle, drop_last=drop_last)
@@ -125,17 +129,21 @@ def gather(
     cache: ImageCache | None = None,
     masking: Masking | None = None,
 ) -> Batch:
-    """The pictures at these positions as one batch on the CPU, augmented by (seed, epoch, position); masks alike."""
+    """The pictures at these positions as one batch on the CPU, augmented by (seed, epoch, position); masks alike.
+
+    Of N pictures, position i + N is picture i as in the next epoch, and so on.
+    """
     images, masks = [], []
-    for i in indices:
+    for place in indices:
+        later, i = divmod(place, len(split))
         picture = split.image(i) if cache is None else cache.image(split, i)
-        with sample_randomness(seed, epoch, i):
+        with sample_randomness(seed, epoch + later, i):
             images.append(transform(picture))
         if masking is not None:
             mask = masking.masks.mask(split, i, picture.size)
-            with sample_randomness(seed, epoch, i):
+            with sample_randomness(seed, epoch + later, i):
                 masks.append(masking.transform(mask))
-    positions = torch.tensor(indices, dtype=torch.int64)
+    positions = torch.tensor(indices, dtype=torch.int64) % len(split)
     return Batch(torch.stack(images), split.labels[positions], positions, torch.stack(masks) if masks else None)
 
 
@@ -151,7 +159,7 @@ def _run(steps: _Steps, workers: int, device: torch.device | str) -> Iterator[Ba
             yield steps.load(step).to(device)
         return
     if steps.cache is not None:
-        steps.cache.fill(steps.split, workers)
+        steps.cache.fill(steps.split, workers, [i for part in plan for i in part])
     # Its own generator: the loader draws a base seed, which must not move the generator that dropout uses.
     generator = torch.Generator().manual_seed(mixed(steps.seed, steps.epoch))
     loader = DataLoader(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -69,6 +69,13 @@ class View:
             preprocessing=self.preprocessing,
         )
 
+    def later(self, epochs: int) -> View:
+        """So many epochs later."""
+        if self.augmented is None:
+            return self
+        seed, epoch = self.augmented
+        return replace(self, augmented=(seed, epoch + epochs))
+
     def told(self) -> list[Any]:
         """Plain values; equal ones give equal pixels of equal files at equal positions."""
         how = asdict(self.preprocessing)
@@ -87,8 +94,9 @@ def embedded(
     workers: int = 0,
     cache: ImageCache | None = None,
     watch: Watch | None = None,
+    views: int = 1,
 ) -> Tensor:
-    """Embeddings (N, 1, D) float32 of a split's pictures by the bare image tower, on its device.
+    """Embeddings (N, V, D) float32 of a split's pictures by the bare image tower, on its device.
 
     They are the same, bit for bit, with and without a store, in whatever split and order (see `features.tower`).
 
@@ -98,20 +106,26 @@ def embedded(
         workers: processes that read pictures.
         cache: decoded pictures.
         watch: sees what has to be computed pass by.
+        views: V, augmented views of each picture: of `view`'s epoch and those that follow. They pass the tower as one
+            list, so that of few pictures no group of each view is filled up.
     Raises: ValueError for an empty split; ImageError, FileNotFoundError for a picture.
     """
     if not len(split):
         raise ValueError("Embeddings: the split is empty. Add images to it, or leave this pass out.")
-    reading = _Reading(clip, split, view, workers, cache, watch)
+    if view.augmented is None and views != 1:
+        raise ValueError(f"Embeddings: a picture has one test view, and {views} were asked for. Augment the view.")
+    reading = _Reading(clip, split, view, workers, cache, watch, views)
     if store is None:
-        return torch.cat([rows for _, rows in reading.computed(range(len(split)), group_of(clip))])[:, None]
-    passing = _Passing(clip, split, view, store)
-    try:
-        for positions, rows in reading.computed(passing.missing, passing.group):
-            passing.take(positions, rows)
-    finally:
-        passing.hand_over()
-    return torch.from_numpy(passing.rows()).to(clip.device)[:, None]
+        rows = torch.cat([rows for _, rows in reading.computed(range(views * len(split)), group_of(clip))])
+    else:
+        passing = _Passing(clip, split, view, store, views)
+        try:
+            for positions, some in reading.computed(passing.missing, passing.group):
+                passing.take(positions, some)
+        finally:
+            passing.hand_over()
+        rows = torch.from_numpy(passing.rows()).to(clip.device)
+    return rows.unflatten(0, (views, len(split))).transpose(0, 1).contiguous()
 
 
 @dataclass(frozen=True)
@@ -124,6 +138,7 @@ class _Reading:
     workers: int
     cache: ImageCache | None
     watch: Watch | None
+    views: int
 
     def computed(self, positions: Sequence[int], group: int) -> Iterator[tuple[Sequence[int], Tensor]]:
         """Positions and their embeddings (b, D), batch by batch."""
@@ -143,6 +158,7 @@ class _Reading:
             device=device,
             cache=self.cache,
             only=positions,
+            passes=self.views,
         )
         if self.watch is not None:
             read = self.watch(read, steps_per_epoch(len(positions), size, drop_last=False))
@@ -153,14 +169,14 @@ class _Reading:
 
 
 class _Passing:
-    """One pass over a split with a store.
+    """Some views of a split, one after the other, with a store.
 
     Attributes:
         group: pictures that pass the tower together.
-        missing: positions to compute; of equal pictures one.
+        missing: positions to compute, which count on through the views; of equal pictures one.
     """
 
-    def __init__(self, clip: CLIP, split: Split, view: View, store: FeatureStore) -> None:
+    def __init__(self, clip: CLIP, split: Split, view: View, store: FeatureStore, views: int) -> None:
         self._split, self._store = split, store
         fingerprint, described = identity(clip)
         self._space = store.space(fingerprint)
@@ -168,18 +184,18 @@ class _Passing:
         if not self._space.described:
             self._space.described = {**described, "group": self.group}
         self._digests = list(mapped(self._digest, range(len(split)), _HASHING))
-        self._keys = self._named(view)
+        self._keys = np.concatenate([self._named(view.later(further)) for further in range(views)])
         found, rows = self._space.read(self._keys)
         self._rows = rows
         first: dict[bytes, int] = {}
         self._twin = [first.setdefault(key.tobytes(), i) for i, key in enumerate(self._keys)]
-        self.missing = [i for i in range(len(split)) if self._twin[i] == i and not found[i]]
+        self.missing = [i for i, twin in enumerate(self._twin) if twin == i and not found[i]]
         self._waiting: list[int] = []
 
     def take(self, positions: Sequence[int], rows: Tensor) -> None:
         """What was computed, (b, D)."""
         if self._rows is None:
-            self._rows = np.zeros((len(self._split), rows.shape[1]), np.float32)
+            self._rows = np.zeros((len(self._keys), rows.shape[1]), np.float32)
         self._rows[list(positions)] = rows.cpu().numpy()
         self._waiting += positions
         if len(self._waiting) >= HANDED_OVER:
@@ -187,13 +203,15 @@ class _Passing:
 
     def hand_over(self) -> None:
         """Store what was taken, but for pictures that have changed since they were looked up."""
-        same = [i for i in self._waiting if self._digests[i] is not None and self._digest(i) == self._digests[i]]
+        pictures = {i % len(self._split) for i in self._waiting}
+        known = {i for i in pictures if self._digests[i] is not None and self._digest(i) == self._digests[i]}
+        same = [i for i in self._waiting if i % len(self._split) in known]
         self._waiting = []
         if same and self._rows is not None:
             self._store.add(self._space, self._keys[same], self._rows[same])
 
     def rows(self) -> Rows:
-        """(N, D), of every picture."""
+        """(V N, D), of every view of every picture."""
         assert self._rows is not None
         return self._rows[self._twin]
 
@@ -205,7 +223,7 @@ class _Passing:
             return None
 
     def _named(self, view: View) -> Keys:
-        """(N, 32)."""
+        """(N, 32), of one view."""
         told, names = json.dumps([self.group, view.told()]), bytearray()
         for i, digest in enumerate(self._digests):
             place = i if view.augmented is not None or digest is None else None

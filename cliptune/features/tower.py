@@ -19,7 +19,7 @@ import weakref
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from functools import lru_cache, partial
+from functools import cache, lru_cache, partial
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -56,7 +56,7 @@ def identity(clip: CLIP) -> tuple[str, dict[str, Any]]:
         "structure": hashlib.sha256(json.dumps(_structure(clip)).encode()).hexdigest()[:16],
         "code": _code(),
         "machine": _machine(clip.device),
-        "libraries": {name: importlib.metadata.version(name) for name in _LIBRARIES} | _libraries_of(clip.image),
+        "libraries": {name: _version(name) for name in _LIBRARIES} | _libraries_of(clip.image),
         "cliptune": __version__,
     }
     content = {name: value for name, value in described.items() if name not in ("backbone", "cliptune")}
@@ -191,6 +191,12 @@ def _code() -> str:
     return digest.hexdigest()[:16]
 
 
+@cache
+def _version(package: str) -> str:
+    """Looked up in the folders of all packages, which takes as long as ten lookups of a picture."""
+    return importlib.metadata.version(package)
+
+
 def _sha256_of(path: str) -> str:
     return hashlib.sha256(Path(path).read_bytes()).hexdigest()[:16]
 
@@ -203,7 +209,7 @@ def _libraries_of(tower: nn.Module) -> dict[str, str]:
         if top in ("torch", "cliptune") or top in found:
             continue
         try:
-            found[top] = importlib.metadata.version(top)
+            found[top] = _version(top)
         except importlib.metadata.PackageNotFoundError:
             module = sys.modules.get(name)
             path = getattr(module, "__file__", None)

@@ -28,6 +28,9 @@ if TYPE_CHECKING:
     from cliptune.adapter import Adapter
 
 EVALUATION_BATCH = 100
+TOGETHER = 2048
+"""Pictures of several views that are embedded as one list: a list's last group is filled up, and of 10 pictures in 10
+views of their own a third of the tower's work would be that."""
 
 
 class Feed:
@@ -84,7 +87,8 @@ class Feed:
         self.test_transform: Transform = self._test_view.transform
         self.masks: Masks | None = None
         self._tables: dict[tuple[str, int | None, int], Tensor] = {}
-        self._bare: dict[tuple[int | None, int], Tensor] = {}
+        self._bare: dict[tuple[str, int | None, int], Tensor] = {}
+        self._views_to_come = 1
 
     def begin(self, stage: Stage) -> None:
         """Forget embeddings that an earlier stage's learnables may have changed; do and check what the stage asks."""
@@ -92,6 +96,7 @@ class Feed:
             self._test_view, scale=stage.crop, resize_first=stage.resize_first, trivial=stage.trivial
         )
         self.train_transform = self._view(self.seed, 0).transform
+        self._views_to_come = min(self.views or 1, stage.epochs)
         self.masks = None if stage.masks is None else open_masks(stage.masks)
         if self.masks is not None:
             self.masks.check(self.data.train)
@@ -206,10 +211,12 @@ class Feed:
         again = view is None or self.views is not None
         if not again or self.adapter.image_is_frozen or not self._asks_for_reference(stage):
             return None
-        key = (view, 0 if view is None else seed)
+        key = ("train", view, 0 if view is None else seed)
         if key not in self._bare:
-            shown = self._test_view if view is None else self._view(seed, view)
-            self._bare[key] = self._embedded(self.data.train, shown)
+            if view is None:
+                self._bare[key] = self._embedded(self.data.train, self._test_view)
+            else:
+                self._draw(self._bare, "train", view, seed)
         return self._bare[key]
 
     def _masking(self, stage: Stage) -> Masking | None:
@@ -237,7 +244,7 @@ class Feed:
         seed = 0 if number is None else mixed(self.seed, number)
         table: Tensor | None
         if number is not None and views > 1:
-            shown = (self._embedded(self.data[name], self._view(seed, view)) for view in range(views))
+            shown = self._drawn(name, seed, 0, views)
             table = reduce(torch.add, (one / views for one in shown)) if average else torch.cat(list(shown), dim=1)
         else:
             table = self._table(name, None if number is None else 0, seed)
@@ -255,7 +262,7 @@ class Feed:
         key = (name, view, 0 if view is None else seed)
         if key not in self._tables:
             if view is not None:
-                self._tables[key] = self._embedded(self.data[name], self._view(seed, view))
+                self._draw(self._tables, name, view, seed)
             elif self.shared is None:
                 self._tables[key] = self._embedded(self.data[name], self._test_view)
             else:
@@ -263,11 +270,28 @@ class Feed:
                 self._tables[key] = self.shared.embeddings(self.adapter, self.data[name], compute)
         return self._tables[key]
 
-    def _embedded(self, split: Split, view: View) -> Tensor:
-        """(N, 1, D) of a view of a split's images, stored or computed."""
+    def _draw(self, tables: dict[tuple[str, int | None, int], Tensor], name: str, view: int, seed: int) -> None:
+        """Keep the embeddings of this view and, where few make a list, of those that the stage asks for later."""
+        last = max(view + 1, min(view + self._together(name), self._views_to_come))
+        for number, table in enumerate(self._drawn(name, seed, view, last), view):
+            tables[name, number, seed] = table.contiguous()
+
+    def _drawn(self, name: str, seed: int, first: int, last: int) -> Iterator[Tensor]:
+        """(N, 1, D) of the augmented views from `first` to before `last`, one after the other."""
+        together = self._together(name)
+        for view in range(first, last, together):
+            rows = self._embedded(self.data[name], self._view(seed, view), min(together, last - view))
+            yield from rows.split(1, dim=1)
+
+    def _together(self, name: str) -> int:
+        """Views of a split that are embedded as one list."""
+        return max(1, TOGETHER // len(self.data[name]))
+
+    def _embedded(self, split: Split, view: View, views: int = 1) -> Tensor:
+        """(N, V, D) of a view of a split's images and those that follow it, stored or computed."""
 
         def watched(ordered: Iterable[Batch], steps: int) -> Iterable[Batch]:
-            return counted(ordered, steps, f"Embedding {len(split):,} images", self.say)
+            return counted(ordered, steps, f"Embedding {views * len(split):,} images", self.say)
 
         return embedded(
             self.adapter.clip,
@@ -277,6 +301,7 @@ class Feed:
             workers=self.workers,
             cache=self.images,
             watch=watched,
+            views=views,
         )
 
     def _view(self, seed: int, number: int) -> View:

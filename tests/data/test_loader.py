@@ -113,7 +113,7 @@ def test_workers_and_cache_change_nothing(tmp_path):
     assert same(run(split, 2, workers=2), plain)
     filled = ImageCache()
     assert same(run(split, 2, workers=2, cache=filled, start_step=1), plain[1:])
-    assert len(filled) == 6
+    assert len(filled) == 4  # what this pass still shows
 
 
 @pytest.mark.parametrize("workers", [0, 1])
@@ -124,6 +124,18 @@ def test_an_unreadable_picture_gives_its_sentence_after_the_batches_before_it(tm
     assert [len(next(steps)), len(next(steps))] == [2, 2]
     with pytest.raises(ImageError, match=r"4\.png is empty \(0 bytes\)"):
         next(steps)
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_several_passes_are_those_of_the_epochs_one_after_the_other(tmp_path, workers):
+    split = files(tmp_path)
+    together = run(split, 4, shuffle=False, passes=3, workers=workers, cache=ImageCache())
+    alone = [batch for epoch in (2, 3, 4) for batch in run(split, 6, shuffle=False, epoch=epoch)]
+    for name in ("images", "labels", "index"):
+        joined = [torch.cat([getattr(batch, name) for batch in found]) for found in (together, alone)]
+        assert torch.equal(*joined)
+    some = run(split, 3, shuffle=False, passes=3, only=[1, 7, 17])
+    assert torch.equal(some[0].images, torch.stack([alone[0].images[1], alone[1].images[1], alone[2].images[5]]))
 
 
 def test_gather_gives_the_very_views_of_the_pass(split):
@@ -140,6 +152,7 @@ def test_gather_gives_the_very_views_of_the_pass(split):
         ({"workers": -1}, "workers ≥ 0"),
         ({"rank": 2, "world_size": 2}, "rank in 0"),
         ({"world_size": 5}, "4 images cannot be shared by 5 ranks"),
+        ({"passes": 2}, "`passes` are for a pass in order, this one is shuffled"),
     ],
 )
 def test_wrong_numbers_are_refused_at_once(split, options, sentence):

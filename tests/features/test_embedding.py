@@ -81,6 +81,36 @@ def test_a_part_of_the_augmented_views_is_drawn_as_in_the_whole(tiny_clip, files
     assert torch.equal(embedded(tiny_clip, files, view, store=FeatureStore(store.folder)), plain)
 
 
+def test_several_views_are_those_of_each_alone_and_pass_as_one_list(tiny_clip, files, store, computed):
+    view = replace(VIEW, augmented=(7, 2))
+    alone = torch.cat([embedded(tiny_clip, files, replace(VIEW, augmented=(7, epoch))) for epoch in (2, 3, 4)], dim=1)
+    assert torch.equal(embedded(tiny_clip, files, view, views=3), alone)
+    embedded(tiny_clip, files, replace(VIEW, augmented=(7, 3)), store=store)
+    computed.clear()
+    for _ in range(2):
+        found = embedded(tiny_clip, files, view, views=3, store=store)
+        assert torch.equal(found, alone)
+        assert found.is_contiguous()
+    assert computed == [12]  # those of the epoch between were stored
+
+
+def test_a_file_that_is_changed_meanwhile_is_stored_in_no_view(tiny_clip, files, store, monkeypatch):
+    view, hand_over = replace(VIEW, augmented=(7, 0)), module._Passing.hand_over
+
+    def changed(passing):
+        Image.new("RGB", (36, 40), "red").save(files.source.root / "2.png")
+        hand_over(passing)
+
+    monkeypatch.setattr(module._Passing, "hand_over", changed)
+    embedded(tiny_clip, files, view, views=2, store=store)
+    assert sum(len(shard) for space in store.spaces() for shard in space.shards()) == 10
+
+
+def test_a_test_view_is_one(tiny_clip, files):
+    with pytest.raises(ValueError, match="a picture has one test view, and 2 were asked for"):
+        embedded(tiny_clip, files, VIEW, views=2)
+
+
 @pytest.mark.parametrize("how", [{"resize": "squash"}, {"interpolation": "bilinear"}, {"mean": (0.5, 0.5, 0.5)}])
 def test_another_preprocessing_is_another_view(tiny_clip, files, store, how):
     embedded(tiny_clip, files, VIEW, store=store)

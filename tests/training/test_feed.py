@@ -90,6 +90,20 @@ def test_drawn_views_are_encoded_once_and_taken_in_turn(tiny_clip, computed):
             assert torch.allclose(embedding, expected, atol=1e-5)
 
 
+def test_views_of_few_pictures_pass_the_tower_as_one_list(tiny_clip, computed, monkeypatch):
+    data = squares()
+    r = recipe(tiny_clip, epochs=3)
+    fit(r, data, progress="silent", views=8)
+    assert computed == [3 * len(data.train)]  # not the views that no epoch asks for
+    computed.clear()
+    together = list(feed(r.adapter, data).in_order("train", 0, views=3, average=False))
+    assert computed == [3 * len(data.train)]
+    monkeypatch.setattr("cliptune.training.feed.TOGETHER", 1)
+    alone = list(feed(r.adapter, data).in_order("train", 0, views=3, average=False))
+    assert computed[1:] == 3 * [len(data.train)]
+    assert torch.equal(together[0][1], alone[0][1])
+
+
 def test_views_are_refused_where_a_learnable_reaches_the_image(tiny_clip):
     with pytest.raises(ValueError, match="learns something that changes image embeddings"):
         fit(recipe(tiny_clip, "vpt"), squares(), progress="silent", views=2)
