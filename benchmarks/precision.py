@@ -1,24 +1,28 @@
 """Whether frozen weights in bfloat16 are harmless and faster: gradients, accuracies and seconds beside float32's.
 
     python benchmarks/precision.py gradients [METHOD …] [--seeds 1 2 3 4 5]
-    python benchmarks/precision.py accuracy [METHOD …] [--seeds 1 2 3 4 5] [--steps 30]
+    python benchmarks/precision.py accuracy [METHOD …] [--seeds 1 2 3 4 5] [--steps 30] [--into FILE]
     python benchmarks/precision.py speed [maple promptsrc] [--rounds 3]
 
 Gradients: of each method's loss on one batch of training images, at the start and after some steps in float32, by the
 very same learnables in both precisions; shown are the least cosine and the largest difference of norms over the seeds,
 all learnables of a run taken as one vector. Accuracy: short trainings of the toy CLIP "mini" on a Tinyworld suite, once
 in each precision, the same in all else, judged in the precision that they were trained in; the difference is paired by
-seed, with its 95 % interval of Student's t. Speed: a training step at ViT-B/16 sizes, and one of mini's, in turn;
-processor time of one thread. Methods that have nothing to learn by gradient are judged by their accuracy alone.
+seed, with its 95 % interval of Student's t, its p-value, and that corrected by Holm for all methods of the table. With
+--into, each seed is a line of a file as soon as it is done, and what the file has is read from it. Speed: a training
+step at ViT-B/16 sizes, and one of mini's, in turn; processor time of one thread. Methods that have nothing to learn by
+gradient are judged by their accuracy alone. Add-ons stand on CoOp.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import sys
 import time
 import warnings
 from pathlib import Path
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -33,8 +37,8 @@ from cliptune.data.loader import gather
 from cliptune.data.transforms import test_transform
 from cliptune.protocols.training import class_set
 from cliptune.recipe import Objective, Recipe
-from cliptune.registry.building import names
-from cliptune.results.statistics import paired_t
+from cliptune.registry.building import add_ons, names
+from cliptune.results.statistics import PairedT, holm, paired_t
 from cliptune.training.gradients import LossOf
 from cliptune.training.precision import towers_in
 
@@ -42,10 +46,11 @@ SUITE, SHOTS, IMAGES = "tinyworld/aquarium", 4, 8
 NARROW = "bf16"
 # A student needs a finished teacher; a teacher's precision is another run's.
 LEFT_OUT = {"promptkd"}
+HOST = "coop"  # of the add-ons
 
 
 def methods_asked(asked: list[str]) -> list[str]:
-    return asked or [name for name in names() if name not in LEFT_OUT]
+    return asked or [name for name in names() if name not in LEFT_OUT] + [f"{HOST}+{name}" for name in add_ons()]
 
 
 def recipe_of(method: str, clip: CLIP, data: Dataset, seed: int) -> Recipe:
@@ -106,36 +111,53 @@ def gradients(methods: list[str], seeds: list[int], steps: int) -> None:
             print(f"| {method} | {cosine:.5f} | {100 * norm:.2f} | {holds} |", flush=True)
 
 
-def accuracies(methods: list[str], seeds: list[int], steps: int) -> None:
+def accuracies(methods: list[str], seeds: list[int], steps: int, into: Path | None) -> None:
     clip = cliptune.load_clip("mini")
-    print("| method | float32, % | bfloat16, % | difference | 95 % interval |\n|---|---|---|---|---|")
-    overall: list[float] = []
+    done = {(row["method"], row["seed"]): row for row in kept(into) if row["steps"] == steps}
     for method in methods:
-        found: dict[str, list[float]] = {"fp32": [], NARROW: []}
         for seed in seeds:
-            data = cliptune.load_data(SUITE, shots=SHOTS, seed=seed)
-            for precision, values in found.items():
-                recipe = recipe_of(method, clip, data, seed)
-                budget = enough(recipe, data, steps)
-                cliptune.fit(recipe, data, seed=seed, precision=precision, progress="silent", store=False, **budget)
-                recipe.adapter.forget()
-                values.append(
-                    cliptune.evaluate(recipe.adapter, data.test, precision=precision, keep_predictions=False).accuracy
-                )
-                recipe.adapter.forget()
-        differences = [b - a for a, b in zip(found["fp32"], found[NARROW], strict=True)]
-        overall += differences
-        means = [sum(values) / len(values) for values in found.values()]
-        print(f"| {method} | {means[0]:.2f} | {means[1]:.2f} | {told(differences)} |", flush=True)
-    print(f"| all | | | {told(overall)} |")
+            if (method, seed) not in done:
+                row = {"method": method, "seed": seed, "steps": steps, **in_both(method, clip, seed, steps)}
+                done[method, seed] = row
+                if into:
+                    with into.open("a") as file:
+                        file.write(json.dumps(row) + "\n")
+    tell({method: [done[method, seed] for seed in sorted(s for m, s in done if m == method)] for method in methods})
 
 
-def told(differences: list[float]) -> str:
-    if max(differences) == min(differences):
-        return f"{differences[0]:+.2f} | all the same"
-    found = paired_t(differences).interval
-    mean = sum(differences) / len(differences)
-    return f"{mean:+.2f} | {found.low:+.2f} … {found.high:+.2f}"
+def kept(into: Path | None) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in into.read_text().splitlines()] if into and into.exists() else []
+
+
+def in_both(method: str, clip: CLIP, seed: int, steps: int) -> dict[str, float]:
+    """Accuracy in % on the test images, trained and judged in either precision."""
+    data, found = cliptune.load_data(SUITE, shots=SHOTS, seed=seed), {}
+    for precision in ("fp32", NARROW):
+        recipe = recipe_of(method, clip, data, seed)
+        budget = enough(recipe, data, steps)
+        cliptune.fit(recipe, data, seed=seed, precision=precision, progress="silent", store=False, **budget)
+        recipe.adapter.forget()
+        scores = cliptune.evaluate(recipe.adapter, data.test, precision=precision, keep_predictions=False)
+        found[precision] = scores.accuracy
+        recipe.adapter.forget()
+    return found
+
+
+def tell(rows: dict[str, list[dict[str, Any]]]) -> None:
+    """The table, methods in the order of their names."""
+    tests: dict[str, PairedT | None] = {}
+    for method, found in sorted(rows.items()):
+        differences = [row[NARROW] - row["fp32"] for row in found]
+        tests[method] = paired_t(differences) if max(differences) > min(differences) else None
+    adjusted = holm([test and test.p for test in tests.values()])
+    print("| method | seeds | float32, % | bfloat16, % | difference | 95 % interval | p | p (Holm) |")
+    print("|---|---|---|---|---|---|---|---|")
+    for (method, test), corrected in zip(tests.items(), adjusted, strict=True):
+        full, narrow = (sum(row[name] for row in rows[method]) / len(rows[method]) for name in ("fp32", NARROW))
+        told = "all the same | – | –"
+        if test:
+            told = f"{test.interval.low:+.2f} … {test.interval.high:+.2f} | {test.p:.3f} | {corrected:.3f}"
+        print(f"| {method} | {len(rows[method])} | {full:.2f} | {narrow:.2f} | {narrow - full:+.2f} | {told} |")
 
 
 def speed(methods: list[str], rounds: int) -> None:
@@ -168,6 +190,7 @@ def main() -> int:
     parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3, 4, 5])
     parser.add_argument("--steps", type=int, default=30)
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--into", type=Path, help="of accuracy: a file of lines of JSON, a line for each seed")
     asked = parser.parse_args()
     torch.set_num_threads(1)
     warnings.simplefilter("ignore")
@@ -176,7 +199,7 @@ def main() -> int:
     elif asked.what == "gradients":
         gradients(methods_asked(asked.methods), asked.seeds, asked.steps)
     else:
-        accuracies(methods_asked(asked.methods), asked.seeds, asked.steps)
+        accuracies(methods_asked(asked.methods), asked.seeds, asked.steps, asked.into)
     return 0
 
 

@@ -3,6 +3,7 @@
     python benchmarks/step_floor.py [vpt ivlp maple …] [--classes 50] [--batch 4] [--layers 12] [--rounds 3]
     git archive COMMIT | tar -x -C /tmp/before
     python benchmarks/step_floor.py --before /tmp/before
+    python benchmarks/step_floor.py promptsrc --beside "python /tmp/release/steps.py"
 
 The floor is the time of the products that `products.py` counts from the adapter's own shapes, each timed by itself in
 the same run, as one `torch.mm` or `torch.bmm` of that very shape into memory that is there already. A step is forward,
@@ -10,13 +11,16 @@ loss and backward, as `fit` does them. Both are processor time of one thread, wh
 little, and take turns (floor, step, floor, step, …); shown is the least of the rounds. "done" is what torch's
 FlopCounterMode counts in the step, the products of fused attention included, over what is required: above 1 it is work
 that nobody reads. With `--before`, the steps of another version of the library take turns with them in a process of
-their own. Weights and images are random.
+their own. So do those of any other code with `--beside`, such as a paper's release: a command that takes --classes,
+--batch and --layers, says by a line that it is ready, and answers each line of its input, a method's name, with the
+seconds of processor time of one step. Weights and images are random.
 """
 
 from __future__ import annotations
 
 import argparse
 import os
+import shlex
 import subprocess
 import sys
 import time
@@ -25,6 +29,7 @@ from dataclasses import replace
 from functools import cache
 from math import prod
 from pathlib import Path
+from typing import Any
 
 AGAIN = ":again"
 METHODS = (
@@ -113,20 +118,24 @@ def worker(steps: Steps) -> None:
         print(steps.seconds(line.strip()), flush=True)
 
 
-class OtherVersion:
-    """A process with another version of the library."""
+class Other:
+    """A process that takes the steps of other code, as `worker` does."""
 
-    def __init__(self, folder: Path, options: list[str]) -> None:
-        command = [sys.executable, __file__, "--worker", *options]
-        surroundings = {**os.environ, "PYTHONPATH": str(folder), "OMP_NUM_THREADS": "1"}
+    def __init__(self, command: list[str], **surroundings: Any) -> None:
         pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
-        self.process = subprocess.Popen(command, cwd=folder, env=surroundings, **pipes)  # type: ignore[call-overload]
+        self.process = subprocess.Popen(command, **pipes, **surroundings)
         self.process.stdout.readline()
 
     def seconds(self, method: str) -> float:
         self.process.stdin.write(f"{method}\n")
         self.process.stdin.flush()
         return float(self.process.stdout.readline())
+
+
+def version(folder: Path, options: list[str]) -> Other:
+    """Another version of the library."""
+    surroundings = {**os.environ, "PYTHONPATH": str(folder), "OMP_NUM_THREADS": "1"}
+    return Other([sys.executable, __file__, "--worker", *options], cwd=folder, env=surroundings)
 
 
 def product_seconds(product: object) -> float:
@@ -166,7 +175,7 @@ def done(step: Callable[[], None]) -> int:
     return counter.get_total_flops()
 
 
-def measured(method: str, steps: Steps, other: OtherVersion | None, rounds: int) -> str:
+def measured(method: str, steps: Steps, others: list[Other], rounds: int) -> str:
     """A row of the table."""
     import torch
 
@@ -176,20 +185,22 @@ def measured(method: str, steps: Steps, other: OtherVersion | None, rounds: int)
     step()  # what is kept once, such as fixed texts, is no part of a step
     needed = step_products(adapter, batch, needs)  # type: ignore[arg-type]
     flop = sum(product.flop * times for product, times in needed.items())
-    if other is not None:
+    for other in others:
         other.seconds(method)
-    floors, now, before = [], [], []
+    floors: list[float] = []
+    now: list[float] = []
+    taken: list[list[float]] = [[] for _ in others]
     for _ in range(rounds):
         with torch.no_grad():
             floors.append(sum(product_seconds(product) * times for product, times in needed.items()))
         now.append(steps.seconds(method))
-        if other is not None:
-            before.append(other.seconds(method))
+        for other, found in zip(others, taken, strict=True):
+            found.append(other.seconds(method))
     floor, own = min(floors), min(now)
     row = [method, f"{flop / 1e9:.0f}", f"{done(step) / flop:.3f}", f"{flop / floor / 1e9:.0f}", f"{floor:.2f}"]
     row += [f"{own:.2f}", f"{own / floor:.3f}"]
-    if before:
-        row += [f"{min(before):.2f}", f"{min(before) / floor:.3f}", f"{min(before) / own:.3f}"]
+    for found in taken:
+        row += [f"{min(found):.2f}", f"{min(found) / floor:.3f}", f"{min(found) / own:.3f}"]
     return f"| {' | '.join(row)} |"
 
 
@@ -201,6 +212,7 @@ def main() -> int:
     parser.add_argument("--layers", type=int, default=12)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--before", type=Path, help="folder of another version of the library")
+    parser.add_argument("--beside", help="command that takes the steps of other code")
     parser.add_argument("--worker", action="store_true", help=argparse.SUPPRESS)
     asked = parser.parse_args()
     sizes = {name: getattr(asked, name) for name in ("classes", "batch", "layers")}
@@ -209,12 +221,17 @@ def main() -> int:
         worker(steps)
         return 0
     options = [text for name, value in sizes.items() for text in (f"--{name}", str(value))]
-    other = None if asked.before is None else OtherVersion(asked.before.resolve(), options)
     heads = ["method", "GFLOP needed", "done / needed", "GFLOP/s of the floor", "floor s", "step s", "step / floor"]
-    heads += [] if other is None else ["before s", "before / floor", "before / step"]
+    others = []
+    if asked.before is not None:
+        others.append(version(asked.before.resolve(), options))
+        heads += ["before s", "before / floor", "before / step"]
+    if asked.beside:
+        others.append(Other([*shlex.split(asked.beside), *options]))
+        heads += ["beside s", "beside / floor", "beside / step"]
     print(f"| {' | '.join(heads)} |\n|{'---|' * len(heads)}")
     for method in asked.methods:
-        print(measured(method, steps, other, asked.rounds), flush=True)
+        print(measured(method, steps, others, asked.rounds), flush=True)
     return 0
 
 

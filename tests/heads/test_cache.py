@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F
 
 from cliptune.heads import CacheHead
+from cliptune.heads.cache import _right
 
 C, D, M, B, V = 3, 6, 7, 4, 2
 G = torch.Generator().manual_seed(4)
@@ -128,6 +129,31 @@ def test_search_computes_every_affinity_once_and_holds_no_more_than_a_chunk_of_t
     shown(head, 20, "val")
     head.refit()
     assert held == [6, 6, 6, 2]
+
+
+@pytest.mark.parametrize("piece", [2 * C, 2**17])
+def test_of_equal_logits_the_first_class_is_the_answer(monkeypatch, piece):
+    monkeypatch.setattr("cliptune.heads.cache.PIECE", piece)
+    # Small whole numbers: most rows have several greatest classes.
+    votes, cache = (torch.randint(0, 3, (60, C), generator=G).float() for _ in range(2))
+    labels, alphas = torch.arange(60) % C, [0.5, 1.0, 2.0]
+    expected = [int(((votes + alpha * cache).argmax(dim=-1) == labels).sum()) for alpha in alphas]
+    assert any(len(row.unique()) < C for row in votes + cache)
+    assert _right(votes, cache, labels, alphas).tolist() == expected
+
+
+def test_exponentials_of_a_search_are_as_good_as_computed_one_by_one(monkeypatch):
+    head = CacheHead(C, D, alpha=1.0, beta=1.0, largest=(3.0, 7.0)).eval()
+    keys, _, key_labels = shown(head, M)
+    val, found = shown(head, 20, "val"), []
+    monkeypatch.setattr(
+        "cliptune.heads.cache._right",
+        lambda votes, cache, labels, alphas: found.append(cache) or _right(votes, cache, labels, alphas),
+    )
+    head.refit()
+    for i in (0, 1, 9, 10, 57, 199):
+        expected = torch.stack([cache(x, keys, key_labels, 0.1 + i * 6.9 / 200) for x in val[0]])
+        torch.testing.assert_close(found[i], expected, rtol=1e-5, atol=1e-7)
 
 
 def test_search_tells_how_far_it_is_and_that_there_are_few_images():
