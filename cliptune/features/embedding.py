@@ -213,7 +213,8 @@ class _Passing:
     def rows(self) -> Rows:
         """(V N, D), of every view of every picture."""
         assert self._rows is not None
-        return self._rows[self._twin]
+        alone = all(i == twin for i, twin in enumerate(self._twin))
+        return self._rows if alone else self._rows[self._twin]
 
     def _digest(self, i: int) -> str | None:
         """None for a picture that cannot be read; whoever reads it says why."""

@@ -65,7 +65,7 @@ class Shard:
             mapped = np.memmap(self.path, np.dtype("<f4"), "r", start, (len(self), self.width))
         except ValueError as error:  # shorter than it was
             raise DamagedShard(str(error)) from error
-        rows = np.array(mapped[positions])
+        rows = np.asarray(mapped)[positions]  # picked out of a plain array, they are copied once
         del mapped
         for row, told in zip(rows, self.checksums[positions], strict=True):
             if zlib.crc32(row) != told:
