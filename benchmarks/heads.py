@@ -113,8 +113,11 @@ class Fitting:
 
     def fitted(self, epochs: int) -> tuple[Spent, str]:
         """The same for so many epochs of the head's own, of which the fastest makes the rest."""
+        from cliptune.heads import explicit
+
         head, ends = self.adapter.head, []
         every, head.epochs = head.epochs, epochs
+        explicit.FEW = explicit.FEW * epochs // every  # the type of the whole training
         head.listener = lambda line, minor: ends.append(Spent.so_far())
         found = timed(self.fit)
         one = min(end.plus(start, -1) for start, end in pairwise(ends))
