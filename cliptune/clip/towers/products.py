@@ -53,7 +53,8 @@ def learned_linear(x: Tensor, weight: Tensor) -> Tensor:
         return F.linear(x, weight)
     if _recorded(x) or _recorded(weight):
         # As a matrix: of more axes the kernel's answer is a view, which nobody could go on with in place.
-        return cast(Tensor, _LearnedLinear.apply(x.flatten(0, -2), weight)).unflatten(0, x.shape[:-1])
+        flat = cast(Tensor, _LearnedLinear.apply(x.flatten(0, -2), weight))
+        return flat.view(*x.shape[:-1], len(weight))
     return _by_onednn(x, weight, None)
 
 
