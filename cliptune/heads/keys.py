@@ -12,7 +12,8 @@ def nearness(feature: Tensor, keys: Tensor, beta: Tensor) -> Tensor:
 
     As exp(β f · k − β), in place: a batch of 256 by 16,000 keys is 16 MB, and passes over it cost as much as products.
     """
-    return learned_linear(beta * feature, keys).sub_(beta).exp_()
+    flat = learned_linear((beta * feature).flatten(0, -2), keys)
+    return flat.sub_(beta).exp_().view(*feature.shape[:-1], len(keys))
 
 
 def by_class(near: Tensor, labels: Tensor, classes: int) -> Tensor:

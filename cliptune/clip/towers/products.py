@@ -52,7 +52,9 @@ def learned_linear(x: Tensor, weight: Tensor) -> Tensor:
     if not gains(x, weight):
         return F.linear(x, weight)
     if _recorded(x) or _recorded(weight):
-        return cast(Tensor, _LearnedLinear.apply(x, weight))
+        # As a matrix: of more axes the kernel's answer is a view, which nobody could go on with in place.
+        flat = cast(Tensor, _LearnedLinear.apply(x.flatten(0, -2), weight))
+        return flat.view(*x.shape[:-1], len(weight))
     return _by_onednn(x, weight, None)
 
 
@@ -113,7 +115,7 @@ class _LearnedLinear(torch.autograd.Function):
         return (
             gradient @ weight if of_x else None,
             # Both with the images as the inner axis, for which torch's own kernel is as fast.
-            gradient.flatten(0, -2).mT @ x.flatten(0, -2) if of_weight else None,
+            gradient.mT @ x if of_weight else None,
         )
 
 
