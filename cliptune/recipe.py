@@ -238,6 +238,8 @@ class Recipe:
         notes: what was replaced, or chosen where an option was left out, a sentence each.
         narrow: settings that were not seen to work on so narrow a tower. fewest_steps: what is to be judged of its
             stages when their steps are known; None for nothing.
+        exact: why frozen weights stay in float32 where the precision is left to be chosen, as the end of "because …";
+            "" where nothing was measured that speaks against bfloat16.
     """
 
     adapter: Adapter
@@ -251,6 +253,7 @@ class Recipe:
     notes: tuple[str, ...] = ()
     narrow: tuple[Narrow, ...] = ()
     fewest_steps: FewestSteps | None = None
+    exact: str = ""
 
     @property
     def all_notes(self) -> tuple[str, ...]:

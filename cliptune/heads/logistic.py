@@ -13,6 +13,8 @@ from torch import Tensor
 CHUNK = 2**22
 # Images by classes whose probabilities are kept between two products; of more they are computed again for each.
 KEPT = 2**26
+# Numbers of centred features up to which they are kept in float64.
+WIDE = 2**24
 # Classes up to which the preconditioner knows how classes are mixed up; its cost grows with their cube.
 MIXED = 2048
 # How exactly a Newton step is solved for: share of its residual, in the norm of the preconditioner, that may be left.
@@ -85,8 +87,8 @@ class LogisticRegression:
         passes: through the images, at most, for each fit.
         say: told how far a fit is, once a step, as `say(line, True)`.
 
-    Beside features in their own type and in float32, memory holds twice `KEPT` probabilities and a few times `CHUNK`
-    numbers at most.
+    Beside features in their own type, in float32 and, of at most `WIDE` numbers, in float64, memory holds twice `KEPT`
+    probabilities and a few times `CHUNK` numbers at most.
     """
 
     def __init__(
@@ -102,6 +104,7 @@ class LogisticRegression:
         # Centred features leave little for W and b to agree on; they change b alone.
         self.centre = feature.mean(dim=0, dtype=torch.float64)
         self.rows = max(1, CHUNK // classes)
+        self.wide = feature.double() - self.centre if feature.numel() <= WIDE else None
         self.narrow = torch.cat([self._wide(rows).float() for rows in self._chunks()])
         # Not every so manieth, which might all be of some classes.
         some = torch.randperm(len(labels), generator=torch.Generator().manual_seed(0))[: max(1, SAMPLED // classes)]
@@ -146,7 +149,7 @@ class LogisticRegression:
         return (slice(i, i + self.rows) for i in range(0, len(self.labels), self.rows))
 
     def _wide(self, rows: slice) -> Tensor:
-        return self.feature[rows].double() - self.centre
+        return self.feature[rows].double() - self.centre if self.wide is None else self.wide[rows]
 
     def _start(self, c: float, penalty: float, others: Mapping[float, Fit]) -> _Point:
         """The best of the nearest fit and of the polynomials in log C through the nearest two, three."""
@@ -188,7 +191,7 @@ class LogisticRegression:
             if len(self.labels) * self.classes <= KEPT:
                 kept.append(p.float().scatter_(1, own, right.float()))
             residual = p.scatter_(1, own, -wrong[-1][:, None])
-            slope += x.T @ residual / len(self.labels)
+            slope += (residual.T @ x).T / len(self.labels)
             lean += residual.sum(dim=0) / len(self.labels)
         return _Point(weight, bias, float(loss), (slope, lean), torch.cat(wrong), kept)
 
@@ -207,12 +210,12 @@ class LogisticRegression:
         narrow, shift = weight.float(), bias.float()
         for number, rows in enumerate(self._chunks()):
             x, p = self.narrow[rows], self._expected(at, number, rows)
-            u = torch.addmm(shift, x, narrow)
+            u = _responses(x, narrow, shift)
             # Relative to the right class, the mean is one over the others: no difference of near-equal numbers.
             u -= u.gather(1, self.labels[rows, None])
-            u -= torch.einsum("nc,nc->n", p, u)[:, None]
+            u -= (p * u).sum(dim=1, keepdim=True)
             u *= p
-            bent += (x.T @ u).double() / len(self.labels)
+            bent += (u.T @ x).T.double() / len(self.labels)
             lean += u.sum(dim=0).double() / len(self.labels)
         return bent, lean
 
@@ -288,12 +291,17 @@ def _still(before: _Point, after: _Point, step: tuple[Tensor, Tensor], share: fl
     return whole and bool(step[0].norm() <= share * weight and step[1].norm() <= share * (weight + bias))
 
 
+def _responses(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+    """x W + b, (n, C), of which each class lies together: with few classes that is the faster way to multiply."""
+    return torch.addmm(bias[:, None], weight.T, x.T).T
+
+
 def _probabilities(x: Tensor, weight: Tensor, bias: Tensor, own: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """Probabilities of the wrong classes, (n, C) with 0 for the right one; of the right one, (n, 1); the sum of losses.
 
     Written relative to the right class, so that losses and probabilities near 0 keep their digits.
     """
-    z = torch.addmm(bias, x, weight)
+    z = _responses(x, weight, bias)
     z -= z.gather(1, own)
     top = z.amax(dim=1, keepdim=True)
     p = z.sub_(top).exp_().scatter_(1, own, 0.0)

@@ -15,6 +15,7 @@ from cliptune.visual import Augment, VisualConfig, stage
 
 PAPER = "2510.07823"
 ENTERS = "pixels: a map of places, a colour per pixel, a surrounding"
+EXACT = "gradients of acavp in bfloat16 were up to 2.1 % off in norm"
 
 
 @dataclass(frozen=True)
@@ -50,4 +51,4 @@ def build(clip: CLIP, classes: ClassSet, config: Config = Config()) -> Recipe:
     phrasing = TemplatePhrasing((config.sentence,) if config.sentence else ())
     adapter = Adapter(clip, classes, phrasing, prompt, MeanHead(), chunk=config.chunk)
     rates = {"prompt.colour.": config.colour_lr / config.lr, "prompt.affine": config.affine_lr / config.lr}
-    return Recipe(adapter, [stage(config, factors=rates)])
+    return Recipe(adapter, [stage(config, factors=rates)], exact=EXACT)

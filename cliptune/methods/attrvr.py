@@ -15,6 +15,7 @@ from cliptune.visual import DescribedConfig, flags, stage
 
 PAPER = "2501.13982"
 ENTERS = "pixels: a frame"
+EXACT = "gradients of attrvr in bfloat16 were up to 2.3 % off in norm, with cosines from 0.994 on"
 
 
 @dataclass(frozen=True)
@@ -36,4 +37,4 @@ def build(clip: CLIP, classes: ClassSet, config: Config = Config()) -> Recipe:
     phrasing = config.phrasing((DESCRIBING, DISTINGUISHING))
     head = NearestHead(config.nearest, (config.weight, 1 - config.weight))
     adapter = Adapter(clip, classes, phrasing, PixelFrame(clip, config.inner), head, chunk=config.chunk)
-    return Recipe(adapter, [stage(config)], flags=flags("attrvr", classes))
+    return Recipe(adapter, [stage(config)], flags=flags("attrvr", classes), exact=EXACT)

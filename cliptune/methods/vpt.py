@@ -21,6 +21,7 @@ from cliptune.texts import ClassSet, TemplatePhrasing
 
 PAPER = "2203.12119"
 ENTERS = "image.tokens"
+EXACT = "gradients of vpt in bfloat16 were up to 2.1 % off in norm"
 
 
 @dataclass(frozen=True)
@@ -48,7 +49,7 @@ def build(clip: CLIP, classes: ClassSet, config: Config = Config()) -> Recipe:
     starts = [0.02 * torch.randn(config.n_ctx, clip.image.width) for _ in range(depth)]
     adapter = Adapter(clip, classes, TemplatePhrasing((config.sentence,)), DeepTokens("image", starts), MeanHead())
     stage = Stage(WeightedLoss(cross_entropy), config.epochs, config.batch_size, OptimiserConfig(lr=config.lr))
-    return Recipe(adapter, [stage])
+    return Recipe(adapter, [stage], exact=EXACT)
 
 
 def published_name(name: str) -> str:

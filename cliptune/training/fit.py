@@ -159,7 +159,7 @@ def fit(
     adapter = recipe.adapter
     with processes(device) as group, _undisturbed(group.device):
         adapter.to(group.device)
-        asked, (precision, why) = precision, group.from_main(lambda: chosen(precision, adapter.clip))
+        asked, (precision, why) = precision, group.from_main(lambda: chosen(precision, adapter.clip, recipe.exact))
         config, split = group.from_main(
             lambda: _resolved(recipe, data, seed, precision, accumulate, select, views, given)
         )

@@ -31,10 +31,12 @@ def check_precision(precision: str) -> None:
         raise ValueError(f"precision must be one of {', '.join((*PRECISIONS, AUTO))}, got {precision!r}.")
 
 
-def chosen(precision: str, clip: Any) -> Chosen:
+def chosen(precision: str, clip: Any, exact: str = "") -> Chosen:
     """What a precision stands for on a CLIP and its device: itself, or for "auto" the faster one of fp32 and bf16.
 
-    Args: clip: with a device, and an image tower that has a width.
+    Args:
+        clip: with a device, and an image tower that has a width.
+        exact: what speaks against bfloat16 in the method itself (`Recipe.exact`); "" for nothing.
 
     The rule asks the device and the width of the image tower, and measures nothing, so that runs repeat themselves.
     Raises: ValueError for an unknown name.
@@ -46,6 +48,8 @@ def chosen(precision: str, clip: Any) -> Chosen:
         return Chosen("fp32", f"because this {clip.device.type} has no products of bfloat16")
     if clip.image.width < WIDE:
         return Chosen("fp32", f"because in towers narrower than {WIDE} bfloat16 is not faster")
+    if exact:
+        return Chosen("fp32", f"because {exact}")
     return Chosen("bf16", f"because this {clip.device.type} multiplies bfloat16 faster than float32")
 
 

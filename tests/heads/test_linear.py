@@ -126,7 +126,8 @@ def test_where_classes_overlap_a_fit_may_end_where_steps_are_short():
 
 
 @pytest.mark.parametrize(
-    "limits", [{"CHUNK": 70}, {"KEPT": 0}, {"CHUNK": 70, "KEPT": 0}, {"MIXED": 1}, {"SAMPLED": 70}, {"STALE": 0}]
+    "limits",
+    [{"CHUNK": 70}, {"KEPT": 0}, {"WIDE": 0}, {"CHUNK": 70, "KEPT": 0}, {"MIXED": 1}, {"SAMPLED": 70}, {"STALE": 0}],
 )
 def test_limits_of_memory_change_nothing_but_rounding(monkeypatch, limits):
     x, y = (torch.tensor(v) for v in unit(100, 12, 7, 1))

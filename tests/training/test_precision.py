@@ -79,6 +79,32 @@ def test_auto_asks_the_device_and_the_width(monkeypatch, able, clip, expected, w
         assert of_precision.chosen(name, clip) == (name, "as asked")
 
 
+def test_auto_keeps_float32_for_a_method_that_bfloat16_was_seen_to_change(monkeypatch):
+    why = "gradients of it were up to 3.0 % off in norm"
+    monkeypatch.setattr(of_precision, "multiplies_bfloat16", lambda device: True)
+    assert of_precision.chosen("auto", WIDE_ENOUGH, why) == ("fp32", f"because {why}")
+    assert of_precision.chosen("bf16", WIDE_ENOUGH, why) == ("bf16", "as asked")
+
+
+@pytest.mark.parametrize(
+    ("method", "expected"), [("coop", "fp32"), ("vpt", "fp32"), ("kgcoop", "bf16"), ("maple", "bf16")]
+)
+def test_a_run_says_that_its_method_keeps_float32(tiny_clip, monkeypatch, method, expected):
+    monkeypatch.setattr(of_precision, "multiplies_bfloat16", lambda device: True)
+    monkeypatch.setattr(of_precision, "WIDE", 1)
+    result = fit(recipe(tiny_clip, method, epochs=1), squares(), precision="auto", progress="silent").result
+    assert result["flags"]["precision"] == expected
+    said = f"gradients of {method} in bfloat16 were up to" if expected == "fp32" else "multiplies bfloat16 faster"
+    assert any(
+        note.startswith(f"The frozen towers are in {expected}, because") and said in note for note in result["notes"]
+    )
+
+
+def test_an_add_on_keeps_what_its_host_says_of_bfloat16(tiny_clip):
+    assert recipe(tiny_clip, "coop+rlp").exact == recipe(tiny_clip, "coop").exact != ""
+    assert recipe(tiny_clip, "kgcoop+dpc").exact == ""
+
+
 @pytest.mark.parametrize(("found", "expected"), [((True, False), True), ((False, True), True), ((False, False), False)])
 def test_a_processor_is_asked_for_its_instructions(monkeypatch, found, expected):
     for name, answer in zip(("avx512_bf16", "amx_tile"), found, strict=True):
@@ -99,12 +125,12 @@ def test_a_run_says_what_auto_stood_for_and_equals_it(tiny_clip, tmp_path, monke
     monkeypatch.setattr(of_precision, "WIDE", width)
     expected = "bf16" if width == 40 else "fp32"
     runs = [
-        fit(recipe(tiny_clip), squares(), tmp_path / asked, precision=asked, progress="silent")
+        fit(recipe(tiny_clip, "kgcoop"), squares(), tmp_path / asked, precision=asked, progress="silent")
         for asked in ("auto", expected)
     ]
     first, second = (run.adapter.learnables() for run in runs)
     assert all(torch.equal(first[name], second[name]) for name in first)
     assert [run.result["flags"]["precision"] for run in runs] == [expected, expected]
     assert [any("The frozen towers are in" in note for note in run.result["notes"]) for run in runs] == [True, False]
-    again = fit(recipe(tiny_clip), squares(), tmp_path / "auto", precision=expected, progress="silent")
+    again = fit(recipe(tiny_clip, "kgcoop"), squares(), tmp_path / "auto", precision=expected, progress="silent")
     assert again.result == runs[0].result
