@@ -60,7 +60,7 @@ class ImageCache:
         Args:
             only: the positions that will be asked for, as in `loader.batches`; None for all.
         """
-        if split.in_memory:
+        if split.in_memory or self.full:
             return
         wanted = range(len(split)) if only is None else sorted({place % len(split) for place in only})
         with ThreadPoolExecutor(max(1, threads)) as pool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-# Multiplications up to which float64 costs seconds: half a minute of one core.
+# Multiplications up to which float64 costs less than half a minute of one core.
 FEW = 2**38
 
 

@@ -44,8 +44,8 @@ class LPPlusPlusHead(Head):
         search: keep the epoch that is best on the validation images, the last one of equals, if there are any.
 
     Call order: `observe` for all training (and validation) images, then `refit`. Every view (B, V) is a feature of its
-    own. A class without images starts at w_c = 0 and has no part in the start of α. Computed in
-    float64, or in float32 where that would take minutes (`working_dtype`).
+    own. A class without images starts at w_c = 0 and has no part in the start of α. Computed in float64,
+    or in float32 where that would take minutes (`working_dtype`).
     Source: LP++ (arXiv:2404.02285), as released.
     """
 
@@ -82,21 +82,20 @@ class LPPlusPlusHead(Head):
             raise ValueError("LPPlusPlusHead: nothing to fit, because no training image was observed.")
         train, text = self._joined("train"), self._text
         held = self._joined("val") if self.search and self._seen["val"] else None
-        self._forget()  # which would be held twice
+        self._forget()  # the embeddings, which would be held twice
         dtype = working_dtype(self.epochs * train[0].numel() * len(text), self.weight.dtype)
         probe = _Probe.of(*train, text, dtype)
         for own, value in zip((self.weight, self.bias, self.alpha), self._trained(probe, held), strict=True):
             own.copy_(value)
 
     def _trained(self, probe: _Probe, held: Seen | None) -> Values:
-        kept, best = probe.values, -1
+        kept, best = None, -1
         for epoch in range(self.epochs):
             self.say(f"epoch {epoch + 1} of {self.epochs}", minor=True, share=(epoch + 1) / self.epochs)
             probe.step(turns=(epoch + 1) % EVERY == 0, summed=self.summed)
-            correct = 0 if held is None else probe.correct(*held)
-            if correct >= best:
+            if held is not None and (correct := probe.correct(*held)) >= best:
                 kept, best = probe.values, correct
-        return kept
+        return kept or probe.values
 
     def _joined(self, split: str) -> Seen:
         """Unit features (n, D) in float64 and labels (n,) of a split."""
@@ -105,6 +104,7 @@ class LPPlusPlusHead(Head):
 
     def _forget(self) -> None:
         self._seen: dict[str, list[Seen]] = {"train": [], "val": []}
+        self._text = self.weight.new_zeros(0, self.weight.shape[1])
 
 
 class _Probe:

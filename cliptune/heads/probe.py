@@ -99,8 +99,8 @@ class ProbeHead(TextHead):
             images, at least one, out of all their views.
 
     Lengths m_c decide how far a step turns a prototype; they are 1 until `measure` sets them.
-    It is computed in float64, or in float32 where that would take minutes (`working_dtype`), and the order of the
-    features is drawn from a seed of the head's own.
+    The training is computed in float64, or in float32 where that would take minutes (`working_dtype`), and the order of
+    the features is drawn from a seed of the head's own.
     Source: ZS-LP and CLAP (arXiv:2312.12730), as released; the multipliers of classes without images are those of
         the same authors' later release (arXiv:2506.17500).
     """

@@ -20,9 +20,9 @@ def build_optimiser(
     """SGD (no Nesterov, no dampening), Adam or AdamW over `parameters`; named where `config.factors` tells them apart.
 
     The plain per-tensor update is used, not the fused or multi-tensor one: learnables are few and small, and the
-    plain one rounds the same way on every machine and in every grouping. The exception are learnables of `LARGE` values
-    under Adam and AdamW on the CPU, such as a key for each training image: there the dozen passes over memory of the
-    plain update cost as much as the gradient's products, and the fused one takes a single pass.
+    plain one rounds the same way on every machine and in every grouping. The exception is Adam or AdamW on the CPU if
+    one learnable has `LARGE` values, such as a key for each training image: the dozen passes over memory of the plain
+    update cost as much as the gradient's products there, and the fused one, which all learnables then get, takes one.
 
     Raises: ValueError if there is nothing to train.
     """
@@ -38,7 +38,9 @@ def build_optimiser(
             groups, lr=config.lr, momentum=config.momentum, weight_decay=config.weight_decay, foreach=False
         )
     kind = torch.optim.Adam if config.name == "adam" else torch.optim.AdamW
-    fused = any(p.numel() >= LARGE for p in named.values()) and all(p.device.type == "cpu" for p in named.values())
+    # The fused update goes through memory whatever the strides, which moments read from a checkpoint need not share.
+    plain = all(p.device.type == "cpu" and p.is_contiguous() for p in named.values())
+    fused = plain and any(p.numel() >= LARGE for p in named.values())
     return kind(
         groups,
         lr=config.lr,

@@ -66,6 +66,7 @@ train_epoch: 20
     "channels.yaml": "{init_gamma: 0.1, search_scale: [7, 7, 1], search_step: [200, 20, 5], training_feat_num: 700, "
     "training_free_feat_num: 400, w_training_free: [0.5, 0.5], w_training: [0.2, 0.8], dataset: dtd, "
     "backbone: other.pt}\n",
+    "nothing.yaml": "{init_gamma: 0.1, search_scale: [7, 7, 1]}\n",
     "lp.yaml": "{root_path: data, method: LinearProbe_P2, shots: 4, tasks: 3, backbone: RN50, train_epoch: 200}\n",
     "prolip.yaml": "{method: ProLIP, backbone: ViT-B/16, SUBSAMPLE_CLASSES: base, train_epoch: 300, search_lr: False, "
     "lr_v: 0.001, lambda_v: 0.5, lambda_funct_1_N: False, lambda_funct_1_N2: True, aug_views: 300}\n",
@@ -164,8 +165,12 @@ LINES = {
         "bench few_shot --methods lp_plus_plus --data dtd --root D --backbone RN50 --shots 16 --seeds 1,2,3 --recipe "
         "--out out --set epochs=200"
     ),
-    "--base_config lp.yaml --dataset_config configs/imagenet.yaml --opts tasks 1 train_epoch 300": (
-        "train --method lp_plus_plus --data imagenet --root data --backbone RN50 --shots 4 --seed 1 --recipe few_shot"
+    "--base_config lp.yaml --dataset_config configs/imagenet.yaml --opts tasks 1 train_epoch 300 output_dir o": (
+        "train --method lp_plus_plus --data imagenet --root data --backbone RN50 --shots 4 --seed 1 --recipe few_shot "
+        "--out o"
+    ),
+    "--base_config gone.yaml --dataset_config configs/dtd.yaml --opts method ProLIP train_epoch 400": (
+        "train --method prolip --data dtd --shots 1 --seed 1 --recipe few_shot --set epochs=400"
     ),
     "--base_config prolip.yaml --dataset_config configs/dtd.yaml --seed 3 --shots 4": (
         "train --method prolip --data dtd --backbone ViT-B/16 --shots 4 --seed 3 --classes base --recipe base2new "
@@ -259,6 +264,11 @@ def test_tda_runs_on_one_data_set_after_the_other():
         ("--base_config gone.yaml --opts method ProLIP", "There is no file gone.yaml here, so the published settings"),
         ("--base_config prolip.yaml --opts search_lr True", "search_lr was left out: rate and weight are those of"),
         ("--base_config prolip.yaml --opts aug_views 10", "aug_views 10 was left out: every epoch sees new views"),
+        ("--base_config lp.yaml --seed 7", "--seed 7 was left out: the draws of images have seeds from 1 on"),
+        (
+            "--base_config lp.yaml --test_config_path t.yaml",
+            "--test_config_path t.yaml was left out: a run is",
+        ),
         ("--config gone --datasets dtd --backbone RN50", "There is no file gone/dtd.yaml here, so the published"),
     ],
 )
@@ -286,6 +296,8 @@ def test_what_has_no_counterpart_is_said(line, sentence, capsys):
         ("--trainer MaPLe --config-file list.yaml", "should hold settings by name, but holds list"),
         ("--config gone.yaml", "there is no file gone.yaml"),
         ("--config kgcoop.yaml", "no configuration of Tip-Adapter"),
+        ("--base_config lp.yaml --opts tasks 0", "tasks should be at least 1, got 0"),
+        ("--config nothing.yaml", "nothing.yaml names no data set. Add a line such as dataset: dtd"),
         ("--dataset dtd --shots 4 --mode ln_only", "--mode ln_only with --peft ln has no counterpart here"),
         ("--dataset dtd --shots 4 --mode twostage --peft lora", "--mode twostage with --peft lora has no counterpart"),
         ("--dataset dtd --shots 4 --setting all", "--setting is standard or base2new, got 'all'"),

@@ -63,7 +63,7 @@ def evaluate(
     device
         cpu, cuda, cuda:1, mps; a card if there is one.
     precision
-        Of the frozen towers: fp32, bf16, fp16, or auto as in `train`; that of the run if left out.
+        Of the frozen towers: fp32, bf16, fp16, or auto by device and width of the towers; that of the run if left out.
     weight
         For runs with dpc: ω of the parallel prompt, in [0, 1]; if left out, that of trained classes where all are
         trained ones, else that of new classes.

@@ -61,6 +61,8 @@ def _tip_adapter(config: Mapping[str, Any], path: Path, asked: argparse.Namespac
 
 def _ape(config: Mapping[str, Any], path: Path, asked: argparse.Namespace, notes: list[str]) -> list[list[str]]:
     """Both methods of APE. Its features are drawn by seed 1, whatever the file's seed."""
+    if not config.get("dataset"):
+        raise ValueError(f"train: {path} names no data set. Add a line such as dataset: dtd.")
     beta, alpha, gamma = _numbers(config, "search_scale", 3, path)
     searched = {"beta_max": beta, "alpha_max": alpha}
     own = {
@@ -72,7 +74,7 @@ def _ape(config: Mapping[str, Any], path: Path, asked: argparse.Namespace, notes
     commands = []
     for method, more in own.items():
         options = _given(method, config) | searched | more
-        data, backbone = data_name(str(config.get("dataset", ""))), str(config.get("backbone", "RN50"))
+        data, backbone = data_name(str(config["dataset"])), str(config.get("backbone", "RN50"))
         settings = beside_recipe(method, "few_shot", shots, data, backbone, options)
         command = ["train", "--method", method, *_places(config, asked), "--shots", str(shots), "--seed", "1"]
         commands.append([*command, "--recipe", "few_shot", *settings])
@@ -121,6 +123,8 @@ def baseline(parser: argparse.ArgumentParser, words: Sequence[str], notes: list[
     parser.add_argument("--shots", type=int)
     parser.add_argument("--opts", "--opt", nargs=argparse.REMAINDER, default=[])
     asked = parser.parse_args(list(words))
+    if asked.test_config_path:
+        notes.append(f"--test_config_path {asked.test_config_path} was left out: a run is scored by cliptune eval RUN.")
     config: dict[str, Any] = {}
     for file in (asked.base_config, asked.dataset_config):
         if Path(file).is_file():
@@ -147,14 +151,25 @@ def _not_a_baseline(config: Mapping[str, Any], file: str) -> str:
 def _lp_plus_plus(config: Mapping[str, Any], asked: argparse.Namespace, notes: list[str]) -> list[str]:
     """As many draws of images as the file has tasks, their seeds from 1 on."""
     shots, tasks = int(asked.shots or number(config, "shots", 4)), int(number(config, "tasks", 10))
+    if tasks < 1:
+        raise ValueError(
+            f"train: tasks should be at least 1, got {tasks}. Give how many draws of images to learn from."
+        )
+    if asked.seed != 1:
+        notes.append(f"--seed {asked.seed} was left out: the draws of images have seeds from 1 on.")
     where = [*_places(config, asked), "--shots", str(shots)]
     data, backbone = data_name(str(config["dataset"])), config.get("backbone")
     settings = beside_recipe("lp_plus_plus", "few_shot", shots, data, backbone, _given("lp_plus_plus", config))
     if tasks == 1:
-        return ["train", "--method", "lp_plus_plus", *where, "--seed", "1", "--recipe", "few_shot", *settings]
+        command = ["train", "--method", "lp_plus_plus", *where, "--seed", "1", "--recipe", "few_shot"]
+        return [*command, *_out(config), *settings]
     seeds = ",".join(str(seed) for seed in range(1, tasks + 1))
     command = ["bench", "few_shot", "--methods", "lp_plus_plus", *where, "--seeds", seeds, "--recipe"]
-    return [*command, *(["--out", str(config["output_dir"])] if config.get("output_dir") else []), *settings]
+    return [*command, *_out(config), *settings]
+
+
+def _out(config: Mapping[str, Any]) -> list[str]:
+    return ["--out", str(config["output_dir"])] if config.get("output_dir") else []
 
 
 def _prolip(config: Mapping[str, Any], asked: argparse.Namespace, notes: list[str]) -> list[str]:
@@ -173,14 +188,14 @@ def _prolip(config: Mapping[str, Any], asked: argparse.Namespace, notes: list[st
         options["weight"] = 1 / shots**2
     elif "lambda_v" in config:
         options["weight"] = number(config, "lambda_v", 0)
-    if number(config, "aug_views", 300) < number(config, "train_epoch", 300):
+    if "aug_views" in config and number(config, "aug_views", 300) < number(config, "train_epoch", 300):
         notes.append(f"aug_views {config['aug_views']} was left out: every epoch sees new views.")
     data, backbone = data_name(str(config["dataset"])), config.get("backbone")
     base = str(config.get("SUBSAMPLE_CLASSES", "all")) == "base"
     protocol = "base2new" if base else "few_shot"
     settings = beside_recipe("prolip", protocol, shots, data, backbone, options)
     command = ["train", "--method", "prolip", *_places(config, asked), "--shots", str(shots), "--seed", str(asked.seed)]
-    return [*command, *(["--classes", "base"] if base else []), "--recipe", protocol, *settings]
+    return [*command, *(["--classes", "base"] if base else []), "--recipe", protocol, *_out(config), *settings]
 
 
 def stream(parser: argparse.ArgumentParser, words: Sequence[str], notes: list[str]) -> list[list[str]]:

@@ -93,8 +93,8 @@ class RunOptions:
     device
         cpu, cuda, cuda:1, mps; a card if there is one.
     precision
-        Of the frozen towers: fp32, bf16, fp16; or auto, which is bf16 where the device multiplies it faster and the
-        towers are wide, else fp32.
+        Of the frozen towers: fp32, bf16, fp16; or auto, which is bf16 where the device multiplies it faster, the towers
+        are wide and the method's gradients were not seen to change, else fp32.
     workers
         Processes that read images.
     descriptions

@@ -31,7 +31,7 @@ def other_kernel() -> bool:
 
 
 def kernel() -> str:
-    """Which kernel large float32 products with frozen weights use here, as a word: "oneDNN" or "torch"."""
+    """Which kernel large float32 products with features use here, as a word: "oneDNN" or "torch"."""
     return "oneDNN" if other_kernel() else "torch"
 
 
