@@ -66,7 +66,7 @@ train_epoch: 20
     "channels.yaml": "{init_gamma: 0.1, search_scale: [7, 7, 1], search_step: [200, 20, 5], training_feat_num: 700, "
     "training_free_feat_num: 400, w_training_free: [0.5, 0.5], w_training: [0.2, 0.8], dataset: dtd, "
     "backbone: other.pt}\n",
-    "nothing.yaml": "{init_gamma: 0.1, search_scale: [7, 7, 1]}\n",
+    "nothing.yaml": "{init_gamma: 0.1, w_training: [0.2, 0.8]}\n",
     "lp.yaml": "{root_path: data, method: LinearProbe_P2, shots: 4, tasks: 3, backbone: RN50, train_epoch: 200}\n",
     "prolip.yaml": "{method: ProLIP, backbone: ViT-B/16, SUBSAMPLE_CLASSES: base, train_epoch: 300, search_lr: False, "
     "lr_v: 0.001, lambda_v: 0.5, lambda_funct_1_N: False, lambda_funct_1_N2: True, aug_views: 300}\n",
