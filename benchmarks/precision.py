@@ -21,6 +21,7 @@ import json
 import sys
 import time
 import warnings
+from math import ceil
 from pathlib import Path
 from typing import Any
 
@@ -58,9 +59,11 @@ def recipe_of(method: str, clip: CLIP, data: Dataset, seed: int) -> Recipe:
 
 
 def enough(recipe: Recipe, data: Dataset, steps: int) -> dict[str, int]:
-    """The budget of `fit`: so many steps, or one epoch of each stage where that is more; none where nothing learns."""
-    sizes = [stage.batch_size for stage in recipe.stages if stage.optimiser is not None]
-    return {"steps": max(steps, sum(-(-len(data.train) // size) for size in sizes))} if sizes else {}
+    """The budget of `fit`: so many steps, or as many as give each stage an epoch; none where nothing learns."""
+    stages = [stage for stage in recipe.stages if stage.optimiser is not None]
+    epochs = sum(stage.epochs for stage in stages)  # in proportion to which stages share steps
+    least = [ceil(ceil(len(data.train) / stage.batch_size) * epochs / stage.epochs) for stage in stages]
+    return {"steps": max(steps, *least)} if least else {}
 
 
 def gradient(adapter: Adapter, objective: Objective, batch: Batch, precision: str) -> Tensor:
