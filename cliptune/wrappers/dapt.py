@@ -26,6 +26,7 @@ from cliptune.wrappers.masks import USUAL_CELLS, Erased, GradCAMMasks, MaskSourc
 
 PAPER = "2508.00395"
 ENTERS = "the host's loss"
+EXACT = "gradients with dapt in bfloat16 were up to 5.0 % off in norm"
 # Adds losses to what the host trains; what mixes prompts comes after it and trains with a loss of its own.
 ORDER = 30
 
@@ -176,6 +177,7 @@ def build(recipe: Recipe, config: Config = Config(), masks: MaskSource | None = 
                 margin=config.dapt_margin,
                 together=config.dapt_together,
             )
+    recipe.exact = recipe.exact or EXACT
     return recipe
 
 

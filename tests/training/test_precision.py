@@ -105,6 +105,12 @@ def test_an_add_on_keeps_what_its_host_says_of_bfloat16(tiny_clip):
     assert recipe(tiny_clip, "kgcoop+dpc").exact == ""
 
 
+@pytest.mark.parametrize("name", ["dapt", "textrefiner"])
+def test_an_add_on_may_speak_against_bfloat16_itself(tiny_clip, name):
+    assert f"gradients with {name} in bfloat16" in recipe(tiny_clip, f"kgcoop+{name}").exact
+    assert recipe(tiny_clip, f"coop+{name}").exact == recipe(tiny_clip, "coop").exact
+
+
 @pytest.mark.parametrize(("found", "expected"), [((True, False), True), ((False, True), True), ((False, False), False)])
 def test_a_processor_is_asked_for_its_instructions(monkeypatch, found, expected):
     for name, answer in zip(("avx512_bf16", "amx_tile"), found, strict=True):
