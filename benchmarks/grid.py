@@ -2,13 +2,15 @@
 
     python benchmarks/grid.py [--backbone ViT-B/16] [--layers 12] [--classes 10] [--test 20] [--shots 1 16]
         [--seeds 1 2 3] [--methods zeroshot linear_probe tip_adapter coop kgcoop cocoop] [--epochs 1] [--views 1]
-        [--threads 1] [--at 10x8100 100x2465] [--at-shots 1 16] [--at-seeds 3]
+        [--threads 1] [--at 10x8100 100x2465] [--at-shots 1 16] [--at-seeds 3] [--into FOLDER]
 
 The CLIP has the sizes of the backbone and random weights; the pictures are noise, written as JPEG files. Every cell
 runs twice in turn, without a store and with one that was empty before the first cell, and must answer alike, bit for
-bit. "pictures" counts views that passed the image tower, with those that fill up a group; times are seconds of
-processor time, which other work on the machine changes less than those on the clock. "known" is the ratio where no
-picture had to pass the tower at all, as in a second run of the same grid: a bound that the store cannot pass.
+bit. Epochs are those of the methods' recipes, unless --epochs says how many. "pictures" counts views that passed the
+image tower, with those that fill up a group; times are seconds of processor time, which other work on the machine
+changes less than those on the clock. "known" is the ratio where no picture had to pass the tower at all, as in a second
+run of the same grid: a bound that the store cannot pass. With --into the pictures, the store and each run's cost are
+kept there: a grid that was stopped goes on, and parts of --methods may be run by several processes.
 
 The second visit is a pass over all test pictures by another store object on the same folder, against a pass without a
 store; hashing the files and looking at the tower's weights is in it, and in a new process hashing the weights as well.
@@ -24,6 +26,7 @@ from __future__ import annotations
 
 import argparse
 import copy
+import json
 import tempfile
 import time
 from collections import defaultdict
@@ -129,7 +132,7 @@ def random_clip(backbone: str, layers: int) -> Counted:
 
 def pictures(folder: Path, classes: int, test: int, size: tuple[int, int] = (320, 240)) -> Dataset:
     draw, splits = np.random.default_rng(0), {}
-    folder.mkdir()
+    folder.mkdir(parents=True, exist_ok=True)
     for split, count in (("train", TRAIN), ("val", VAL), ("test", test)):
         items = [Item(f"{split}-{c}-{i}.jpg", c, f"thing {c}") for c in range(classes) for i in range(count)]
         for item in items:
@@ -155,16 +158,17 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3])
     usual = ["zeroshot", "linear_probe", "tip_adapter", "coop", "kgcoop", "cocoop"]
     parser.add_argument("--methods", nargs="+", default=usual)
-    parser.add_argument("--epochs", type=int, default=1)
+    parser.add_argument("--epochs", type=int, help="of each method that learns by steps; else its recipe's")
     parser.add_argument("--views", type=int, default=1)
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--at", nargs="*", default=["10x8100"], help="classes x test pictures to compute the ratio for")
     parser.add_argument("--at-shots", type=int, nargs="+", default=[1, 16])
     parser.add_argument("--at-seeds", type=int, default=3)
+    parser.add_argument("--into", type=Path)
     asked = parser.parse_args()
     torch.set_num_threads(asked.threads)
     with tempfile.TemporaryDirectory() as folder:
-        each = compare(asked, Path(folder))
+        each = compare(asked, asked.into or Path(folder))
         for size in asked.at:
             classes, test = map(int, size.split("x"))
             computed(asked, Path(folder) / size, classes, test, each)
@@ -181,22 +185,34 @@ def compare(asked: argparse.Namespace, folder: Path) -> float:
     stored: dict[str, Cost] = defaultdict(Cost)
     for method in asked.methods:
         learns = takes_steps(method)
-        how: dict[str, Any] = {"options": {"epochs": asked.epochs}, "views": asked.views} if learns else {}
+        how: dict[str, Any] = {"options": {"epochs": asked.epochs} if asked.epochs else {}, "views": asked.views}
         for shots in asked.shots:
             for seed in asked.seeds:
-                runs = []
-                for costs, kept in ((plain, False), (stored, store)):
-                    one = {"shots": shots, "seed": seed, "store": kept, "progress": "silent", **how}
-                    run, cost = measured(clip, partial(few_shot_run, method, clip, data, **one))
-                    costs[method] += cost
-                    runs.append(run)
-                answers = [run.result["evaluations"]["test"] for run in runs]
-                assert answers[0] == answers[1], (method, shots, seed)
+                one = {"shots": shots, "seed": seed, "progress": "silent", **(how if learns else {})}
+                costs = kept(folder / f"{method}-{shots}-{seed}.json", partial(both, method, clip, data, store, one))
+                plain[method], stored[method] = plain[method] + costs[0], stored[method] + costs[1]
         print(row(method, plain[method], stored[method]), flush=True)
     whole = [sum(costs.values(), Cost()) for costs in (plain, stored)]
     each = visits(clip, data, store)
     print(f"{row('all', *whole)} {whole[0].seconds / (whole[1].seconds - whole[1].pictures * each):.1f} × known")
     return each
+
+
+def kept(file: Path, work: Callable[[], tuple[Cost, Cost]]) -> tuple[Cost, Cost]:
+    """What was measured before, or is now."""
+    if not file.exists():
+        file.write_text(json.dumps([(cost.seconds, cost.pictures) for cost in work()]))
+    plain, stored = (Cost(*cost) for cost in json.loads(file.read_text()))
+    return plain, stored
+
+
+def both(method: str, clip: Counted, data: Dataset, store: FeatureStore, one: dict[str, Any]) -> tuple[Cost, Cost]:
+    """The run without a store and with one, which must answer alike."""
+    (run, plain), (again, stored) = (
+        measured(clip, partial(few_shot_run, method, clip, data, store=folder, **one)) for folder in (False, store)
+    )
+    assert run.result["evaluations"]["test"] == again.result["evaluations"]["test"], (method, one)
+    return plain, stored
 
 
 def row(name: str, plain: Cost, stored: Cost) -> str:
