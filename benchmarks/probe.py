@@ -1,9 +1,11 @@
-"""The linear probe's search of C against scikit-learn's fits from cold, on made-up features, in one run.
+"""The linear probe's search of C against scikit-learn's fits from cold, in one run.
 
+    python benchmarks/probe.py --embedded [--cold …] [--limit 1000] [--tol 1e-4 --max-iter 1000] [--cold-search]
     python benchmarks/probe.py [--images 10000] [--width 512] [--classes 100] [--threads 1] [--noise 4]
         [--decay 1] [--norm 10] [--cold -6 -4 -2 0 2 4 6] [--limit 1000] [--tol 1e-4 --max-iter 1000] [--cold-search]
 
-Features are like CLIP's: around a common mean, with a spectrum that decays, all of one norm; the probe takes
+With --embedded, features are those of the embedded CLIP, of a hundred classes of Tinyworld: 10,000 × 128. Else they are
+made up, like CLIP's: around a common mean, with a spectrum that decays, all of one norm; the probe takes
 embeddings before they are made unit vectors, and those of ViT-B/16 have norms around 10. "cold" is how the probe was
 fitted before: scikit-learn's `LogisticRegression(C=…, max_iter=1000)` from zero for every C, of which the search asked
 23. "warm" is the head as it is: each of the 23 fits begins from the others, and the chosen one is fitted once more,
@@ -25,6 +27,7 @@ import multiprocessing
 import os
 import time
 import warnings
+from collections import defaultdict
 from multiprocessing.connection import Connection
 from resource import RLIMIT_CPU, RUSAGE_SELF, getrusage, setrlimit
 from types import SimpleNamespace
@@ -34,11 +37,15 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from cliptune import load_clip
+from cliptune.data.tinyworld import load_suite
+from cliptune.features import View, embedded
 from cliptune.heads import LinearHead
 from cliptune.heads.linear import POWERS, STEPS
 from cliptune.heads.logistic import LogisticRegression
 
 VALIDATION, TEST = 4, 10  # images per class
+SUITES = ("objects", "textures", "colours", "pairs", "scenes", "aerial", "symbols", "flowers", "fishes")
 
 
 def features(
@@ -58,6 +65,20 @@ def features(
         x *= norm / np.linalg.norm(x, axis=1, keepdims=True)
         splits.append((torch.tensor(x, dtype=torch.float32), torch.tensor(y)))
     return splits
+
+
+def embeddings(classes: int = 100) -> list[tuple[Tensor, Tensor]]:
+    """Splits of the embedded CLIP's embeddings (N, D) of Tinyworld's suites, with labels, of 100 images a class."""
+    clip = load_clip("mini")
+    view, splits, known = View(clip.config.resolution, clip.preprocessing), defaultdict(list), 0
+    for name in SUITES:
+        suite = load_suite(name, train=100, val=VALIDATION, test=TEST)
+        for split in ("train", "val", "test"):
+            images = getattr(suite, split)
+            x, y = embedded(clip, images, view)[:, 0], torch.as_tensor(images.labels) + known
+            splits[split].append((x[y < classes], y[y < classes]))
+        known += len(suite.class_names)
+    return [(torch.cat(x), torch.cat(y)) for x, y in (zip(*parts, strict=True) for parts in splits.values())]
 
 
 def fit_cold(answer: Connection, x: np.ndarray, y: np.ndarray, limit: float, options: dict[str, float]) -> None:
@@ -128,6 +149,7 @@ def cold_search(splits: list[tuple[Tensor, Tensor]], limit: float, **options: fl
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--embedded", action="store_true")
     parser.add_argument("--images", type=int, default=10_000)
     parser.add_argument("--width", type=int, default=512)
     parser.add_argument("--classes", type=int, default=100)
@@ -146,17 +168,22 @@ def main() -> None:
     torch.set_num_threads(options.threads)
     for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
         os.environ[name] = str(options.threads)  # of the processes that fit from cold
-    counts = [options.images, VALIDATION * options.classes, TEST * options.classes]
-    train, val, test = features(counts, options.width, options.classes, options.noise, options.decay, options.norm)
-    made = f"noise {options.noise:g}, decay {options.decay:g}, norm {options.norm:g}"
-    sizes = f"{options.images:,} × {options.width} × {options.classes}"
+    if options.embedded:
+        train, val, test = embeddings()
+        made = "embedded CLIP and Tinyworld"
+    else:
+        counts = [options.images, VALIDATION * options.classes, TEST * options.classes]
+        train, val, test = features(counts, options.width, options.classes, options.noise, options.decay, options.norm)
+        made = f"noise {options.noise:g}, decay {options.decay:g}, norm {options.norm:g}"
+    classes = int(train[1].max()) + 1
+    sizes = " × ".join(f"{number:,}" for number in (*train[0].shape, classes))
     print(f"{sizes}, {made}, {options.threads} thread(s)", flush=True)
 
     begun, clock = time.process_time(), time.monotonic()
-    head = search(train, val, options.classes)
+    head = search(train, val, classes)
     warm, wall = time.process_time() - begun, time.monotonic() - clock
 
-    regression, fits, total, bound = LogisticRegression(*train, options.classes), {}, 0.0, ""
+    regression, fits, total, bound = LogisticRegression(*train, classes), {}, 0.0, ""
     print("| C | cold, s | iterations | objective | test, % | warm, s | passes | objective | test, % | ratio |")
     print("|---|---|---|---|---|---|---|---|---|---|")
     for power in options.cold:

@@ -9,16 +9,22 @@ from math import log10
 import torch
 from torch import Tensor
 
+from cliptune.heads.curvature import Eased, Own, Shared
+
 # Entries of images by classes that are computed together.
 CHUNK = 2**22
 # Images by classes whose probabilities are kept between two products; of more they are computed again for each.
 KEPT = 2**26
 # Numbers of centred features up to which they are kept in float64.
 WIDE = 2**24
-# Classes up to which the preconditioner knows how classes are mixed up; its cost grows with their cube.
-MIXED = 2048
 # How exactly a Newton step is solved for: share of its residual, in the norm of the preconditioner, that may be left.
 INEXACT = 0.3
+# The same at least, for a fit that ends where steps are short.
+ROUGH = 0.1
+# Products with the curvature after which a Newton step is taken as it is, and the next ones are solved for by `Own`.
+MANY = 30
+# Share of the objective that a last step may have taken off; it falls by constant factors long before weights settle.
+FLAT = 1e-2
 # How far, as a share of their norm, weights may move before classes are looked at anew for the preconditioner.
 STALE = 0.1
 # Entries of images by classes on which the best start is chosen.
@@ -61,25 +67,14 @@ class _Point:
         return float((self.slope[0].square().sum() + self.slope[1].square().sum()).sqrt())
 
 
-@dataclass(frozen=True)
-class _Axes:
-    """Eigenvalues and eigenvectors of A (D, D) and B (C, C), or B's diagonal alone, at W (D, C)."""
-
-    weight: Tensor
-    a: Tensor
-    v: Tensor
-    b: Tensor
-    q: Tensor | None
-
-
 class LogisticRegression:
     """min over W, b of C Σ_n −log softmax(x_n Wᵀ + b)[y_n] + ½ ‖W‖², scikit-learn's objective; b is not penalised.
 
     Newton's method. Steps are solved by conjugate gradients, whose preconditioner takes the curvature for a Kronecker
-    product: covariance of the features × Laplacian of how classes are mixed up, both weighted by what is not yet
-    certain. Objective and gradient are in float64; products with the curvature, which only choose directions, in
-    float32. Both are written so that images classified with near certainty, all of them under a weak penalty, keep
-    their relative precision.
+    product (`heads.curvature.Shared`), or, once that was seen to need many steps and where there is room, knows each
+    class's own (`Own`). Objective and gradient are in float64; products with the curvature, which only choose
+    directions, in float32. Both are written so that images classified with near certainty, all of them under a weak
+    penalty, keep their relative precision.
 
     Args:
         feature: (N, D), float32 or float64. labels: (N,) in 0 … C − 1, each of which occurs.
@@ -88,7 +83,7 @@ class LogisticRegression:
         say: told how far a fit is, once a step, as `say(line, True)`.
 
     Beside features in their own type, in float32 and, of at most `WIDE` numbers, in float64, memory holds twice `KEPT`
-    probabilities and a few times `CHUNK` numbers at most.
+    probabilities, a few times `CHUNK` numbers, and three times `curvature.OWN` at most.
     """
 
     def __init__(
@@ -110,7 +105,8 @@ class LogisticRegression:
         some = torch.randperm(len(labels), generator=torch.Generator().manual_seed(0))[: max(1, SAMPLED // classes)]
         self.sample = some.sort().values.to(labels.device)
         self._gone = 0
-        self._axes: _Axes | None = None
+        self._curvature: Shared | Own | None = None
+        self._hard = False
 
     def fit(
         self, c: float, tolerance: float = 1e-4, others: Mapping[float, Fit] | None = None, settled: float = 0.0
@@ -121,27 +117,34 @@ class LogisticRegression:
             tolerance: τ. The fit ends where the gradient's norm is at most τ times that of the penalty's, ‖W‖. The
                 objective is 1-strongly convex in W, so ‖W − W*‖ ≤ τ ‖W‖ (the gradient in b being as good as 0).
             others: C → fit, of which the nearest in log C give the start.
-            settled: the fit ends as well after a whole Newton step that moves W, and b, by at most this share. That is
-                an estimate of the error, where τ is a bound; where classes overlap, the bound is up to 10⁵ times the
-                error, since it knows of the penalty's curvature alone.
+            settled: the fit ends as well after a whole Newton step that moves W, and b, by at most this share, and
+                takes at most a hundredth off the objective. That is an estimate of the error, where τ is a bound;
+                where classes overlap, the bound is up to 10⁵ times the error, since it knows of the penalty's
+                curvature alone.
         """
         self._gone = 0
         # The mean over images is what is computed with.
         penalty = 1 / (c * len(self.labels))
-        at, error = self._start(c, penalty, others or {}), torch.inf
+        at, error, damping, failed = self._start(c, penalty, others or {}), torch.inf, 0.0, 0
         while True:
             scale = penalty * float(at.weight.norm())
             error = at.steepness / scale if scale else (torch.inf if at.steepness else 0.0)
             self.say(f"C = {c:.4g}: error of the weights at most {error:.1e}, after {self._gone} passes", True)
             if error <= tolerance or self._gone >= self.passes:
                 break
-            step = self._newton(at, penalty, max(INEXACT * min(1.0, error), tolerance / error / 2))
-            after = self._search(at, step, penalty)
-            if after is None:
+            rough = ROUGH if settled else 0.0
+            left = max(INEXACT * min(1.0, error), tolerance / error / 2, rough)
+            step = self._newton(at, penalty + damping, left)
+            after, length = self._search(at, step, penalty)
+            failed = failed + 1 if after is None else 0
+            if failed == 2:
                 break
-            at, still = after, _still(at, after, step, settled)
-            if still:
-                break
+            if after is not None:
+                still = length == 1 and not damping and _still(at, after, step, settled)
+                at = after
+                if still:
+                    break
+            damping = _damped(damping, length, error * penalty, penalty)
         weight = at.weight.T.contiguous()
         return Fit(weight, at.bias - weight @ self.centre, error, self._gone)
 
@@ -221,12 +224,15 @@ class LogisticRegression:
 
     def _newton(self, at: _Point, penalty: float, left: float) -> tuple[Tensor, Tensor]:
         """A step solved for by preconditioned conjugate gradients, until `left` of the residual is left."""
-        ease = self._preconditioner(at, penalty)
+        ease, begun = self._preconditioner(at, penalty), self._gone
         residual = (-at.slope[0], -at.slope[1])
         step = (torch.zeros_like(at.weight), torch.zeros_like(at.bias))
         along = eased = ease(*residual)
         size = start = _dot(residual, eased)
         while size > left**2 * start and self._gone < self.passes:
+            if not self._hard and self._gone - begun == MANY and Own.fits(*at.weight.shape):
+                self._hard = True  # what there is of the step decreases the objective as well
+                break
             bent = self._curved(at, penalty, *along)
             curvature = _dot(along, bent)
             if not curvature > 0:
@@ -238,57 +244,46 @@ class LogisticRegression:
             along = _moved(eased, size / before, along)
         return step
 
-    def _preconditioner(self, at: _Point, penalty: float) -> Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]:
-        """(A ⊗ B + penalty)⁻¹ for weights and B⁻¹ for biases, by eigenvectors of A (D, D) and B (C, C)."""
-        axes = self._axes
-        if axes is None or float((at.weight - axes.weight).norm()) > STALE * float(at.weight.norm()):
-            axes = self._axes = self._looked_at(at)
-        a, v, b, q = axes.a, axes.v, axes.b, axes.q
-        stiff = a[:, None] * b + penalty
+    def _preconditioner(self, at: _Point, penalty: float) -> Eased:
+        kind = Own if self._hard else Shared
+        known = self._curvature
+        if type(known) is not kind or float((at.weight - known.weight).norm()) > STALE * float(at.weight.norm()):
+            known = self._curvature = kind.of(at.weight, self.narrow, lambda: self._unsure(at))
+        return known.eased(penalty)
 
-        def ease(weight: Tensor, bias: Tensor) -> tuple[Tensor, Tensor]:
-            if q is None:
-                eased, lean = v @ ((v.T @ weight) / stiff), bias / b
-            else:
-                eased, lean = v @ ((v.T @ weight @ q) / stiff) @ q.T, (bias @ q / b) @ q.T
-            # A shift of all classes together changes no probability: rounding must not build one up.
-            return eased - eased.mean(dim=1, keepdim=True), lean - lean.mean()
-
-        return ease
-
-    def _looked_at(self, at: _Point) -> _Axes:
-        width, whole = self.narrow.shape[1], self.classes <= MIXED
-        spread = self.centre.new_zeros(width, width)
-        mixed = self.centre.new_zeros((self.classes, self.classes) if whole else (self.classes,))
+    def _unsure(self, at: _Point) -> Iterator[tuple[slice, Tensor, Tensor]]:
+        """Probabilities p by chunk, and p (1 − p)."""
         for number, rows in enumerate(self._chunks()):
-            x, p, own = self.narrow[rows], self._expected(at, number, rows), self.labels[rows, None]
-            unsure = (p * (1 - p)).scatter_(1, own, p.gather(1, own) * at.wrong[rows, None].float())
-            spread += (x.T @ (unsure.sum(dim=1, keepdim=True) * x)).double()
-            mixed += (p.T @ p if whole else unsure.sum(dim=0)).double() / len(self.labels)
-        if whole:
-            mixed = torch.diag(mixed.fill_diagonal_(0).sum(dim=0)) - mixed
-            b, q = torch.linalg.eigh(mixed)
-        else:
-            b, q = mixed, None
-        a, v = torch.linalg.eigh(spread / b.sum().clamp_min(1e-300) / len(self.labels))
-        return _Axes(at.weight, a.clamp_min(0), v, b.clamp_min(float(b.max()) * 1e-9 + 1e-300), q)
+            p, own = self._expected(at, number, rows), self.labels[rows, None]
+            yield rows, p, (p * (1 - p)).scatter_(1, own, p.gather(1, own) * at.wrong[rows, None].float())
 
-    def _search(self, at: _Point, step: tuple[Tensor, Tensor], penalty: float) -> _Point | None:
-        """The first of the full, half, quarter, … step that decreases the objective; None if rounding hides that."""
+    def _search(self, at: _Point, step: tuple[Tensor, Tensor], penalty: float) -> tuple[_Point | None, float]:
+        """The first of the full, half, quarter, … step that decreases the objective, None if none does; its length."""
         slope, length = _dot(at.slope, step), 1.0
         for _ in range(HALVINGS):
             after = self._at(at.weight + length * step[0], at.bias + length * step[1], penalty)
             if after.loss <= at.loss + DECREASE * length * slope:
-                return after
+                return after, length
             length /= 2
-        return None
+        return None, 0.0
+
+
+def _damped(damping: float, length: float, bound: float, penalty: float) -> float:
+    """Added to the penalty in the next Newton step (Levenberg, Marquardt), which `bound` keeps from being over ‖W‖.
+
+    An image that is wrong with near certainty pulls without any curvature that would tell how far.
+    """
+    if length < 0.5:
+        return max(10 * damping, bound)
+    return damping / 10 if damping > 10 * penalty else 0.0
 
 
 def _still(before: _Point, after: _Point, step: tuple[Tensor, Tensor], share: float) -> bool:
-    """Whether a step was taken whole and moved weights and biases by at most a share of their size."""
+    """Whether a whole step moved weights and biases by at most a share of their size, to little gain."""
     weight, bias = float(after.weight.norm()), float(after.bias.norm())
-    whole = torch.equal(after.weight, before.weight + step[0])
-    return whole and bool(step[0].norm() <= share * weight and step[1].norm() <= share * (weight + bias))
+    if before.loss - after.loss > FLAT * after.loss:
+        return False
+    return bool(step[0].norm() <= share * weight and step[1].norm() <= share * (weight + bias))
 
 
 def _responses(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:

@@ -15,7 +15,7 @@ from cliptune.clip.weights.load import load_clip
 from cliptune.data import load_data
 from cliptune.data.loader import gather
 from cliptune.data.transforms import test_transform as centred
-from cliptune.heads import LinearHead, logistic
+from cliptune.heads import LinearHead, curvature, logistic
 from cliptune.heads.logistic import LogisticRegression
 
 Features = tuple[np.ndarray, np.ndarray]
@@ -127,16 +127,28 @@ def test_where_classes_overlap_a_fit_may_end_where_steps_are_short():
 
 @pytest.mark.parametrize(
     "limits",
-    [{"CHUNK": 70}, {"KEPT": 0}, {"WIDE": 0}, {"CHUNK": 70, "KEPT": 0}, {"MIXED": 1}, {"SAMPLED": 70}, {"STALE": 0}],
-)
+    [{"CHUNK": 70}, {"KEPT": 0}, {"WIDE": 0}, {"CHUNK": 70, "KEPT": 0}, {"MIXED": 1}, {"SAMPLED": 70}, {"STALE": 0},
+     {"MANY": 1}, {"MANY": 1, "IMAGES": 10, "CHUNK": 70}, {"MANY": 1, "OWN": 0}],
+)  # fmt: skip
 def test_limits_of_memory_change_nothing_but_rounding(monkeypatch, limits):
     x, y = (torch.tensor(v) for v in unit(100, 12, 7, 1))
     near = {c: LogisticRegression(x, y, 7).fit(c, 1e-2) for c in (1e1, 1e2)}
     expected = LogisticRegression(x, y, 7).fit(1e3, 1e-6, near)
     for name, value in limits.items():
-        monkeypatch.setattr(logistic, name, value)
+        monkeypatch.setattr(logistic if hasattr(logistic, name) else curvature, name, value)
     found = LogisticRegression(x, y, 7).fit(1e3, 1e-6, near)
     assert (found.weight - expected.weight).norm() <= 3e-6 * expected.weight.norm()
+
+
+def test_images_that_are_wrong_with_near_certainty_do_not_stop_a_fit():
+    x, y = (torch.tensor(v) for v in unit(400, 16, 5, 1, noise=4.0))
+    regression = LogisticRegression(x, y, 5)
+    far = regression.fit(1e2, 1e-4)
+    # Ten times as steep, so that many an image is taken for another class at a probability of 1.
+    steep = {1e6: logistic.Fit(10 * far.weight, 10 * far.bias, far.error, 0)}
+    found, expected = regression.fit(1e6, 1e-4, steep), LogisticRegression(x, y, 5).fit(1e6, 1e-4)
+    assert found.error <= 1e-4
+    assert (found.weight - expected.weight).norm() <= 2e-4 * expected.weight.norm()
 
 
 def test_where_all_images_are_right_the_weakest_penalties_still_converge():
