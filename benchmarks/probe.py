@@ -1,11 +1,13 @@
 """The linear probe's search of C against scikit-learn's fits from cold, in one run.
 
-    python benchmarks/probe.py --embedded [--cold …] [--limit 1000] [--tol 1e-4 --max-iter 1000] [--cold-search]
-    python benchmarks/probe.py [--images 10000] [--width 512] [--classes 100] [--threads 1] [--noise 4]
-        [--decay 1] [--norm 10] [--cold -6 -4 -2 0 2 4 6] [--limit 1000] [--tol 1e-4 --max-iter 1000] [--cold-search]
+    python benchmarks/probe.py --of embedding [--cold -6 -4 -2 0 2 4 6] [--limit 1000] [--tol 1e-4 --max-iter 1000]
+        [--cold-search] [--threads 1]
+    python benchmarks/probe.py --of blocks
+    python benchmarks/probe.py [--images 10000] [--width 512] [--classes 100] [--noise 4] [--decay 1] [--norm 10]
 
-With --embedded, features are those of the embedded CLIP, of a hundred classes of Tinyworld: 10,000 × 128. Else they are
-made up, like CLIP's: around a common mean, with a spectrum that decays, all of one norm; the probe takes
+With --of, features are those of the embedded CLIP and a hundred classes of Tinyworld: its embedding, 10,000 × 128, or
+the class tokens of its four blocks side by side, 10,000 × 512, as self-supervised towers are probed (arXiv:2104.14294).
+Else they are made up, like CLIP's: around a common mean, with a spectrum that decays, all of one norm; the probe takes
 embeddings before they are made unit vectors, and those of ViT-B/16 have norms around 10. "cold" is how the probe was
 fitted before: scikit-learn's `LogisticRegression(C=…, max_iter=1000)` from zero for every C, of which the search asked
 23. "warm" is the head as it is: each of the 23 fits begins from the others, and the chosen one is fitted once more,
@@ -28,9 +30,11 @@ import os
 import time
 import warnings
 from collections import defaultdict
+from collections.abc import Callable
 from multiprocessing.connection import Connection
 from resource import RLIMIT_CPU, RUSAGE_SELF, getrusage, setrlimit
 from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import torch
@@ -38,8 +42,10 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from cliptune import load_clip
+from cliptune.clip.towers.image import VisionTransformer
+from cliptune.data.loader import gather
 from cliptune.data.tinyworld import load_suite
-from cliptune.features import View, embedded
+from cliptune.data.transforms import test_transform
 from cliptune.heads import LinearHead
 from cliptune.heads.linear import POWERS, STEPS
 from cliptune.heads.logistic import LogisticRegression
@@ -67,16 +73,36 @@ def features(
     return splits
 
 
-def embeddings(classes: int = 100) -> list[tuple[Tensor, Tensor]]:
-    """Splits of the embedded CLIP's embeddings (N, D) of Tinyworld's suites, with labels, of 100 images a class."""
-    clip = load_clip("mini")
-    view, splits, known = View(clip.config.resolution, clip.preprocessing), defaultdict(list), 0
+def seen(blocks: bool, classes: int = 100) -> list[tuple[Tensor, Tensor]]:
+    """Splits of the embedded CLIP's features (N, D) of Tinyworld's suites, with labels, of 100 images a class."""
+    clip, tokens = load_clip("mini"), []
+
+    def heard(finish: Callable[..., Tensor]) -> Callable[..., Tensor]:
+        def told(*args: Any, **options: Any) -> Tensor:
+            rows = finish(*args, **options)
+            tokens.append(rows.flatten(0, -3)[:, 0])
+            return rows
+
+        return told
+
+    assert isinstance(clip.image, VisionTransformer)
+    for block in clip.image.transformer.blocks:
+        block.finish = heard(block.finish)
+    shown = test_transform(clip.config.resolution)
+    splits: dict[str, list[tuple[Tensor, Tensor]]] = defaultdict(list)
+    known = 0
     for name in SUITES:
         suite = load_suite(name, train=100, val=VALIDATION, test=TEST)
         for split in ("train", "val", "test"):
             images = getattr(suite, split)
-            x, y = embedded(clip, images, view)[:, 0], torch.as_tensor(images.labels) + known
-            splits[split].append((x[y < classes], y[y < classes]))
+            for some in torch.arange(len(images)).split(100):
+                pixels = gather(images, some.tolist(), shown).images
+                tokens.clear()
+                with torch.no_grad():
+                    x = clip.encode_image(clip.normalise(pixels)[:, None])[:, 0]
+                y = images.labels[some] + known
+                x = torch.cat(tokens, dim=1) if blocks else x
+                splits[split].append((x[y < classes], y[y < classes]))
         known += len(suite.class_names)
     return [(torch.cat(x), torch.cat(y)) for x, y in (zip(*parts, strict=True) for parts in splits.values())]
 
@@ -149,7 +175,7 @@ def cold_search(splits: list[tuple[Tensor, Tensor]], limit: float, **options: fl
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--embedded", action="store_true")
+    parser.add_argument("--of", choices=("made", "embedding", "blocks"), default="made")
     parser.add_argument("--images", type=int, default=10_000)
     parser.add_argument("--width", type=int, default=512)
     parser.add_argument("--classes", type=int, default=100)
@@ -168,9 +194,9 @@ def main() -> None:
     torch.set_num_threads(options.threads)
     for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
         os.environ[name] = str(options.threads)  # of the processes that fit from cold
-    if options.embedded:
-        train, val, test = embeddings()
-        made = "embedded CLIP and Tinyworld"
+    if options.of != "made":
+        train, val, test = seen(options.of == "blocks")
+        made = f"{options.of} of the embedded CLIP, Tinyworld"
     else:
         counts = [options.images, VALIDATION * options.classes, TEST * options.classes]
         train, val, test = features(counts, options.width, options.classes, options.noise, options.decay, options.norm)
