@@ -3,7 +3,7 @@
     python benchmarks/step_floor.py [vpt ivlp maple …] [--classes 50] [--batch 4] [--layers 12] [--rounds 3]
     git archive COMMIT | tar -x -C /tmp/before
     python benchmarks/step_floor.py --before /tmp/before
-    python benchmarks/step_floor.py promptsrc --beside "python /tmp/release/steps.py"
+    python benchmarks/step_floor.py promptsrc --test --beside "python benchmarks/released.py --release FOLDER"
 
 The floor is the time of the products that `products.py` counts from the adapter's own shapes, each timed by itself in
 the same run, as one `torch.mm` or `torch.bmm` of that very shape into memory that is there already. A step is forward,
@@ -11,9 +11,18 @@ loss and backward, as `fit` does them. Both are processor time of one thread, wh
 little, and take turns (floor, step, floor, step, …); shown is the least of the rounds. "done" is what torch's
 FlopCounterMode counts in the step, the products of fused attention included, over what is required: above 1 it is work
 that nobody reads. With `--before`, the steps of another version of the library take turns with them in a process of
-their own. So do those of any other code with `--beside`, such as a paper's release: a command that takes --classes,
---batch and --layers, says by a line that it is ready, and answers each line of its input, a method's name, with the
-seconds of processor time of one step. Weights and images are random.
+their own. So do those of any other code with `--beside`, such as papers' releases (`released.py`): a command that takes
+--classes, --batch and --layers, and answers as `turns.py` says. Both are started anew for each method. Weights and
+images are random.
+
+With `--test`, two more things are compared. "test s" is a test batch of as many images as a step has: forward in
+evaluation mode without gradients, from pixels to logits. Ours has its texts encoded before, as an evaluation does once
+for all of its batches; what that takes is "texts s". Where the texts depend on the image (CoCoOp), they are part of the
+test batch, and "texts s" is nothing. Other code does in its test batch whatever it does there; releases that learn
+words encode all texts in each. An evaluation of n batches thus takes n · test + texts here, n · beside test there.
+Embeddings that the library's store may keep for the next evaluation (CoOp's images) are computed. "peak GiB" is the
+resident memory that a process has held at most, from its start on and with its weights, after steps and test batches of
+this method alone. For that, ours are taken in a process of their own as well.
 """
 
 from __future__ import annotations
@@ -21,16 +30,18 @@ from __future__ import annotations
 import argparse
 import os
 import shlex
-import subprocess
 import sys
-import time
 from collections.abc import Callable
+from contextlib import ExitStack
 from dataclasses import replace
-from functools import cache
+from functools import cache, partial
 from math import prod
 from pathlib import Path
-from typing import Any
 
+from turns import BATCHES, MEMORY, STEP, TEST, Other, answer_lines, peak_gib, processor_seconds
+
+ROOT = Path(__file__).resolve().parent.parent
+TEXTS = "texts"
 AGAIN = ":again"
 METHODS = (
     "vpt",
@@ -45,8 +56,6 @@ METHODS = (
     "bias_tuning",
     "clip_lora",
 )
-# As in the methods' papers: CoCoOp sees one image at a time. DVP's batch of 32 is its own; time only scales with it.
-BATCHES = {"cocoop": 1}
 
 
 class Steps:
@@ -105,35 +114,33 @@ class Steps:
                 adapter.head.refit()
 
     def seconds(self, method: str) -> float:
-        step = self.prepared(method)[0]
-        begun = time.process_time()
-        step()
-        return time.process_time() - begun
+        return processor_seconds(self.prepared(method)[0])
 
+    def test_seconds(self, method: str) -> float:
+        """Of a test batch. Texts are encoded before, but for those that depend on the image."""
+        import torch
 
-def worker(steps: Steps) -> None:
-    """Answer each line of the input, a method's name, with the seconds of a step."""
-    print("ready", flush=True)
-    for line in sys.stdin:
-        print(steps.seconds(line.strip()), flush=True)
+        _, adapter, batch, _ = self.prepared(method)
+        with adapter.evaluating(), torch.no_grad():  # type: ignore[attr-defined]
+            texts = adapter.text_features()  # type: ignore[attr-defined]
+            return processor_seconds(lambda: adapter(batch, text_features=texts))  # type: ignore[operator]
 
+    def text_seconds(self, method: str) -> float:
+        """Of the texts that an evaluation encodes once; next to nothing where they depend on the image."""
+        adapter = self.prepared(method)[1]
+        fresh = adapter.for_texts(adapter.classes)  # type: ignore[attr-defined]  # has no text encoded yet
+        with fresh.evaluating():
+            return processor_seconds(fresh.text_features)
 
-class Other:
-    """A process that takes the steps of other code, as `worker` does."""
-
-    def __init__(self, command: list[str], **surroundings: Any) -> None:
-        pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
-        self.process = subprocess.Popen(command, **pipes, **surroundings)
-        self.process.stdout.readline()
-
-    def seconds(self, method: str) -> float:
-        self.process.stdin.write(f"{method}\n")
-        self.process.stdin.flush()
-        return float(self.process.stdout.readline())
+    def answer(self, method: str, what: str = STEP) -> float:
+        """What `turns.py` lets one ask, and the texts."""
+        if what == MEMORY:
+            return peak_gib()
+        return {STEP: self.seconds, TEST: self.test_seconds, TEXTS: self.text_seconds}[what](method)
 
 
 def version(folder: Path, options: list[str]) -> Other:
-    """Another version of the library."""
+    """A version of the library, in a process of its own."""
     surroundings = {**os.environ, "PYTHONPATH": str(folder), "OMP_NUM_THREADS": "1"}
     return Other([sys.executable, __file__, "--worker", *options], cwd=folder, env=surroundings)
 
@@ -147,12 +154,7 @@ def product_seconds(product: object) -> float:
     a = torch.randn(*lead, rows, inner)
     b = torch.randn(*lead, outer, inner).mT if turned else torch.randn(*lead, inner, outer)
     out = torch.empty(*lead, rows, outer)
-    found = []
-    for _ in range(3):
-        begun = time.process_time()
-        torch.matmul(a, b, out=out)
-        found.append(time.process_time() - begun)
-    return min(found)
+    return min(processor_seconds(lambda: torch.matmul(a, b, out=out)) for _ in range(3))
 
 
 def done(step: Callable[[], None]) -> int:
@@ -175,8 +177,8 @@ def done(step: Callable[[], None]) -> int:
     return counter.get_total_flops()
 
 
-def measured(method: str, steps: Steps, others: list[Other], rounds: int) -> str:
-    """A row of the table."""
+def measured(method: str, steps: Steps, own: Steps | Other, others: list[Other], rounds: int, test: bool) -> str:
+    """A row of the table. `own` takes our steps, `steps` tells what they are made of."""
     import torch
 
     from benchmarks.products import step_products
@@ -185,23 +187,41 @@ def measured(method: str, steps: Steps, others: list[Other], rounds: int) -> str
     step()  # what is kept once, such as fixed texts, is no part of a step
     needed = step_products(adapter, batch, needs)  # type: ignore[arg-type]
     flop = sum(product.flop * times for product, times in needed.items())
-    for other in others:
-        other.seconds(method)
+    asked = [(one, what) for what in ((STEP, TEST) if test else (STEP,)) for one in (own, *others)]
+    asked += [(own, TEXTS)] if test else []
+    for one, what in asked:
+        one.answer(method, what)
     floors: list[float] = []
-    now: list[float] = []
-    taken: list[list[float]] = [[] for _ in others]
+    found: dict[tuple[Steps | Other, str], list[float]] = {pair: [] for pair in asked}
     for _ in range(rounds):
         with torch.no_grad():
             floors.append(sum(product_seconds(product) * times for product, times in needed.items()))
-        now.append(steps.seconds(method))
-        for other, found in zip(others, taken, strict=True):
-            found.append(other.seconds(method))
-    floor, own = min(floors), min(now)
+        for one, what in asked:
+            found[one, what].append(one.answer(method, what))
+    floor, least = min(floors), {pair: min(taken) for pair, taken in found.items()}
     row = [method, f"{flop / 1e9:.0f}", f"{done(step) / flop:.3f}", f"{flop / floor / 1e9:.0f}", f"{floor:.2f}"]
-    row += [f"{own:.2f}", f"{own / floor:.3f}"]
-    for found in taken:
-        row += [f"{min(found):.2f}", f"{min(found) / floor:.3f}", f"{min(found) / own:.3f}"]
+    row += [f"{least[own, STEP]:.2f}", f"{least[own, STEP] / floor:.3f}"]
+    for other in others:
+        taken = least[other, STEP]
+        row += [f"{taken:.2f}", f"{taken / floor:.3f}", f"{taken / least[own, STEP]:.3f}"]
+    if test:
+        least |= {(one, MEMORY): one.answer(method, MEMORY) for one in (own, *others)}
+        row += [f"{least[own, what]:.2f}" for what in (TEST, TEXTS, MEMORY)]
+        for other in others:
+            for what in (TEST, MEMORY):
+                row += [f"{least[other, what]:.2f}", f"{least[other, what] / least[own, what]:.3f}"]
     return f"| {' | '.join(row)} |"
+
+
+def heads(names: list[str], test: bool) -> list[str]:
+    """Of the table's columns, with those of the other programs."""
+    found = ["method", "GFLOP needed", "done / needed", "GFLOP/s of the floor", "floor s", "step s", "step / floor"]
+    found += [head for name in names for head in (f"{name} s", f"{name} / floor", f"{name} / step")]
+    if test:
+        found += ["test s", "texts s", "peak GiB"]
+        for name in names:
+            found += [f"{name} test s", f"{name} test / test", f"{name} peak GiB", f"{name} peak / peak"]
+    return found
 
 
 def main() -> int:
@@ -213,29 +233,31 @@ def main() -> int:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--before", type=Path, help="folder of another version of the library")
     parser.add_argument("--beside", help="command that takes the steps of other code")
+    parser.add_argument("--test", action="store_true", help="test batches and peak memory as well")
     parser.add_argument("--worker", action="store_true", help=argparse.SUPPRESS)
     asked = parser.parse_args()
     sizes = {name: getattr(asked, name) for name in ("classes", "batch", "layers")}
     steps = Steps(**sizes)
     if asked.worker:
-        worker(steps)
+        answer_lines(steps.answer)
         return 0
     options = [text for name, value in sizes.items() for text in (f"--{name}", str(value))]
-    heads = ["method", "GFLOP needed", "done / needed", "GFLOP/s of the floor", "floor s", "step s", "step / floor"]
-    others = []
+    starts: dict[str, Callable[[], Other]] = {}
     if asked.before is not None:
-        others.append(version(asked.before.resolve(), options))
-        heads += ["before s", "before / floor", "before / step"]
+        starts["before"] = partial(version, asked.before.resolve(), options)
     if asked.beside:
-        others.append(Other([*shlex.split(asked.beside), *options]))
-        heads += ["beside s", "beside / floor", "beside / step"]
-    print(f"| {' | '.join(heads)} |\n|{'---|' * len(heads)}")
+        starts["beside"] = partial(Other, [*shlex.split(asked.beside), *options])
+    columns = heads(list(starts), asked.test)
+    print(f"| {' | '.join(columns)} |\n|{'---|' * len(columns)}")
     for method in asked.methods:
-        print(measured(method, steps, others, asked.rounds), flush=True)
+        with ExitStack() as running:  # each method has processes of its own, so that memory is its own
+            own = running.enter_context(version(ROOT, options)) if asked.test else steps
+            others = [running.enter_context(start()) for start in starts.values()]
+            print(measured(method, steps, own, others, asked.rounds, asked.test), flush=True)
     return 0
 
 
 if __name__ == "__main__":
     if "--worker" not in sys.argv:  # which has the other version's folder in its path
-        sys.path.insert(1, str(Path(__file__).resolve().parent.parent))
+        sys.path.insert(1, str(ROOT))
     sys.exit(main())
