@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 
 from cyclopts import App, CycloptsError
+from cyclopts.exceptions import UnusedCliTokensError
 
 from cliptune.cli.commands import (
     backbones,
@@ -199,4 +200,8 @@ def _sentence(error: Exception) -> str:
 def _of_command_line(error: CycloptsError, words: list[str]) -> str:
     command = next((word for word in words if not word.startswith("-")), "")
     known = command if command in app else ""
-    return f"cliptune {known}".rstrip() + f": {error} See `cliptune {known + ' ' if known else ''}--help`."
+    said = str(error)
+    if isinstance(error, UnusedCliTokensError) and error.unused_tokens:
+        many = "is one word" if len(error.unused_tokens) == 1 else f"are {len(error.unused_tokens)} words"
+        said = f"{' '.join(error.unused_tokens)} {many} too many. A name or path with spaces needs quotation marks."
+    return f"cliptune {known}".rstrip() + f": {said} See `cliptune {known + ' ' if known else ''}--help`."

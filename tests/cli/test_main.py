@@ -113,6 +113,13 @@ def test_a_defect_of_ours_is_not_hidden(cli, photos, monkeypatch):
         cli_main.main(["fit", str(photos)])
 
 
+@pytest.mark.parametrize(("words", "told"), [(["A", "B"], "B is one word"), (["A", "B", "C"], "B C are 2 words")])
+def test_words_that_no_command_takes_are_named(cli, words, told):
+    answer = cli("table", *words)
+    assert answer.code == 2
+    assert answer.err.startswith(f"cliptune table: {told} too many. A name or path with spaces needs quotation marks.")
+
+
 def test_warnings_are_plain_lines(cli, photos, monkeypatch):
     import warnings
 
