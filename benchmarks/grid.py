@@ -1,7 +1,7 @@
 """A grid of few-shot runs with and without stored embeddings, in one run: the same numbers, in how much time.
 
     python benchmarks/grid.py [--backbone ViT-B/16] [--layers 12] [--classes 10] [--test 20] [--shots 1 16]
-        [--seeds 1 2 3] [--methods zeroshot linear_probe tip_adapter coop kgcoop cocoop] [--epochs 1] [--views 1]
+        [--seeds 1 2 3] [--methods zeroshot linear_probe tip_adapter coop kgcoop cocoop] [--epochs E] [--views 1]
         [--threads 1] [--at 10x8100 100x2465] [--at-shots 1 16] [--at-seeds 3] [--into FOLDER]
 
 The CLIP has the sizes of the backbone and random weights; the pictures are noise, written as JPEG files. Every cell
@@ -10,7 +10,9 @@ bit. Epochs are those of the methods' recipes, unless --epochs says how many. "p
 image tower, with those that fill up a group; times are seconds of processor time, which other work on the machine
 changes less than those on the clock. "known" is the ratio where no picture had to pass the tower at all, as in a second
 run of the same grid: a bound that the store cannot pass. With --into the pictures, the store and each run's cost are
-kept there: a grid that was stopped goes on, and parts of --methods may be run by several processes.
+kept there: a grid that was stopped goes on, and other processes may run other --methods in the same folder at the same
+time, once the test pictures are known. A cell that was stopped halfway leaves its pictures in the store, and costs
+less when it is run again: remove the folder where that matters.
 
 The second visit is a pass over all test pictures by another store object on the same folder, against a pass without a
 store; hashing the files and looking at the tower's weights is in it, and in a new process hashing the weights as well.
@@ -27,6 +29,7 @@ from __future__ import annotations
 import argparse
 import copy
 import json
+import os
 import tempfile
 import time
 from collections import defaultdict
@@ -58,6 +61,8 @@ from cliptune.training.progress import Silent
 
 TRAIN, VAL = 16, 4
 """Pictures per class."""
+SAME = ("backbone", "layers", "classes", "test", "epochs", "views", "threads")
+"""Options that all cells of a folder have in common."""
 FEW, TIMES = 4, 5
 """Known pictures that are asked about, once and so often, to tell what each costs from what an evaluation costs."""
 STEPS = 3
@@ -137,7 +142,10 @@ def pictures(folder: Path, classes: int, test: int, size: tuple[int, int] = (320
         items = [Item(f"{split}-{c}-{i}.jpg", c, f"thing {c}") for c in range(classes) for i in range(count)]
         for item in items:
             colours = draw.integers(0, 256, (32, 24, 3), dtype=np.uint8)
-            Image.fromarray(colours).resize(size).save(folder / item.path)
+            if not (folder / item.path).exists():
+                part = folder / f"{item.path}.{os.getpid()}"
+                Image.fromarray(colours).resize(size).save(part, "JPEG")
+                part.replace(folder / item.path)
         splits[split] = Split.of_files(folder, items)
     return Dataset("noise", tuple(f"thing {c}" for c in range(classes)), root=folder, **splits)
 
@@ -178,6 +186,7 @@ def compare(asked: argparse.Namespace, folder: Path) -> float:
     """The measured grid. Returns: seconds of a picture in the tower."""
     clip, data = random_clip(asked.backbone, asked.layers), pictures(folder / "measured", asked.classes, asked.test)
     store = FeatureStore(folder / "store")
+    same(folder / "settings.json", {name: getattr(asked, name) for name in SAME})
     print(
         f"{clip.name}; {asked.classes} classes; {len(data.test)} test pictures; {asked.threads} threads; {clip.dtype}"
     )
@@ -198,10 +207,21 @@ def compare(asked: argparse.Namespace, folder: Path) -> float:
     return each
 
 
+def same(file: Path, settings: dict[str, Any]) -> None:
+    """Raises: SystemExit where the folder holds costs of other settings."""
+    if not file.exists():
+        file.write_text(json.dumps(settings))
+    there = json.loads(file.read_text())
+    if there != settings:
+        raise SystemExit(f"{file.parent} holds costs of {there}, not of {settings}. Give --into another folder.")
+
+
 def kept(file: Path, work: Callable[[], tuple[Cost, Cost]]) -> tuple[Cost, Cost]:
     """What was measured before, or is now."""
     if not file.exists():
-        file.write_text(json.dumps([(cost.seconds, cost.pictures) for cost in work()]))
+        part = file.with_suffix(f".{os.getpid()}")
+        part.write_text(json.dumps([(cost.seconds, cost.pictures) for cost in work()]))
+        part.replace(file)
     plain, stored = (Cost(*cost) for cost in json.loads(file.read_text()))
     return plain, stored
 

@@ -19,13 +19,13 @@ IMAGES = 1024
 ROWS = 2**14
 # By how much the penalty may differ from that of an inverse which is used for it.
 REUSED = 4.0
-# Added to each diagonal, as a share of its largest value: sums in float32 round by that much.
-RIDGE = 1e-6
+# Added to each diagonal, as a share of it, and tenfold until there is an inverse: sums in float32 round by that much.
+RIDGE, TRIES = 1e-6, 12
 
 Eased = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
 """A residual in W (D, C) and b (C,) → the step that it calls for, by an approximate inverse of the curvature."""
 Unsure = Callable[[], Iterator[tuple[slice, Tensor, Tensor]]]
-"""Chunks of images: rows, probabilities p (n, C), and p (1 − p) with its relative precision where p is near 0 or 1."""
+"""Chunks of images: rows, probabilities p (n, C), and p (1 − p), of the right class with its relative precision."""
 
 
 @dataclass(frozen=True)
@@ -63,14 +63,15 @@ class Shared:
         a, v = torch.linalg.eigh(spread / b.sum().clamp_min(1e-300) / len(feature))
         return cls(weight, a.clamp_min(0), v, b.clamp_min(float(b.max()) * 1e-9 + 1e-300), q)
 
-    def eased(self, penalty: float) -> Eased:
-        """(A ⊗ B + penalty)⁻¹ for weights and B⁻¹ for biases."""
-        v, b, q, stiff = self.v, self.b, self.q, self.a[:, None] * self.b + penalty
+    def eased(self, penalty: float, damping: float = 0.0) -> Eased:
+        """(A ⊗ B + penalty + damping)⁻¹ for weights and (B + damping)⁻¹ for biases."""
+        v, b, q, stiff = self.v, self.b, self.q, self.a[:, None] * self.b + penalty + damping
+        held = b + damping
 
         def ease(weight: Tensor, bias: Tensor) -> tuple[Tensor, Tensor]:
             if q is None:
-                return _level(v @ ((v.T @ weight) / stiff), bias / b)
-            return _level(v @ ((v.T @ weight @ q) / stiff) @ q.T, (bias @ q / b) @ q.T)
+                return _level(v @ ((v.T @ weight) / stiff), bias / held)
+            return _level(v @ ((v.T @ weight @ q) / stiff) @ q.T, (bias @ q / held) @ q.T)
 
         return ease
 
@@ -95,7 +96,7 @@ class Own:
     @staticmethod
     def fits(width: int, classes: int) -> bool:
         """Whether it is small enough for features of D = `width`."""
-        return classes * (width + 1) ** 2 <= OWN
+        return classes * max((width + 1) ** 2, 4 * IMAGES) <= OWN
 
     @classmethod
     def of(cls, weight: Tensor, feature: Tensor, unsure: Unsure) -> Own:
@@ -126,10 +127,15 @@ class Own:
             curvature[own].add_(average, alpha=rest[own])
         return cls(weight, curvature.div_(images))
 
-    def eased(self, penalty: float) -> Eased:
-        """The inverse for each class, with the penalty on its weights, or with one that is not far from it."""
-        if self.inverse is None or not 1 / REUSED <= self.penalty / penalty <= REUSED:
-            self.inverse, self.penalty = self._inverted(penalty), penalty
+    def eased(self, penalty: float, damping: float = 0.0) -> Eased:
+        """The inverse for each class, with the penalty on its weights and the damping on its bias as well.
+
+        Or one for a sum of both that is not far from theirs.
+        """
+        whole = penalty + damping
+        if self.inverse is None or not 1 / REUSED <= self.penalty / whole <= REUSED:
+            self.inverse = None  # before there is another
+            self.inverse, self.penalty = self._inverted(whole, damping), whole
         inverse = self.inverse
 
         def ease(weight: Tensor, bias: Tensor) -> tuple[Tensor, Tensor]:
@@ -138,19 +144,25 @@ class Own:
 
         return ease
 
-    def _inverted(self, penalty: float) -> Tensor:
+    def _inverted(self, penalty: float, damping: float) -> Tensor:
         inverse = torch.empty_like(self.curvature, dtype=torch.float64)
         for own, curvature in enumerate(self.curvature):
             stiff = curvature.double()
             diagonal = stiff.diagonal()
-            ridge = RIDGE * diagonal.max() + 1e-300
+            ridge = RIDGE * diagonal + 1e-300
             diagonal[:-1] += penalty
-            while True:
+            diagonal[-1] += damping
+            for _ in range(TRIES):
                 diagonal += ridge
                 factor, failed = torch.linalg.cholesky_ex(stiff)
                 if not failed:
                     break
                 ridge = 10 * ridge
+            else:
+                raise ValueError(
+                    f"LogisticRegression: the curvature of class {own} has no inverse, because sums of squared "
+                    "features leave float32. Divide the features by their norm."
+                )
             inverse[own] = torch.cholesky_inverse(factor)
         return inverse
 

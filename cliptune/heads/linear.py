@@ -86,9 +86,10 @@ class LinearHead(Head):
             self.say(f"{missing} of {len(self.bias)} classes have no training images and are never predicted")
         fitted = self._fit(LogisticRegression(x, labels, len(present), self.max_iter, self.say), present)
         if fitted.error > KEPT:
+            remedy = "a larger max_iter or a smaller C" if fitted.passes >= self.max_iter else "a smaller C"
             self.say(
-                f"Not converged: the weights may be off by {100 * fitted.error:.2g} % after {fitted.passes} passes; a "
-                "larger max_iter or a smaller C converges"
+                f"Not converged: the weights may be off by {100 * fitted.error:.2g} % after {fitted.passes} passes; "
+                f"{remedy} converges"
             )
         # A class without training images can never be predicted.
         self.weight.zero_()

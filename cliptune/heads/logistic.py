@@ -31,6 +31,10 @@ STALE = 0.1
 SAMPLED = 2**18
 # Of an Armijo line search: share of the foretold decrease that must come, and halvings until rounding is to blame.
 DECREASE, HALVINGS = 1e-4, 12
+# Share of an objective by which it rounds.
+ROUNDED = 1e-14
+# Steps in a row, each damped ten times as much as the last, that may decrease nothing before a fit ends.
+FAILURES = 6
 # Fits of other strengths that a start is interpolated from, at most.
 NEIGHBOURS = 3
 
@@ -83,7 +87,7 @@ class LogisticRegression:
         say: told how far a fit is, once a step, as `say(line, True)`.
 
     Beside features in their own type, in float32 and, of at most `WIDE` numbers, in float64, memory holds twice `KEPT`
-    probabilities, a few times `CHUNK` numbers, and three times `curvature.OWN` at most.
+    probabilities, a few times `CHUNK` numbers, and 4 bytes three times for each of `curvature.OWN`.
     """
 
     def __init__(
@@ -134,17 +138,19 @@ class LogisticRegression:
                 break
             rough = ROUGH if settled else 0.0
             left = max(INEXACT * min(1.0, error), tolerance / error / 2, rough)
-            step = self._newton(at, penalty + damping, left)
-            after, length = self._search(at, step, penalty)
+            step = self._newton(at, penalty, damping, left)
+            # Without a step there is nothing to see: curvature below what float32 holds.
+            after, length = self._search(at, step, penalty) if _dot(step, step) > 0 else (None, 0.0)
             failed = failed + 1 if after is None else 0
-            if failed == 2:
+            if failed == FAILURES:
                 break
             if after is not None:
                 still = length == 1 and not damping and _still(at, after, step, settled)
                 at = after
                 if still:
                     break
-            damping = _damped(damping, length, error * penalty, penalty)
+            size = float(at.weight.norm())
+            damping = _damped(damping, length, at.steepness / size if size else penalty, penalty)
         weight = at.weight.T.contiguous()
         return Fit(weight, at.bias - weight @ self.centre, error, self._gone)
 
@@ -206,10 +212,12 @@ class LogisticRegression:
         p, right, _ = _probabilities(self.narrow[rows], at.weight.float(), at.bias.float(), own)
         return p.scatter_(1, own, right)
 
-    def _curved(self, at: _Point, penalty: float, weight: Tensor, bias: Tensor) -> tuple[Tensor, Tensor]:
+    def _curved(
+        self, at: _Point, penalty: float, damping: float, weight: Tensor, bias: Tensor
+    ) -> tuple[Tensor, Tensor]:
         """The curvature's product with a direction (D, C), (C,)."""
         self._gone += 1
-        bent, lean = penalty * weight, torch.zeros_like(bias)
+        bent, lean = (penalty + damping) * weight, damping * bias
         narrow, shift = weight.float(), bias.float()
         for number, rows in enumerate(self._chunks()):
             x, p = self.narrow[rows], self._expected(at, number, rows)
@@ -222,9 +230,9 @@ class LogisticRegression:
             lean += u.sum(dim=0).double() / len(self.labels)
         return bent, lean
 
-    def _newton(self, at: _Point, penalty: float, left: float) -> tuple[Tensor, Tensor]:
+    def _newton(self, at: _Point, penalty: float, damping: float, left: float) -> tuple[Tensor, Tensor]:
         """A step solved for by preconditioned conjugate gradients, until `left` of the residual is left."""
-        ease, begun = self._preconditioner(at, penalty), self._gone
+        ease, begun = self._preconditioner(at, penalty, damping), self._gone
         residual = (-at.slope[0], -at.slope[1])
         step = (torch.zeros_like(at.weight), torch.zeros_like(at.bias))
         along = eased = ease(*residual)
@@ -233,7 +241,7 @@ class LogisticRegression:
             if not self._hard and self._gone - begun == MANY and Own.fits(*at.weight.shape):
                 self._hard = True  # what there is of the step decreases the objective as well
                 break
-            bent = self._curved(at, penalty, *along)
+            bent = self._curved(at, penalty, damping, *along)
             curvature = _dot(along, bent)
             if not curvature > 0:
                 break
@@ -244,12 +252,13 @@ class LogisticRegression:
             along = _moved(eased, size / before, along)
         return step
 
-    def _preconditioner(self, at: _Point, penalty: float) -> Eased:
+    def _preconditioner(self, at: _Point, penalty: float, damping: float) -> Eased:
         kind = Own if self._hard else Shared
         known = self._curvature
         if type(known) is not kind or float((at.weight - known.weight).norm()) > STALE * float(at.weight.norm()):
+            known = self._curvature = None  # before there is another
             known = self._curvature = kind.of(at.weight, self.narrow, lambda: self._unsure(at))
-        return known.eased(penalty)
+        return known.eased(penalty, damping)
 
     def _unsure(self, at: _Point) -> Iterator[tuple[slice, Tensor, Tensor]]:
         """Probabilities p by chunk, and p (1 − p)."""
@@ -262,14 +271,18 @@ class LogisticRegression:
         slope, length = _dot(at.slope, step), 1.0
         for _ in range(HALVINGS):
             after = self._at(at.weight + length * step[0], at.bias + length * step[1], penalty)
-            if after.loss <= at.loss + DECREASE * length * slope:
+            # Where rounding hides the decrease the gradient, which is exact to more digits, tells.
+            hidden = abs(after.loss - at.loss) <= ROUNDED * at.loss and after.steepness <= at.steepness
+            if hidden or after.loss <= at.loss + DECREASE * length * slope:
                 return after, length
             length /= 2
+            if self._gone >= self.passes:
+                break
         return None, 0.0
 
 
 def _damped(damping: float, length: float, bound: float, penalty: float) -> float:
-    """Added to the penalty in the next Newton step (Levenberg, Marquardt), which `bound` keeps from being over ‖W‖.
+    """Added to the curvature of the next Newton step (Levenberg, Marquardt); with `bound`, it is not over ‖W‖.
 
     An image that is wrong with near certainty pulls without any curvature that would tell how far.
     """

@@ -76,6 +76,33 @@ def test_a_step_by_classes_solves_each_of_them_alone():
     torch.testing.assert_close(torch.cat([eased[0], eased[1][None]]), expected, atol=1e-4, rtol=1e-3)
 
 
+def test_damping_holds_biases_as_well():
+    x, y, weight, bias = world()
+    whole, penalty, damping = hessian(x, y, weight, bias), 0.03, 0.2
+    both = torch.cat([weight, bias[None]])
+    held = torch.diag(torch.tensor([penalty + damping] * D + [damping]).double())
+    expected = torch.stack([torch.linalg.solve(whole[c, :, c] + held, both[:, c]) for c in range(C)], dim=1)
+    expected -= expected.mean(dim=1, keepdim=True)
+    eased = Own.of(weight, x.float(), unsure(x, weight, bias)).eased(penalty, damping)(weight, bias)
+    torch.testing.assert_close(torch.cat([eased[0], eased[1][None]]), expected, atol=1e-4, rtol=1e-3)
+
+
+@pytest.mark.parametrize("norm", [1e-6, 1e-3, 1e4])
+def test_steps_by_classes_do_not_depend_on_the_norm_of_features(norm):
+    x, _, weight, bias = world()
+    first = Own.of(weight, x.float(), unsure(x, weight, bias)).eased(0.01)(weight, bias)
+    far = Own.of(weight / norm, (x * norm).float(), unsure(x, weight, bias)).eased(0.01 * norm**2)
+    step = far(weight * norm, bias)
+    torch.testing.assert_close(step[0] * norm, first[0], atol=1e-4, rtol=1e-3)
+    torch.testing.assert_close(step[1], first[1], atol=1e-4, rtol=1e-3)
+
+
+def test_features_beyond_float32_get_a_sentence():
+    own = Own(torch.ones(2, 2).double(), torch.full((2, 3, 3), float("inf")))
+    with pytest.raises(ValueError, match="curvature of class 0 has no inverse"):
+        own.eased(1.0)
+
+
 def test_an_inverse_serves_penalties_that_are_near():
     x, _, weight, bias = world()
     own = Own.of(weight, x.float(), unsure(x, weight, bias))
