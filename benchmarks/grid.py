@@ -203,7 +203,9 @@ def compare(asked: argparse.Namespace, folder: Path) -> float:
         print(row(method, plain[method], stored[method]), flush=True)
     whole = [sum(costs.values(), Cost()) for costs in (plain, stored)]
     each = visits(clip, data, store)
-    print(f"{row('all', *whole)} {whole[0].seconds / (whole[1].seconds - whole[1].pictures * each):.1f} × known")
+    beside = whole[1].seconds - whole[1].pictures * each
+    known = f"{whole[0].seconds / beside:.1f} × known" if beside > 0 else "known: lost in what a picture varies by"
+    print(f"{row('all', *whole)} {known}")
     return each
 
 
