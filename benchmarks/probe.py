@@ -19,7 +19,8 @@ than --limit is stopped: its time is then a lower bound, marked "≥". The ratio
 that were timed to the warm search whole, and so a lower bound as well: a cold search has 16 more fits. Objectives per
 image, C · Σ loss + ½ ‖W‖² over C N, tell which fit is nearer to the minimum: scikit-learn's default tolerance often
 ends far above it. With --cold-search the whole search is made from cold as well, its own 23 fits. With a smaller --tol
-and more --max-iter the cold fits go on to where the warm ones are.
+and more --max-iter the cold fits go on to where the warm ones are, if they are given float64 (--wide): of float32
+features scikit-learn computes in float32.
 """
 
 from __future__ import annotations
@@ -190,6 +191,7 @@ def main() -> None:
     parser.add_argument("--tol", type=float, default=1e-4)
     parser.add_argument("--cold-search", action="store_true", help="make all 23 fits from cold, as it was before")
     parser.add_argument("--max-iter", type=int, default=1000)
+    parser.add_argument("--wide", action="store_true", help="features in float64 for the fits from cold")
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
@@ -214,7 +216,14 @@ def main() -> None:
     print("|---|---|---|---|---|---|---|---|---|---|")
     for power in options.cold:
         c = 10.0**power
-        before = cold(*train, options.limit, C=c, tol=options.tol, max_iter=options.max_iter)
+        before = cold(
+            train[0].double() if options.wide else train[0],
+            train[1],
+            options.limit,
+            C=c,
+            tol=options.tol,
+            max_iter=options.max_iter,
+        )
         start = time.process_time()
         fit = fits[c] = regression.fit(c, 1e-3, fits)
         took = time.process_time() - start
