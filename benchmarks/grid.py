@@ -137,7 +137,7 @@ def random_clip(backbone: str, layers: int) -> Counted:
 
 def pictures(folder: Path, classes: int, test: int, size: tuple[int, int] = (320, 240)) -> Dataset:
     draw, splits = np.random.default_rng(0), {}
-    folder.mkdir(parents=True, exist_ok=True)
+    folder.mkdir(exist_ok=True)
     for split, count in (("train", TRAIN), ("val", VAL), ("test", test)):
         items = [Item(f"{split}-{c}-{i}.jpg", c, f"thing {c}") for c in range(classes) for i in range(count)]
         for item in items:
@@ -184,20 +184,21 @@ def main() -> None:
 
 def compare(asked: argparse.Namespace, folder: Path) -> float:
     """The measured grid. Returns: seconds of a picture in the tower."""
+    folder.mkdir(parents=True, exist_ok=True)
+    same(folder / "settings.json", {name: getattr(asked, name) for name in SAME})
     clip, data = random_clip(asked.backbone, asked.layers), pictures(folder / "measured", asked.classes, asked.test)
     store = FeatureStore(folder / "store")
-    same(folder / "settings.json", {name: getattr(asked, name) for name in SAME})
     print(
         f"{clip.name}; {asked.classes} classes; {len(data.test)} test pictures; {asked.threads} threads; {clip.dtype}"
     )
     plain: dict[str, Cost] = defaultdict(Cost)
     stored: dict[str, Cost] = defaultdict(Cost)
     for method in asked.methods:
-        learns = takes_steps(method)
-        how: dict[str, Any] = {"options": {"epochs": asked.epochs} if asked.epochs else {}, "views": asked.views}
+        epochs = {"epochs": asked.epochs} if asked.epochs else {}
+        how: dict[str, Any] = {"options": epochs, "views": asked.views} if takes_steps(method) else {}
         for shots in asked.shots:
             for seed in asked.seeds:
-                one = {"shots": shots, "seed": seed, "progress": "silent", **(how if learns else {})}
+                one = {"shots": shots, "seed": seed, "progress": "silent", **how}
                 costs = kept(folder / f"{method}-{shots}-{seed}.json", partial(both, method, clip, data, store, one))
                 plain[method], stored[method] = plain[method] + costs[0], stored[method] + costs[1]
         print(row(method, plain[method], stored[method]), flush=True)

@@ -86,6 +86,7 @@ class Own:
     Args:
         weight: W (D, C) at which it was looked at.
         curvature: (C, D + 1, D + 1) float32, without the penalty.
+        penalty: and damping together, of which `inverse` (C, D + 1, D + 1) float64 is kept.
     """
 
     weight: Tensor
@@ -102,17 +103,16 @@ class Own:
     def of(cls, weight: Tensor, feature: Tensor, unsure: Unsure) -> Own:
         """At W (D, C), of features (N, D) float32."""
         (width, classes), images = weight.shape, len(feature)
-        whole, by_image, values, places = weight.new_zeros(classes), [], None, None
+        whole, by_image = weight.new_zeros(classes), []
+        values = feature.new_empty(0, classes)
+        places = torch.empty(0, classes, dtype=torch.int64, device=feature.device)
         for rows, _, open_ in unsure():
             whole += open_.sum(dim=0).double()
             by_image.append(open_.sum(dim=1))
             place = torch.arange(rows.start, rows.start + len(open_), device=open_.device)[:, None].expand_as(open_)
-            if values is not None and places is not None:
-                open_, place = torch.cat([values, open_]), torch.cat([places, place])
+            open_, place = torch.cat([values, open_]), torch.cat([places, place])
             values, order = open_.topk(min(IMAGES, len(open_)), dim=0)
             places = place.gather(0, order)
-        assert values is not None
-        assert places is not None
         left = torch.cat(by_image).scatter_add_(0, places.flatten(), -values.flatten()).clamp_min_(0)
         average = feature.new_zeros(width + 1, width + 1)
         for part, share in zip(feature.split(ROWS), left.split(ROWS), strict=True):

@@ -26,8 +26,8 @@ class LinearHead(Head):
     """Linear probe of CLIP (arXiv:2103.00020, Sec. 3.2): L2-regularised logistic regression.
 
     The minimum of C · Σ cross-entropy + ½ ‖W‖², the bias not penalised, up to 1e-5 ‖W‖, in the search up to 1e-3 ‖W‖
-    or where a Newton step moves the weights by less than 1 % (see `LogisticRegression`). With two classes C counts
-    half, as in scikit-learn, which then has one row of weights.
+    or where a Newton step moves the weights and lowers the objective by at most 1 % (see `LogisticRegression`). With
+    two classes C counts half, as in scikit-learn, which then has one row of weights.
 
     Args:
         classes: C. width: D, size of the image embedding (not unit-norm).
