@@ -14,7 +14,7 @@ MIXED = 2048
 # read as some products with the images.
 OWN = 2**25
 # Images of which a class's own curvature is made; of all others it has its share of what they have on average.
-IMAGES = 512
+IMAGES = 1024
 # Images whose features are copied at a time.
 ROWS = 2**14
 # By how much the penalty may differ from that of an inverse which is used for it.

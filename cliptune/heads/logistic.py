@@ -26,7 +26,7 @@ MANY = 30
 # Share of the objective that a last step may have taken off; it falls by constant factors long before weights settle.
 FLAT = 1e-2
 # How far, as a share of their norm, weights may move before classes are looked at anew for the preconditioner.
-STALE = 0.2
+STALE = 0.1
 # Entries of images by classes on which the best start is chosen.
 SAMPLED = 2**18
 # Of an Armijo line search: share of the foretold decrease that must come, and halvings until rounding is to blame.
